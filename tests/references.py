@@ -120,8 +120,8 @@ def msat_neuron(
       DET, and V_T = v_t. units="raw" (release): nothing is divided, and V_T = v_t M.
     * The filter works in steps t = 1..E, E included ("holds 16 time steps", 5.4), although Algorithm 1 has
       t < E: the release numbers its steps from 0. Rows of `keep` after `early_steps` are not looked at.
-    * The index of c in Eq. 14 has no t, and Algorithm 1 draws c at every step for the whole layer: here it may
-      differ between steps and between neurons, `keep[t - 1, i]`. Nothing is drawn at random here.
+    * The index of c in Eq. 14 has no t, and Algorithm 1 draws c at every step for the whole layer: here it
+      may differ between steps and neurons, `keep[t - 1, i]`. Nothing is drawn at random here.
     * A filtered spike leaves the potential as it is (Eq. 15). `keep_charge=False` (release) subtracts th(t)
       although nothing is emitted.
 
