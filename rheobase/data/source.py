@@ -1,0 +1,147 @@
+"""Where the rows of a data set come from: `$RHEOBASE_DATA/<name>`, a local folder or the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rheobase.errors import DataError
+
+__all__ = ["KNOWN", "Columns", "DataSource", "load", "resolve"]
+
+
+class Columns(NamedTuple):
+    """The names of the two columns that are read: what goes into the network, and its class."""
+
+    input: str
+    label: str
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set that is known by a short name: its hub repository and its columns."""
+
+    hub: str
+    columns: Columns
+
+
+KNOWN = {
+    "cifar10": DataSource("uoft-cs/cifar10", Columns("img", "label")),
+    "cifar100": DataSource("uoft-cs/cifar100", Columns("img", "fine_label")),
+    "imagenet": DataSource("ILSVRC/imagenet-1k", Columns("image", "label")),
+    "imdb": DataSource("stanfordnlp/imdb", Columns("text", "label")),
+    "speech_commands": DataSource("google/speech_commands", Columns("audio", "label")),
+}
+"""Short names of data sets. Any other hub name or local folder works too."""
+
+
+def resolve(name_or_path: str | Path, root: str | Path | None = None) -> str:
+    """Say where a data set is: a local folder where there is one, else its name on the hub.
+
+    Args:
+        name_or_path: A name of `KNOWN`, a local folder, or ``owner/name`` on the hub.
+        root: Folder that holds the data sets by name. It replaces `$RHEOBASE_DATA`, and with it the hub
+            is not asked.
+
+    Raises:
+        DataError: `root` is given and does not hold the data set, or the name can be no data set.
+    """
+    name = str(name_or_path)
+    folder = root if root is not None else os.environ.get("RHEOBASE_DATA")
+    tried = [] if folder is None else [Path(folder) / name]
+    if name not in KNOWN:
+        tried.append(Path(name).expanduser())
+    for path in tried:
+        if path.is_dir():
+            return str(path)
+    hub = KNOWN[name].hub if name in KNOWN else name
+    if root is None and hub.count("/") <= 1 and not Path(name).is_absolute() and not name.startswith("."):
+        return hub
+    raise DataError(
+        f"no data set {name!r}: looked for the folder {' and '.join(str(p.absolute()) for p in tried)}; "
+        f"give one of {', '.join(KNOWN)}, a folder or a hub name, and let root or $RHEOBASE_DATA name "
+        "the folder that holds the data sets"
+    )
+
+
+def load(name_or_path: str | Path, split: str, *, root: str | Path | None = None) -> Any:
+    """Load one split of a data set, without decoding anything.
+
+    Args:
+        name_or_path: A name of `KNOWN` (from `root`, `$RHEOBASE_DATA` or the hub, whichever has it first),
+            a local folder (parquet files, or images in one sub-folder for each class), or a hub name.
+        split: ``"train"``, ``"test"`` or another split of the data set; ``"train[:1000]"`` is its beginning.
+        root: Folder that holds the data sets by name, instead of `$RHEOBASE_DATA` and the hub.
+
+    Returns:
+        A `datasets.Dataset`; images and audio in it are bytes or paths, not decoded.
+
+    Raises:
+        DataError: There is no such data set or split, or its files cannot be read.
+    """
+    place = resolve(name_or_path, root)
+    datasets = _datasets()
+    try:
+        with _quiet(datasets):
+            rows = datasets.load_dataset(place, split=split)
+    except Exception as error:  # `datasets` raises a dozen kinds, most of them its own
+        raise DataError(_explain(datasets, str(name_or_path), place, split, error)) from error
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.Image | datasets.Audio):
+            rows = rows.cast_column(column, type(feature)(decode=False))
+    return rows
+
+
+def _explain(datasets: Any, name: str, place: str, split: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if not Path(place).is_dir():
+        variable = os.environ.get("RHEOBASE_DATA")
+        local = (
+            f"{Path(variable) / name} (from $RHEOBASE_DATA)"
+            if variable
+            else "$RHEOBASE_DATA, which is not set"
+        )
+        return (
+            f"data set {name!r}, split {split!r}: not in {local}, and {place!r} could not be had from the "
+            f"Hugging Face hub ({reason}); put it in the folder that $RHEOBASE_DATA names, or give the path "
+            "of a folder"
+        )
+    try:
+        with _quiet(datasets):
+            found = datasets.get_dataset_split_names(place)
+    except Exception:  # noqa: BLE001 the first error is the one to report
+        found = []
+    base = split.split("[", maxsplit=1)[0]
+    if found and base not in found:
+        return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(found)}"
+    return (
+        f"data set {name!r}, split {split!r}: the files in {place} cannot be read "
+        f"({type(error).__name__}: {reason}); accepted are parquet files named after their split, such as "
+        "train-00000-of-00001.parquet, or images in one sub-folder for each class"
+    )
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """No progress bars: only the command line prints."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "loading data sets needs the package `datasets`; pip install 'rheobase[data]'"
+        ) from error
+    return datasets

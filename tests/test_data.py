@@ -1,0 +1,245 @@
+"""Data sets: read the same from every place, and never the test images for calibration."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rheobase.data import ImageBatches, calibration_subset, images, load, pixels
+from rheobase.errors import DataError, SettingError
+
+datasets = pytest.importorskip("datasets")
+from PIL import Image as Picture  # noqa: E402
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+REAL = os.environ.get("RHEOBASE_DATA")
+
+
+def _png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Picture.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def _arrays(count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def _write(path: Path, blobs: list[bytes], labels: list[int], label: str = "label") -> None:
+    features = datasets.Features(
+        {
+            "img": datasets.Image(),
+            label: datasets.ClassLabel(names=["a", "b", "c"]),
+            "id": datasets.Value("int64"),
+        }
+    )
+    columns = {
+        "img": [{"bytes": blob, "path": None} for blob in blobs],
+        label: labels,
+        "id": [0] * len(labels),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.delenv("RHEOBASE_DATA", raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with a tiny `cifar10`: 20 training images and 6 test images of 8x8."""
+    folder = tmp_path / "data"
+    for split, count, seed in (("train", 20, 0), ("test", 6, 1)):
+        blobs = [_png(array) for array in _arrays(count, seed)]
+        _write(folder / "cifar10" / f"{split}-00000-of-00001.parquet", blobs, [i % 3 for i in range(count)])
+    return folder
+
+
+def test_images_are_decoded_in_order_and_normalised(root: Path) -> None:
+    x, y = images("cifar10", "test", MEAN, STD, root=root).tensors
+    expected = np.stack(_arrays(6, 1)).astype(np.float64) / 255
+    expected = ((expected - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    assert x.dtype == torch.float32
+    assert y.tolist() == [0, 1, 2, 0, 1, 2]
+    assert y.dtype == torch.int64
+    np.testing.assert_allclose(x.numpy(), expected, atol=1e-6)
+
+
+def test_limit_takes_the_first_images(root: Path) -> None:
+    whole, first = pixels("cifar10", "test", root=root)[0], pixels("cifar10", "test", limit=4, root=root)[0]
+    assert whole.dtype == torch.uint8
+    assert torch.equal(first, whole[:4])
+
+
+def test_environment_variable_names_the_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RHEOBASE_DATA", str(root))
+    assert len(load("cifar10", "train")) == 20
+
+
+def test_a_folder_is_read_as_the_named_set_is(root: Path) -> None:
+    named, folder = pixels("cifar10", "train", root=root), pixels(root / "cifar10", "train")
+    assert torch.equal(named[0], folder[0])
+    assert torch.equal(named[1], folder[1])
+
+
+def test_batches_join_to_the_whole(root: Path) -> None:
+    batches = ImageBatches("cifar10", "train", MEAN, STD, batch_size=6, root=root)
+    x, y = images("cifar10", "train", MEAN, STD, root=root).tensors
+    for _ in range(2):  # a second pass gives the same
+        parts = list(batches)
+        assert [len(part[1]) for part in parts] == [6, 6, 6, 2]
+        assert torch.equal(torch.cat([part[0] for part in parts]), x)
+        assert torch.equal(torch.cat([part[1] for part in parts]), y)
+    assert len(batches) == 4
+
+
+def test_calibration_subset_is_the_same_for_the_same_seed(root: Path) -> None:
+    one, same, other = (
+        calibration_subset("cifar10", MEAN, STD, count=8, seed=seed, root=root).tensors[0]
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_calibration_subset_has_training_images_only_and_none_twice(root: Path) -> None:
+    x, _ = calibration_subset("cifar10", MEAN, STD, count=15, root=root).tensors
+    train = {image.numpy().tobytes() for image in images("cifar10", "train", MEAN, STD, root=root).tensors[0]}
+    test = {image.numpy().tobytes() for image in images("cifar10", "test", MEAN, STD, root=root).tensors[0]}
+    chosen = [image.numpy().tobytes() for image in x]
+    assert set(chosen) <= train
+    assert not set(chosen) & test
+    assert len(set(chosen)) == 15
+
+
+@pytest.mark.parametrize("split", ["test", "validation", "train+test", "test[:10]", "all", "train[:2]+test"])
+def test_calibration_on_anything_but_training_data_raises(root: Path, split: str) -> None:
+    with pytest.raises(DataError, match="training split only"):
+        calibration_subset("cifar10", MEAN, STD, count=2, split=split, root=root)
+
+
+def test_part_of_the_training_split_is_allowed_for_calibration(root: Path) -> None:
+    assert len(calibration_subset("cifar10", MEAN, STD, count=5, split="train[:10]", root=root)) == 5
+
+
+def test_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"no data set 'cifar10': looked for the folder {tmp_path}/cifar10"):
+        load("cifar10", "test", root=tmp_path)
+
+
+def test_missing_folder_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"looked for the folder {tmp_path}/absent; give one of cifar10, "):
+        load(tmp_path / "absent", "test")
+
+
+def test_unreachable_hub_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no network\nmore lines")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setenv("RHEOBASE_DATA", str(tmp_path))
+    with pytest.raises(
+        DataError, match=rf"not in {tmp_path}/cifar10 .*'uoft-cs/cifar10' .*hub \(no network\); put"
+    ):
+        load("cifar10", "test")
+
+
+def test_wrong_split_names_the_splits_there_are(root: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'validation'; it has train, test|it has test, train"):
+        load("cifar10", "validation", root=root)
+
+
+def test_wrong_column_names_the_columns_there_are(root: Path) -> None:
+    with pytest.raises(DataError, match="no column 'picture'; it has img, label, id"):
+        pixels("cifar10", "test", columns=("picture", "label"), root=root)
+
+
+def test_known_set_with_another_label_column_is_a_clear_error(root: Path) -> None:
+    (root / "cifar10").rename(root / "cifar100")
+    with pytest.raises(DataError, match="no column 'fine_label'; it has img, label, id"):
+        pixels("cifar100", "test", root=root)
+
+
+def test_damaged_parquet_file_is_a_clear_error(root: Path) -> None:
+    file = root / "cifar10" / "test-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"the files in .*cifar10 cannot be read .*accepted are parquet"):
+        load("cifar10", "test", root=root)
+
+
+def test_damaged_image_is_named_by_its_row(tmp_path: Path) -> None:
+    blobs = [_png(array) for array in _arrays(4, 0)]
+    blobs[2] = blobs[2][:40]
+    _write(tmp_path / "set" / "train.parquet", blobs, [0, 1, 2, 0])
+    with pytest.raises(DataError, match=r"row 2, column 'img': not an image, or damaged"):
+        pixels(tmp_path / "set", "train")
+
+
+def test_hidden_labels_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "set" / "test.parquet", [_png(array) for array in _arrays(2, 0)], [-1, -1])
+    with pytest.raises(DataError, match="found the label -1"):
+        pixels(tmp_path / "set", "test")
+
+
+def test_more_images_than_there_are_is_a_clear_error(root: Path) -> None:
+    with pytest.raises(DataError, match="has 6 images, 7 were asked for"):
+        pixels("cifar10", "test", limit=7, root=root)
+
+
+def test_zero_limit_is_a_clear_error(root: Path) -> None:
+    with pytest.raises(SettingError, match="limit is 0"):
+        pixels("cifar10", "test", limit=0, root=root)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image folder, one sub-folder for each class, of grey and colour images of several sizes."""
+    for kind, count in (("cat", 3), ("dog", 2)):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for index in range(count):
+            array = np.full((10 + index, 12, 3), 40 * index, dtype=np.uint8)
+            image = Picture.fromarray(array if index else array[:, :, 0])
+            image.save(tmp_path / "pets" / kind / f"{index}.png")
+    return tmp_path / "pets"
+
+
+def test_image_folder_has_a_class_for_each_sub_folder(folder: Path) -> None:
+    x, y = pixels(folder, "train", size=8)
+    assert x.shape == (5, 3, 8, 8)
+    assert y.tolist() == [0, 0, 0, 1, 1]
+    assert x[:, 0, 4, 4].tolist() == [0, 40, 80, 0, 40]
+
+
+def test_images_of_several_sizes_ask_for_a_size(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"several sizes \(10x12, 11x12, 12x12\); give size="):
+        pixels(folder, "train")
+
+
+def test_damaged_file_of_an_image_folder_is_named(folder: Path) -> None:
+    (folder / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"row 4 \(.*dog/1\.png\)"):
+        pixels(folder, "train", size=8)
+
+
+@pytest.mark.slow
+def test_real_cifar10_has_its_sizes_and_colours() -> None:
+    if not REAL or not Path(REAL, "cifar10").is_dir():
+        pytest.skip("$RHEOBASE_DATA names no folder with cifar10")
+    x, y = pixels("cifar10", "test", root=REAL)
+    assert x.shape == (10_000, 3, 32, 32)
+    assert torch.bincount(y).tolist() == [1000] * 10
+    train, labels = pixels("cifar10", "train", root=REAL)
+    assert torch.bincount(labels).tolist() == [5000] * 10
+    mean = train.double().mean((0, 2, 3)) / 255
+    np.testing.assert_allclose(mean.numpy(), [0.4914, 0.4822, 0.4465], atol=1e-4)  # the usual constants
+    leaked = {image.numpy().tobytes() for image in train} & {image.numpy().tobytes() for image in x}
+    assert not leaked
