@@ -1,0 +1,202 @@
+"""Fused neuron scans on the processor: layouts, tasks and threads around the compiled `loops`.
+
+Numba is imported by the first call that needs it. The kernels run on PyTorch's own OpenMP threads where
+it has them, so that there is one team of threads and not two, and release the GIL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["count_nonzero", "if_scan", "msat_scan", "unavailable", "unsuitable"]
+
+_SLOTS = 20
+_BLOCK = 1024  # loops.BLOCK, without importing Numba
+_SHARE = 16 * _BLOCK  # neuron-steps that are worth waking a thread for
+
+
+@cache
+def unavailable() -> str | None:
+    """Why compiled kernels cannot be used in this process, or None where they can."""
+    try:
+        from rheobase.kernels import loops
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with Numba, there is the reference)
+        return f"Numba cannot be imported ({error}); install it with: pip install numba"
+    try:
+        loops.compiled("count")
+    except Exception as error:  # noqa: BLE001
+        return f"Numba cannot compile the kernels ({type(error).__name__}: {error})"
+    return None
+
+
+def unsuitable(*tensors: Tensor) -> str | None:
+    """Why the kernels cannot take these tensors, or None where they can."""
+    if torch.compiler.is_compiling():
+        return "torch.compile is tracing"
+    grad = torch.is_grad_enabled()
+    for tensor in tensors:
+        if tensor.dtype != torch.float32:
+            return f"the kernels are float32, and a tensor is {tensor.dtype}"
+        if tensor.device.type != "cpu":
+            return f"the kernels run on the CPU, and a tensor is on {tensor.device}"
+        if grad and tensor.requires_grad:
+            return "a tensor requires grad, and the kernels have no backward pass"
+        if tensor.layout != torch.strided or type(tensor) not in (Tensor, torch.nn.Parameter):
+            return f"the kernels take dense tensors, and one is a {type(tensor).__name__}, {tensor.layout}"
+    if not tensors[0].numel():
+        return "there is nothing to compute"
+    return None
+
+
+def if_scan(
+    current: Tensor, potential: Tensor, threshold: Tensor, *, hard_reset: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`reference.if_scan`, bit for bit."""
+    current, strides = _dense(current)
+    v = _copy(potential, current.shape[1:], strides)
+    values, task, _keep = _task(current, strides, threshold, v)
+    task[9] = hard_reset
+    _launch("if", task)
+    return values, v
+
+
+def msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    alpha: float,
+    ka: float,
+    ki: float,
+    c: float,
+    v_t: float,
+    dtt_gain: float,
+    det_gain: float,
+    use_dtt: bool = True,
+    use_det: bool = True,
+    drive_is_current: bool = False,
+    raw_units: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`reference.msat_scan`, to float32 rounding.
+
+    exp, log and sigmoid are polynomials with relative errors below 3e-7, so a threshold differs from
+    the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
+    """
+    current, strides = _dense(current)
+    v, average, before = (_copy(state, current.shape[1:], strides) for state in (potential, mean, last))
+    values, task, _keep = _task(current, strides, threshold, v)
+    parameters = (ctypes.c_float * 8)(alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
+    task[9:12] = average.data_ptr(), before.data_ptr(), ctypes.addressof(parameters)
+    task[12:17] = steps_done, use_dtt, use_det and det_gain != 0, drive_is_current, raw_units
+    _launch("msat", task)
+    return values, v, average, before
+
+
+def count_nonzero(values: Tensor) -> Tensor:
+    """`reference.count_nonzero`. Shape: (K, ...) -> (K,), int64."""
+    steps = values.shape[0]
+    values, _ = _dense(values)
+    counts = torch.zeros(steps, dtype=torch.int64)
+    task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), steps, values.stride(0))
+    task[5], task[8] = values.data_ptr(), counts.data_ptr()
+    _launch("count", task)
+    return counts
+
+
+def functions(x: Tensor) -> Tensor:
+    """exp, softplus and sigmoid as the kernels compute them, for tests. Shape: (n,) -> (3, n)."""
+    result = torch.empty(3, x.numel())
+    task = (ctypes.c_int64 * _SLOTS)(0, x.numel())
+    task[5], task[7] = x.data_ptr(), result.data_ptr()
+    _launch("functions", task)
+    return result
+
+
+def _dense(current: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """The tensor with each step dense and its samples apart, and the strides of one step (N, ...).
+
+    A tensor that is so already is returned as it is, a constant current (stride 0) stays unrepeated.
+    """
+    first = current[0]
+    strides, expected = first.stride(), 1
+    for size, stride in sorted(zip(first.shape, strides, strict=True), key=lambda pair: pair[1]):
+        if size != 1:
+            if stride != expected:
+                break
+            expected *= size
+    samples = first.shape[0] if first.ndim else 1
+    apart = samples == 1 or strides[0] * samples == first.numel()
+    if expected != first.numel() or not apart:
+        constant = current.stride(0) == 0
+        current = first.contiguous().expand_as(current) if constant else current.contiguous()
+        strides = current.stride()[1:]
+    return current, strides
+
+
+def _copy(state: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """A copy of the state (N, ...) in the memory order of one step of the current."""
+    return torch.empty_strided(shape, strides).copy_(state)
+
+
+def _task(
+    current: Tensor, strides: tuple[int, ...], threshold: Tensor, potential: Tensor
+) -> tuple[Tensor, Any, Tensor]:
+    """The values to fill, the slots common to all scans, and a tensor to keep alive until launch."""
+    steps, shape = current.shape[0], current.shape[1:]
+    neurons = potential.numel()
+    if threshold.numel() > 1:
+        whole = threshold.ndim == len(shape) and threshold.shape[0] > 1  # one for each sample
+        inner = (shape, strides) if whole else ((1, *shape[1:]), strides)
+        threshold = torch.empty_strided(*inner).copy_(threshold)
+    samples = shape[0] if shape else 1
+    storage = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
+    values = storage.unflatten(0, (steps, samples)) if shape else storage
+    task = (ctypes.c_int64 * _SLOTS)(0, neurons, steps, current.stride(0), threshold.numel())
+    task[5:9] = current.data_ptr(), threshold.data_ptr(), values.data_ptr(), potential.data_ptr()
+    return values, task, threshold
+
+
+def _launch(name: str, task: Any) -> None:
+    """Run a kernel on as many threads as PyTorch uses, where there is work for them."""
+    from rheobase.kernels import loops
+
+    kernel = loops.compiled(name)
+    neurons, steps = task[1], task[2]
+    threads = min(torch.get_num_threads(), 1 + neurons * steps // _SHARE)
+    if threads == 1:
+        kernel.ctypes(task)
+    elif (parallel := _openmp()) is not None:
+        parallel(kernel.address, ctypes.addressof(task), threads, 0)
+    else:
+        helpers = [threading.Thread(target=kernel.ctypes, args=(task,)) for _ in range(threads - 1)]
+        for helper in helpers:
+            helper.start()
+        kernel.ctypes(task)
+        for helper in helpers:
+            helper.join()
+
+
+@cache
+def _openmp() -> Any:
+    """``GOMP_parallel`` of the OpenMP library that PyTorch has loaded, or None."""
+    if "OpenMP" not in torch.__config__.parallel_info() or not hasattr(os, "RTLD_NOLOAD"):
+        return None
+    for name in ("libgomp.so.1", "libiomp5.so", "libomp.so"):
+        try:
+            parallel = ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        parallel.restype = None
+        return parallel
+    return None
