@@ -17,9 +17,8 @@ from torch import Tensor
 
 __all__ = ["count_nonzero", "if_scan", "msat_scan", "unavailable", "unsuitable"]
 
-_SLOTS = 20
-_BLOCK = 1024  # loops.BLOCK, without importing Numba
-_SHARE = 16 * _BLOCK  # neuron-steps that are worth waking a thread for
+_STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
+_SHARE = 16384  # neuron-steps that are worth waking a thread for
 
 
 @cache
@@ -59,12 +58,10 @@ def if_scan(
     current: Tensor, potential: Tensor, threshold: Tensor, *, hard_reset: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`reference.if_scan`, bit for bit."""
-    current, strides = _dense(current)
-    v = _copy(potential, current.shape[1:], strides)
-    values, task, _keep = _task(current, strides, threshold, v)
-    task[9] = hard_reset
+    values, (after,), task, _keep = _task(current, threshold, potential)
+    task[_HARD] = hard_reset
     _launch("if", task)
-    return values, v
+    return values, after
 
 
 def msat_scan(
@@ -92,23 +89,22 @@ def msat_scan(
     exp, log and sigmoid are polynomials with relative errors below 3e-7, so a threshold differs from
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
     """
-    current, strides = _dense(current)
-    v, average, before = (_copy(state, current.shape[1:], strides) for state in (potential, mean, last))
-    values, task, _keep = _task(current, strides, threshold, v)
+    values, (v, average, before), task, _keep = _task(current, threshold, potential, mean, last)
     parameters = (ctypes.c_float * 8)(alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
-    task[9:12] = average.data_ptr(), before.data_ptr(), ctypes.addressof(parameters)
-    task[12:17] = steps_done, use_dtt, use_det and det_gain != 0, drive_is_current, raw_units
+    switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
+    task[_DONE:] = [steps_done, *switches, ctypes.addressof(parameters)]
     _launch("msat", task)
     return values, v, average, before
 
 
 def count_nonzero(values: Tensor) -> Tensor:
     """`reference.count_nonzero`. Shape: (K, ...) -> (K,), int64."""
-    steps = values.shape[0]
     values, _ = _dense(values)
-    counts = torch.zeros(steps, dtype=torch.int64)
-    task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), steps, values.stride(0))
-    task[5], task[8] = values.data_ptr(), counts.data_ptr()
+    counts = torch.zeros(values.shape[0], dtype=torch.int64)
+    task = (ctypes.c_int64 * _SLOTS)(
+        0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr()
+    )
+    task[_STATES] = counts.data_ptr()
     _launch("count", task)
     return counts
 
@@ -116,8 +112,7 @@ def count_nonzero(values: Tensor) -> Tensor:
 def functions(x: Tensor) -> Tensor:
     """exp, softplus and sigmoid as the kernels compute them, for tests. Shape: (n,) -> (3, n)."""
     result = torch.empty(3, x.numel())
-    task = (ctypes.c_int64 * _SLOTS)(0, x.numel())
-    task[5], task[7] = x.data_ptr(), result.data_ptr()
+    task = (ctypes.c_int64 * _SLOTS)(0, x.numel(), 1, 0, 1, x.data_ptr(), 0, result.data_ptr())
     _launch("functions", task)
     return result
 
@@ -143,27 +138,36 @@ def _dense(current: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     return current, strides
 
 
-def _copy(state: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    """A copy of the state (N, ...) in the memory order of one step of the current."""
-    return torch.empty_strided(shape, strides).copy_(state)
-
-
 def _task(
-    current: Tensor, strides: tuple[int, ...], threshold: Tensor, potential: Tensor
-) -> tuple[Tensor, Any, Tensor]:
-    """The values to fill, the slots common to all scans, and a tensor to keep alive until launch."""
+    current: Tensor, threshold: Tensor, *states: Tensor
+) -> tuple[Tensor, list[Tensor], Any, list[Tensor]]:
+    """What all scans share.
+
+    Returns:
+        The values and the states after the scan, to fill; the task; and what must live until launch.
+    """
+    current, strides = _dense(current)
     steps, shape = current.shape[0], current.shape[1:]
-    neurons = potential.numel()
+    samples, neurons = (shape[0] if shape else 1), current[0].numel()
     if threshold.numel() > 1:
-        whole = threshold.ndim == len(shape) and threshold.shape[0] > 1  # one for each sample
-        inner = (shape, strides) if whole else ((1, *shape[1:]), strides)
-        threshold = torch.empty_strided(*inner).copy_(threshold)
-    samples = shape[0] if shape else 1
-    storage = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
-    values = storage.unflatten(0, (steps, samples)) if shape else storage
+        each = threshold.ndim == len(shape) and threshold.shape[0] > 1  # one for each sample
+        threshold = _ordered(threshold, shape if each else (1, *shape[1:]), strides)
+    before = [_ordered(state, shape, strides) for state in states]
+    after = [torch.empty_strided(shape, strides) for _ in states]
+    values = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
+    values = values.view(steps, *shape)
     task = (ctypes.c_int64 * _SLOTS)(0, neurons, steps, current.stride(0), threshold.numel())
-    task[5:9] = current.data_ptr(), threshold.data_ptr(), values.data_ptr(), potential.data_ptr()
-    return values, task, threshold
+    task[5:_STATES] = [current.data_ptr(), threshold.data_ptr(), values.data_ptr()]
+    for i, pair in enumerate(zip(before, after, strict=True)):
+        task[_STATES + 2 * i], task[_STATES + 2 * i + 1] = (tensor.data_ptr() for tensor in pair)
+    return values, after, task, [current, threshold, *before]
+
+
+def _ordered(tensor: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+    """The tensor, broadcast, in the memory order of one step of the current; itself where it is so."""
+    if tensor.shape == shape and tensor.stride() == strides:
+        return tensor
+    return torch.empty_strided(shape, strides).copy_(tensor)
 
 
 def _launch(name: str, task: Any) -> None:
@@ -171,8 +175,7 @@ def _launch(name: str, task: Any) -> None:
     from rheobase.kernels import loops
 
     kernel = loops.compiled(name)
-    neurons, steps = task[1], task[2]
-    threads = min(torch.get_num_threads(), 1 + neurons * steps // _SHARE)
+    threads = min(torch.get_num_threads(), 1 + task[1] * task[2] // _SHARE)
     if threads == 1:
         kernel.ctypes(task)
     elif (parallel := _openmp()) is not None:

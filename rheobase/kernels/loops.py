@@ -25,17 +25,22 @@ from numba import cfunc, njit, types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "TASK", "compiled"]
+__all__ = ["BLOCK", "SLOTS", "compiled"]
 
-BLOCK = 1024
+BLOCK = 256
 """Neurons that one thread takes at a time."""
 
 PITCH = BLOCK + 16
 V, MEAN, LAST, TH, UNIT, Z = 0, PITCH, 2 * PITCH, 3 * PITCH, 4 * PITCH, 5 * PITCH
 """Where the rows of a block lie in a thread's workspace: state, threshold, 1 / scale, sigmoid's argument."""
 
-TASK = ("ticket", "neurons", "steps", "stride", "period", "current", "threshold", "values", "potential")
-"""The meaning of the int64 slots of a task; the rest belongs to the kernel."""
+TICKET, NEURONS, STEPS, STRIDE, PERIOD, CURRENT, THRESHOLD, VALUES = range(8)
+POTENTIAL, POTENTIAL_AFTER, MEAN_BEFORE, MEAN_AFTER, LAST_BEFORE, LAST_AFTER = range(8, 14)
+HARD = 14  # IF
+DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
+COUNTS = 8
+SLOTS = 20
+"""The int64 slots of a task: sizes, addresses and switches."""
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 LIMIT = np.float32(87.0)  # exp(+-87) is still a normal float32
@@ -104,6 +109,17 @@ def _integers(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def _wide(typing: Any) -> Any:
+    """Let LLVM use 512-bit registers in this function, where there are any."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # one that llvmlite does not list
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
+@intrinsic
 def _workspace(typing: Any) -> Any:
     """Six rows of PITCH float32 on the stack of the thread."""
 
@@ -141,29 +157,54 @@ def sigmoid(x: Any) -> Any:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _copy(source: Any, offset: int, target: Any, position: int, size: int) -> None:
-    """target[position + j] = source[offset + j]."""
+def _copy(source: Any, w: Any, row: int, size: int) -> None:
+    """w[row + j] = source[j]."""
     for j in range(size):
-        target[position + j] = source[offset + j]
+        w[row + j] = source[j]
 
 
 @njit(forceinline=True, error_model="numpy")
-def _load_threshold(w: Any, start: int, size: int, threshold: Any, period: int) -> None:
-    """w[TH + j] = threshold[(start + j) mod period], without a division for each element."""
+def _copy_out(w: Any, row: int, target: Any, size: int) -> None:
+    """target[j] = w[row + j]."""
+    for j in range(size):
+        target[j] = w[row + j]
+
+
+@njit(forceinline=True, error_model="numpy")
+def _load_threshold(w: Any, start: int, size: int, address: int, period: int) -> None:
+    """w[TH + j] = M[(start + j) mod period], without a division for each element."""
     if period == 1:
+        scalar = _floats(address, 0)[0]
         for j in range(size):
-            w[TH + j] = threshold[0]
+            w[TH + j] = scalar
         return
     offset, done = start % period, 0
     while done < size:
         count = min(period - offset, size - done)
-        _copy(threshold, offset, w, TH + done, count)
+        _copy(_floats(address, offset), w, TH + done, count)
         offset, done = 0, done + count
+
+
+@njit(forceinline=True, error_model="numpy")
+def _load_unit(w: Any, size: int, raw: bool) -> None:
+    """u = 1 / M (0 where M = 0), or 1 in raw units."""
+    for j in range(size):
+        th = w[TH + j]
+        unit = ONE / th if th != ZERO else ZERO
+        w[UNIT + j] = ONE if raw else unit
+
+
+@njit(forceinline=True, error_model="numpy")
+def _zero_row(w: Any, size: int) -> None:
+    """z = 0."""
+    for j in range(size):
+        w[Z + j] = ZERO
 
 
 @njit(forceinline=True, error_model="numpy")
 def _if_row(w: Any, x: Any, y: Any, size: int, hard: bool) -> None:
     """One step of a block: s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard)."""
+    _wide()
     for j in range(size):
         pre, th = w[V + j] + x[j], w[TH + j]
         fired = pre >= th
@@ -175,6 +216,7 @@ def _if_row(w: Any, x: Any, y: Any, size: int, hard: bool) -> None:
 @njit(forceinline=True, error_model="numpy")
 def _decay_row(w: Any, p: Any, size: int, raw: bool) -> None:
     """z = dtt_gain (alpha d + V_T + ka log(1 + exp(d / ki))), d = (v - mean) u."""
+    _wide()
     alpha, ka, inverse_ki, v_t, gain = p[0], p[1], p[2], p[4], p[5]
     for j in range(size):
         d = (w[V + j] - w[MEAN + j]) * w[UNIT + j]
@@ -185,6 +227,7 @@ def _decay_row(w: Any, p: Any, size: int, raw: bool) -> None:
 @njit(forceinline=True, error_model="numpy")
 def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
     """z += det_gain exp(-drive / C), drive = (v + x - last) u, or x u (instant)."""
+    _wide()
     inverse_c, gain = p[3], p[6]
     for j in range(size):
         drive = (x[j] if instant else w[V + j] + x[j] - w[LAST + j]) * w[UNIT + j]
@@ -194,6 +237,7 @@ def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
 @njit(forceinline=True, error_model="numpy")
 def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> None:
     """th = M sigmoid(z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t."""
+    _wide()
     for j in range(size):
         pre = w[V + j] + x[j]
         th = w[TH + j] * sigmoid(w[Z + j])
@@ -206,6 +250,7 @@ def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> None:
 @njit(forceinline=True, error_model="numpy")
 def _first_row(w: Any, x: Any, y: Any, size: int) -> None:
     """The first step ever of MSAT: th = M, and the mean is v."""
+    _wide()
     for j in range(size):
         pre, th = w[V + j] + x[j], w[TH + j]
         emitted = th if pre >= th else ZERO
@@ -214,84 +259,79 @@ def _first_row(w: Any, x: Any, y: Any, size: int) -> None:
 
 
 def _if_kernel(task: Any) -> None:
-    """IF. Slots: those of TASK, then whether the reset is hard."""
-    neurons, steps, stride = task[1], task[2], task[3]
-    threshold, potential = _floats(task[6], 0), _floats(task[8], 0)
-    hard = task[9] != 0
+    """IF."""
+    neurons, stride, hard = task[NEURONS], task[STRIDE], task[HARD] != 0
     w = _workspace()
     while True:
         start = _fetch_add(task, 1) * BLOCK
         if start >= neurons:
             break
         size = min(BLOCK, neurons - start)
-        _load_threshold(w, start, size, threshold, task[4])
-        _copy(potential, start, w, V, size)
-        for k in range(steps):
-            x, y = _floats(task[5], k * stride + start), _floats(task[7], k * neurons + start)
+        _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
+        _copy(_floats(task[POTENTIAL], start), w, V, size)
+        for k in range(task[STEPS]):
+            x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
             _if_row(w, x, y, size, hard)
-        _copy(w, V, potential, start, size)
+        _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
 
 
 def _msat_kernel(task: Any) -> None:
-    """MSAT. Slots: TASK, then mean, last, parameters, steps done, use DTT, use DET, instant drive, raw."""
-    neurons, steps, stride = task[1], task[2], task[3]
-    threshold, potential = _floats(task[6], 0), _floats(task[8], 0)
-    mean, last, p = _floats(task[9], 0), _floats(task[10], 0), _floats(task[11], 0)
-    done, use_dtt, use_det = task[12], task[13] != 0, task[14] != 0
-    instant, raw = task[15] != 0, task[16] != 0
+    """MSAT."""
+    neurons, stride, done = task[NEURONS], task[STRIDE], task[DONE]
+    use_dtt, use_det, instant, raw = (
+        task[USE_DTT] != 0,
+        task[USE_DET] != 0,
+        task[INSTANT] != 0,
+        task[RAW] != 0,
+    )
+    p = _floats(task[PARAMETERS], 0)
     w = _workspace()
     while True:
         start = _fetch_add(task, 1) * BLOCK
         if start >= neurons:
             break
         size = min(BLOCK, neurons - start)
-        _load_threshold(w, start, size, threshold, task[4])
-        _copy(potential, start, w, V, size)
-        _copy(mean, start, w, MEAN, size)
-        _copy(last, start, w, LAST, size)
-        for j in range(size):
-            th = w[TH + j]
-            unit = ONE / th if th != ZERO else ZERO
-            w[UNIT + j] = ONE if raw else unit
-            w[Z + j] = ZERO
-        for k in range(steps):
-            x, y = _floats(task[5], k * stride + start), _floats(task[7], k * neurons + start)
+        _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
+        _load_unit(w, size, raw)
+        _copy(_floats(task[POTENTIAL], start), w, V, size)
+        _copy(_floats(task[MEAN_BEFORE], start), w, MEAN, size)
+        _copy(_floats(task[LAST_BEFORE], start), w, LAST, size)
+        for k in range(task[STEPS]):
+            x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
             if done + k == 0:
                 _first_row(w, x, y, size)
                 continue
             if use_dtt:
                 _decay_row(w, p, size, raw)
             else:
-                for j in range(size):
-                    w[Z + j] = ZERO
+                _zero_row(w, size)
             if use_det:
                 _drive_row(w, x, p, size, instant)
             _fire_row(w, x, y, size, np.float32(1.0 / (done + k + 1)))
-        _copy(w, V, potential, start, size)
-        _copy(w, MEAN, mean, start, size)
-        _copy(w, LAST, last, start, size)
+        _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
+        _copy_out(w, MEAN, _floats(task[MEAN_AFTER], start), size)
+        _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
 
 
 def _count_kernel(task: Any) -> None:
-    """Non-zero elements. Slots: ticket, elements of a step, steps, stride, -, values, -, -, counts."""
-    neurons, steps = task[1], task[2]
-    span = 16 * BLOCK
+    """Non-zero elements of each step, added to COUNTS."""
+    neurons, span = task[NEURONS], 64 * BLOCK
     blocks = (neurons + span - 1) // span
     while True:
         ticket = _fetch_add(task, 1)
-        if ticket >= blocks * steps:
+        if ticket >= blocks * task[STEPS]:
             break
         k, start = ticket // blocks, ticket % blocks * span
-        row = _floats(task[5], k * task[3] + start)
+        row = _floats(task[CURRENT], k * task[STRIDE] + start)
         total = 0
         for j in range(min(span, neurons - start)):
             total += row[j] != ZERO
-        _fetch_add(_integers(task[8] + 8 * k), total)
+        _fetch_add(_integers(task[COUNTS] + 8 * k), total)
 
 
 def _function_kernel(task: Any) -> None:
-    """exp, softplus and sigmoid of ``current``, for the tests of their accuracy."""
-    x, y, size = _floats(task[5], 0), _floats(task[7], 0), task[1]
+    """exp, softplus and sigmoid of the current, for the tests of their accuracy."""
+    x, y, size = _floats(task[CURRENT], 0), _floats(task[VALUES], 0), task[NEURONS]
     for j in range(size):
         y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), sigmoid(x[j])
 

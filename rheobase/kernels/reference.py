@@ -168,4 +168,4 @@ def _stack(values: list[Tensor], current: Tensor) -> Tensor:
         return torch.empty_like(current)
     if current.ndim < 3:
         return torch.stack(values)
-    return torch.cat(values).unflatten(0, (len(values), -1))
+    return torch.cat(values).view(current.shape)
