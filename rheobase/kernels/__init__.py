@@ -5,7 +5,7 @@ Each takes ``backend="auto"``; ``"cpu"`` raises where it cannot be had, ``"refer
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -37,6 +37,7 @@ def if_scan(
     threshold: Tensor,
     *,
     hard_reset: bool = False,
+    overwrite: bool = False,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Integrate and fire, K steps: the equations are in `reference.if_scan`.
@@ -45,6 +46,9 @@ def if_scan(
 
     Shape: current (K, N, ...), its first dimension may be expanded; potential (N, ...); threshold ()
     or broadcastable to (N, ...).
+
+    With ``overwrite`` the values may take the memory of the current, which saves about a third of the time
+    and all of the memory; it is only a permission.
 
     Returns:
         The emitted values (K, N, ...), in the memory order of the current, and the potential (N, ...).
@@ -58,7 +62,7 @@ def if_scan(
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
     if _compiled(backend, current, potential, threshold):
-        return cpu.if_scan(current, potential, threshold, hard_reset=hard_reset)
+        return cpu.if_scan(current, potential, threshold, hard_reset=hard_reset, overwrite=overwrite)
     return reference.if_scan(current, potential, threshold, hard_reset=hard_reset)
 
 
@@ -81,22 +85,24 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    overwrite: bool = False,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Multi-stage adaptive threshold, K steps: equations and arguments are in `reference.msat_scan`.
 
-    Backends agree to float32 rounding of the threshold.
+    Backends agree to float32 rounding of the threshold. ``overwrite`` is as for `if_scan`.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors.
     """
-    compiled = _compiled(backend, current, potential, mean, last, threshold)
-    scan = cpu.msat_scan if compiled else reference.msat_scan
-    return scan(
-        current, potential, mean, last, steps_done, threshold, alpha=alpha, ka=ka, ki=ki, c=c, v_t=v_t,
-        dtt_gain=dtt_gain, det_gain=det_gain, use_dtt=use_dtt, use_det=use_det,
-        drive_is_current=drive_is_current, raw_units=raw_units,
-    )  # fmt: skip
+    arguments = (current, potential, mean, last, steps_done, threshold)
+    keywords: dict[str, Any] = {
+        "alpha": alpha, "ka": ka, "ki": ki, "c": c, "v_t": v_t, "dtt_gain": dtt_gain, "det_gain": det_gain,
+        "use_dtt": use_dtt, "use_det": use_det, "drive_is_current": drive_is_current, "raw_units": raw_units,
+    }  # fmt: skip
+    if _compiled(backend, current, potential, mean, last, threshold):
+        return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
+    return reference.msat_scan(*arguments, **keywords)
 
 
 def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:

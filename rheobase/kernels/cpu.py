@@ -55,10 +55,15 @@ def unsuitable(*tensors: Tensor) -> str | None:
 
 
 def if_scan(
-    current: Tensor, potential: Tensor, threshold: Tensor, *, hard_reset: bool = False
+    current: Tensor,
+    potential: Tensor,
+    threshold: Tensor,
+    *,
+    hard_reset: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`reference.if_scan`, bit for bit."""
-    values, (after,), task, _keep = _task(current, threshold, potential)
+    values, (after,), task, _keep = _task(current, threshold, [potential], overwrite)
     task[_HARD] = hard_reset
     _launch("if", task)
     return values, after
@@ -83,13 +88,14 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.msat_scan`, to float32 rounding.
 
     exp, log and sigmoid are polynomials with relative errors below 3e-7, so a threshold differs from
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
     """
-    values, (v, average, before), task, _keep = _task(current, threshold, potential, mean, last)
+    values, (v, average, before), task, _keep = _task(current, threshold, [potential, mean, last], overwrite)
     parameters = (ctypes.c_float * 8)(alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
     switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
     task[_DONE:] = [steps_done, *switches, ctypes.addressof(parameters)]
@@ -139,7 +145,7 @@ def _dense(current: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def _task(
-    current: Tensor, threshold: Tensor, *states: Tensor
+    current: Tensor, threshold: Tensor, states: list[Tensor], overwrite: bool
 ) -> tuple[Tensor, list[Tensor], Any, list[Tensor]]:
     """What all scans share.
 
@@ -154,8 +160,11 @@ def _task(
         threshold = _ordered(threshold, shape if each else (1, *shape[1:]), strides)
     before = [_ordered(state, shape, strides) for state in states]
     after = [torch.empty_strided(shape, strides) for _ in states]
-    values = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
-    values = values.view(steps, *shape)
+    if overwrite and (steps == 1 or current.stride(0) == neurons):
+        values = current
+    else:
+        values = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
+        values = values.view(steps, *shape)
     task = (ctypes.c_int64 * _SLOTS)(0, neurons, steps, current.stride(0), threshold.numel())
     task[5:_STATES] = [current.data_ptr(), threshold.data_ptr(), values.data_ptr()]
     for i, pair in enumerate(zip(before, after, strict=True)):

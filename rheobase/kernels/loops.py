@@ -31,7 +31,7 @@ BLOCK = 256
 """Neurons that one thread takes at a time."""
 
 PITCH = BLOCK + 16
-V, MEAN, LAST, TH, UNIT, Z = 0, PITCH, 2 * PITCH, 3 * PITCH, 4 * PITCH, 5 * PITCH
+V, MEAN, LAST, TH, UNIT, Z, X = (row * PITCH for row in range(7))
 """Where the rows of a block lie in a thread's workspace: state, threshold, 1 / scale, sigmoid's argument."""
 
 TICKET, NEURONS, STEPS, STRIDE, PERIOD, CURRENT, THRESHOLD, VALUES = range(8)
@@ -99,6 +99,16 @@ def _floats(typing: Any, address: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def _at(typing: Any, pointer: Any, offset: Any) -> Any:
+    """The pointer to the float32 ``offset`` further."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return types.CPointer(types.float32)(types.CPointer(types.float32), types.int64), generate
+
+
+@intrinsic
 def _integers(typing: Any, address: Any) -> Any:
     """The address as a pointer to int64."""
 
@@ -121,10 +131,10 @@ def _wide(typing: Any) -> Any:
 
 @intrinsic
 def _workspace(typing: Any) -> Any:
-    """Six rows of PITCH float32 on the stack of the thread."""
+    """Seven rows of PITCH float32 on the stack of the thread."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return alloca_once(builder, ir.FloatType(), size=6 * PITCH)
+        return alloca_once(builder, ir.FloatType(), size=7 * PITCH)
 
     return types.CPointer(types.float32)(), generate
 
@@ -271,6 +281,9 @@ def _if_kernel(task: Any) -> None:
         _copy(_floats(task[POTENTIAL], start), w, V, size)
         for k in range(task[STEPS]):
             x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
+            if task[CURRENT] == task[VALUES]:  # y takes the place of x
+                _copy(x, w, X, size)
+                x = _at(w, X)
             _if_row(w, x, y, size, hard)
         _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
 
@@ -298,6 +311,9 @@ def _msat_kernel(task: Any) -> None:
         _copy(_floats(task[LAST_BEFORE], start), w, LAST, size)
         for k in range(task[STEPS]):
             x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
+            if task[CURRENT] == task[VALUES]:  # y takes the place of x
+                _copy(x, w, X, size)
+                x = _at(w, X)
             if done + k == 0:
                 _first_row(w, x, y, size)
                 continue
@@ -313,6 +329,16 @@ def _msat_kernel(task: Any) -> None:
         _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
 
 
+@njit(forceinline=True, error_model="numpy")
+def _count_row(row: Any, size: int) -> Any:
+    """Non-zero elements of a row, at most 2^31."""
+    _wide()
+    total = np.int32(0)
+    for j in range(size):
+        total = np.int32(total + np.int32(row[j] != ZERO))
+    return total
+
+
 def _count_kernel(task: Any) -> None:
     """Non-zero elements of each step, added to COUNTS."""
     neurons, span = task[NEURONS], 64 * BLOCK
@@ -323,10 +349,7 @@ def _count_kernel(task: Any) -> None:
             break
         k, start = ticket // blocks, ticket % blocks * span
         row = _floats(task[CURRENT], k * task[STRIDE] + start)
-        total = 0
-        for j in range(min(span, neurons - start)):
-            total += row[j] != ZERO
-        _fetch_add(_integers(task[COUNTS] + 8 * k), total)
+        _fetch_add(_integers(task[COUNTS] + 8 * k), _count_row(row, min(span, neurons - start)))
 
 
 def _function_kernel(task: Any) -> None:
