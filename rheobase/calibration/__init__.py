@@ -1,0 +1,5 @@
+"""Passes that need calibration data and the converted network."""
+
+from rheobase.calibration.confidence import measure_confidence
+
+__all__ = ["measure_confidence"]

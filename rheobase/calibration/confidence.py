@@ -1,0 +1,70 @@
+"""How far the early spikes of a layer can be trusted.
+
+References:
+    He et al. 2023, arXiv 2303.13080, sections 3.2.2 and 4.2. The authors measured it on test
+    images; here it is measured on calibration data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from rheobase.batches import Batches
+from rheobase.graph import Graph
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+__all__ = ["measure_confidence"]
+
+
+@torch.no_grad()
+def measure_confidence(
+    snn: SpikingModel, graph: Graph, batches: Batches, sites: Collection[str], steps: int = 16
+) -> dict[str, float]:
+    """The spike confidence p of each site.
+
+    With fired the neurons that send at least one spike in the first E steps, and inactivated
+    those whose pre-activation in the ANN is negative:
+
+    .. code-block:: text
+
+        p = 1 - |fired and inactivated| / |fired|      (1 where nothing fires)
+
+    Args:
+        snn: the converted network, without a filter at these sites.
+        graph: the network in normal form.
+        batches: calibration data.
+        sites: where to measure.
+        steps: E, at least 1.
+
+    Returns:
+        p for each site, from 0 to 1.
+    """
+    fired = dict.fromkeys(sites, 0)
+    wrong = dict.fromkeys(sites, 0)
+    for x, _ in batches:
+        pre_activations = _pre_activations(graph, x, sites)
+        run = simulate(snn, x, steps, record=sites)
+        for site in sites:
+            sent = (run.values[site] != 0).any(0)
+            fired[site] += int(sent.sum())
+            wrong[site] += int((sent & (pre_activations[site] < 0)).sum())
+    return {site: 1.0 - wrong[site] / fired[site] if fired[site] else 1.0 for site in sites}
+
+
+def _pre_activations(graph: Graph, x: Tensor, sites: Collection[str]) -> dict[str, Tensor]:
+    """What each site receives in the ANN. Shape (N, ...)."""
+    seen: dict[str, Tensor] = {}
+    hooks = [
+        graph.module.get_submodule(site).register_forward_pre_hook(lambda _, args, s=site: seen.update({s: args[0]}))
+        for site in sites
+    ]
+    try:
+        graph.module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen

@@ -1,0 +1,45 @@
+"""Conversion: trace, observe, plan, apply, refine."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from torch import nn
+
+from rheobase.batches import as_batches
+from rheobase.errors import SettingError
+from rheobase.graph import trace
+from rheobase.methods import MSAT
+from rheobase.methods._base import Method
+from rheobase.observers import observe
+from rheobase.spiking import SpikingModel
+
+__all__ = ["convert"]
+
+
+def convert(model: nn.Module, batches: Any, method: Method | None = None) -> SpikingModel:
+    """Convert a trained network into a spiking one. The network itself is left as it is.
+
+    Args:
+        model: a trained feed-forward network with ReLU activations.
+        batches: calibration data from the training set: a data loader, or anything that yields
+            tensors, arrays, ``(x, y)`` or dictionaries; also one tensor. Labels are not used.
+        method: how; `MSAT` with the paper's hyper-parameters for ResNet20 if none is given.
+
+    Returns:
+        The spiking network, on the device of the model.
+
+    Raises:
+        ConversionError: the network, the data or a setting cannot be used; the message says why.
+    """
+    method = MSAT() if method is None else method
+    if not isinstance(method, Method):
+        raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
+    parameter = next(model.parameters(), None)
+    device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
+    data = as_batches(batches, device=device, dtype=dtype)
+    (first,) = itertools.islice(iter(data), 1)
+    graph = trace(model, first.inputs[:2])
+    plan = method.plan(graph, observe(graph, data, method.observer()))
+    return method.refine(SpikingModel(graph, plan), graph, data)

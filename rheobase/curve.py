@@ -1,0 +1,215 @@
+"""The measured curve of a converted network: what it gives after each step."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rheobase.errors import DataError, SettingError
+
+__all__ = ["Curve", "plot", "wilson"]
+
+
+def wilson(fraction: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a proportion; 95 % by default.
+
+    Args:
+        fraction: what share of the n trials succeeded, from 0 to 1.
+        n: the number of trials.
+        z: the normal quantile of the confidence level.
+
+    Returns:
+        The lower and upper bound, from 0 to 1.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson(0.9, 1000)]
+        [0.88, 0.917]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    middle = fraction + z * z / (2 * n)
+    half = z * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a converted network gives after t = 1, ..., T steps; index t - 1 is step t.
+
+    Accuracies are fractions from 0 to 1, means over the seeds. They are None where the data have
+    no labels, or no reference network was given.
+
+    Attributes:
+        method: the method, as its line in a results table.
+        steps: T.
+        images: how many samples were evaluated.
+        seeds: the seeds of the runs; one where the network is not random.
+        accuracy: share of samples answered correctly.
+        agreement: share of samples answered as the reference network answers them.
+        logit_error: root of (mean squared difference of the outputs from the reference's, divided
+            by the reference's mean square).
+        spikes: spikes of each site in step t, per sample.
+        neurons: neurons of each site.
+        reference_accuracy: share of samples that the reference network answers correctly.
+        accuracy_by_seed: accuracy of each seed's run.
+    """
+
+    method: str
+    steps: int
+    images: int
+    seeds: tuple[int, ...]
+    accuracy: Sequence[float] | None
+    agreement: Sequence[float] | None
+    logit_error: Sequence[float] | None
+    spikes: Mapping[str, Sequence[float]]
+    neurons: Mapping[str, int]
+    reference_accuracy: float | None = None
+    accuracy_by_seed: Sequence[Sequence[float]] | None = None
+
+    @property
+    def rate(self) -> dict[str, list[float]]:
+        """Spikes per neuron of each site in step t."""
+        return {site: [n / self.neurons[site] for n in spikes] for site, spikes in self.spikes.items()}
+
+    @property
+    def mean_rate(self) -> list[float]:
+        """Spikes per neuron and step over all sites, from the first step to step t."""
+        total = sum(self.neurons.values())
+        return [spikes / (total * t) for t, spikes in enumerate(self.total_spikes, 1)]
+
+    @property
+    def total_spikes(self) -> list[float]:
+        """Spikes of the whole network per sample, from the first step to step t."""
+        totals, running = [], 0.0
+        for step in zip(*self.spikes.values(), strict=True):
+            running += sum(step)
+            totals.append(running)
+        return totals
+
+    def interval(self, step: int) -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy after a step, for the number of samples.
+
+        Raises:
+            SettingError: the curve has no such step, or no accuracy.
+        """
+        if self.accuracy is None or not 1 <= step <= self.steps:
+            reason = "no accuracy: the data had no labels" if self.accuracy is None else f"{self.steps} steps"
+            raise SettingError(f"Curve.interval({step}): the curve has {reason}.")
+        return wilson(self.accuracy[step - 1], self.images)
+
+    def rows(self, at: Sequence[int] | None = None) -> list[dict[str, float | int | None]]:
+        """The curve at some steps, by default the powers of two and T."""
+        chosen = [t for t in at or (*(2**k for k in range(30)), self.steps) if t <= self.steps]
+        rows: list[dict[str, float | int | None]] = []
+        for t in dict.fromkeys(chosen):
+            low, high = self.interval(t) if self.accuracy is not None else (None, None)
+            rows.append({
+                "steps": t,
+                "accuracy": None if self.accuracy is None else self.accuracy[t - 1],
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "agreement": None if self.agreement is None else self.agreement[t - 1],
+                "logit_error": None if self.logit_error is None else self.logit_error[t - 1],
+                "spikes": self.total_spikes[t - 1],
+                "rate": self.mean_rate[t - 1],
+            })  # fmt: skip
+        return rows
+
+    def __str__(self) -> str:
+        lines = [self.method, f"{self.images:,} samples, {sum(self.neurons.values()):,} neurons"]
+        if len(self.seeds) > 1:
+            lines[-1] += f", mean of {len(self.seeds)} seeds"
+        if self.reference_accuracy is not None:
+            low, high = wilson(self.reference_accuracy, self.images)
+            percent = f"{100 * self.reference_accuracy:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"
+            lines.append(f"accuracy of the original network: {percent}")
+        lines.append(f"{'T':>4}  {'accuracy %':>10}  {'95 % interval':>14}  {'agreement %':>11}  {'logit error':>11}"
+                     f"  {'spikes/sample':>13}  {'rate':>6}")  # fmt: skip
+        for row in self.rows():
+            low, high = row["accuracy_low"], row["accuracy_high"]
+            interval = "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+            lines.append(f"{row['steps']:>4}  {_percent(row['accuracy']):>10}  {interval:>14}"
+                         f"  {_percent(row['agreement']):>11}  {_number(row['logit_error']):>11}"
+                         f"  {row['spikes']:>13,.0f}  {row['rate']:>6.4f}")  # fmt: skip
+        return "\n".join(lines)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The curve as JSON, also written to a file if a path is given."""
+        text = json.dumps(asdict(self))
+        if path is not None:
+            Path(path).write_text(text)
+        return text
+
+    @classmethod
+    def from_json(cls, text: str) -> Curve:
+        """The curve that `to_json` gave.
+
+        Raises:
+            DataError: the text is something else.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**{**values, "seeds": tuple(values["seeds"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"This is no curve in JSON, as Curve.to_json writes it: {error}.") from error
+
+    def plot(self, path: str | Path) -> None:
+        """Draw accuracy (or agreement) against the number of steps as a PNG, PDF or SVG file."""
+        plot({self.method: self}, path)
+
+
+def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None:
+    """Draw several curves in one figure, with the accuracy of the original network as a line.
+
+    Needs matplotlib: ``pip install rheobase[plot]``.
+
+    Args:
+        curves: a label for each curve.
+        path: the file; its suffix chooses the format.
+        title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for label, curve in curves.items():
+        values = curve.accuracy if curve.accuracy is not None else curve.agreement
+        if values is None:
+            raise DataError(f"The curve {label!r} has neither accuracy nor agreement, so there is nothing to draw.")
+        steps = range(1, curve.steps + 1)
+        (line,) = axes.plot(steps, [100 * v for v in values], label=label, linewidth=1.5)
+        bounds = [wilson(v, curve.images) for v in values]
+        axes.fill_between(
+            steps,
+            [100 * low for low, _ in bounds],
+            [100 * high for _, high in bounds],
+            color=line.get_color(),
+            alpha=0.12,
+            linewidth=0,
+        )
+    references = {c.reference_accuracy for c in curves.values() if c.reference_accuracy is not None}
+    for reference in references:
+        axes.axhline(100 * reference, color="black", linestyle=":", label=f"original network, {100 * reference:.2f} %")
+    first = next(iter(curves.values()))
+    axes.set_xscale("log", base=2)
+    ticks = [2**k for k in range(first.steps.bit_length())]
+    axes.set_xticks(ticks, labels=[str(t) for t in ticks])
+    axes.set_xlabel("time steps T")
+    axes.set_ylabel("accuracy (%)" if first.accuracy is not None else "agreement with the original network (%)")
+    axes.set_title(title or f"{first.images:,} samples; bands are 95 % intervals", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,32 @@
+"""What a conversion method is: three questions, answered one after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from rheobase.batches import Batches
+from rheobase.graph import Graph
+from rheobase.observers import Observer, Statistics
+from rheobase.plan import Plan
+from rheobase.spiking import SpikingModel
+
+__all__ = ["Method"]
+
+
+class Method(ABC):
+    """A conversion method; subclasses are frozen dataclasses whose fields are its hyper-parameters.
+
+    ``repr(method)`` is its line in a results table, and the same text names it on the command line.
+    """
+
+    @abstractmethod
+    def observer(self) -> Observer:
+        """What to measure at each site of the ANN, on the calibration data."""
+
+    @abstractmethod
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        """Decide the neurons of each site. Changes nothing."""
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        """Improve the converted network with calibration data; by default it stays as it is."""
+        return snn

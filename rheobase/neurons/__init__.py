@@ -1,0 +1,9 @@
+"""Spiking neurons, one family a file. Each is the definition of its equations."""
+
+from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
+from rheobase.neurons.confidence import SpikeConfidence
+from rheobase.neurons.integrate_fire import IF
+from rheobase.neurons.max_pool import CumulativeMaxPool
+from rheobase.neurons.msat import MSAT, Adaptation
+
+__all__ = ["IF", "MSAT", "Adaptation", "Alphabet", "CumulativeMaxPool", "Neuron", "Payload", "SpikeConfidence", "Temporal"]

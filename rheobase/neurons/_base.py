@@ -1,0 +1,174 @@
+"""What every layer with a memory shares: it owns its state here, and nowhere else.
+
+A concrete layer is a pure function ``step(current, state) -> (values, state)``. `Temporal` carries
+the state from one call to the next and scans a chunk of steps; `Neuron` adds what is true of a
+spiking neuron: what its spikes may carry, and the closed form it must agree with.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rheobase.errors import ConversionError, SettingError
+
+__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "along_channels"]
+
+
+class Payload(StrEnum):
+    """What one spike carries, as a multiple of a constant known to the receiver."""
+
+    BINARY = "binary"
+    TERNARY = "ternary"
+    INTEGER = "integer"
+    POWER_OF_TWO = "power_of_two"
+    REAL = "real"
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The set of values that one spike may take.
+
+    Args:
+        payload: binary {0, 1}, ternary {-1, 0, 1}, integer {0, ..., levels},
+            power of two {0, 2^0, ..., 2^(1 - levels)}, or a real number.
+        levels: how many non-zero magnitudes there are (integer and power-of-two payloads).
+        step_weighted: whether the value of a spike also depends on the step it is sent in,
+            by a schedule that the receiver knows.
+    """
+
+    payload: Payload
+    levels: int = 1
+    step_weighted: bool = False
+
+    def __str__(self) -> str:
+        graded = self.payload in (Payload.INTEGER, Payload.POWER_OF_TWO)
+        text = f"{self.payload.value}({self.levels})" if graded else self.payload.value
+        return f"{text}, step-weighted" if self.step_weighted else text
+
+
+class Temporal(nn.Module, ABC):
+    """A layer with a memory: what it emits depends on what it has received since `reset`.
+
+    Subclasses are final and pure: `initial_state` and `step` read their parameters and never
+    assign to ``self``. This class alone holds the state between calls.
+
+    Every constructor argument of a subclass is kept as an attribute of the same name
+    (a tensor as a buffer), so that `settings` can give it back.
+
+    Attributes:
+        random: whether what it emits depends on the key given to `reset`.
+    """
+
+    random: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state: Any = None
+        self._shape: torch.Size | None = None
+        self.key: int = 0
+
+    @abstractmethod
+    def initial_state(self, current: Tensor) -> Any:
+        """The state before the first step, a NamedTuple.
+
+        Args:
+            current: the input of one step, for its shape, dtype and device. Shape (N, ...).
+        """
+
+    @abstractmethod
+    def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One step: the input current and the state, to the emitted value and the next state.
+
+        Shape: current (N, ...) -> values (N, ...).
+        """
+
+    def scan(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """A chunk of K steps. Shape: current (K, N, ...) -> values (K, N, ...)."""
+        values = []
+        for x in current.unbind(0):
+            value, state = self.step(x, state)
+            values.append(value)
+        return torch.stack(values), state
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Advance by the K steps of ``current``, carrying the state over from the last call.
+
+        Shape: (K, N, ...) -> (K, N, ...).
+
+        Raises:
+            ConversionError: the shape of one step differs from the last call's, with no `reset`.
+        """
+        if self._state is None:
+            self._state, self._shape = self.initial_state(current[0]), current.shape[1:]
+        elif current.shape[1:] != self._shape:
+            raise ConversionError(
+                f"{type(self).__name__} received a current of shape {tuple(current.shape[1:])} a step, "
+                f"but its state is for {tuple(self._shape or ())}. Call reset() before another batch."
+            )
+        values, self._state = self.scan(current, self._state)
+        return values
+
+    def reset(self, key: int = 0) -> None:
+        """Forget everything received so far; ``key`` seeds whatever is random from here on."""
+        self._state, self._shape, self.key = None, None, key
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments: ``type(layer)(**layer.settings())`` is an equal layer."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+class Neuron(Temporal):
+    """A spiking neuron, one for each element of its input.
+
+    What it emits is the value that the next layer multiplies (spike times threshold), never a
+    bare 0 or 1.
+
+    Attributes:
+        alphabet: what one spike may carry.
+        causal: False where the layer must see all its input before it fires, so that a
+            network of L layers needs L * T steps.
+    """
+
+    alphabet: Alphabet
+    causal: bool = True
+
+    @abstractmethod
+    def expected_rate(self, current: Tensor, steps: int) -> Tensor:
+        """The closed form: the mean value emitted per step, r(T) = (1/T) sum_t y(t).
+
+        Args:
+            current: a constant input current, the same at each step. Shape (N, ...).
+            steps: T, at least 1.
+
+        Returns:
+            r(T), exact up to `rate_bound`. Shape (N, ...).
+        """
+
+    def rate_bound(self, steps: int) -> float:
+        """How far `expected_rate` may be from the simulation, in thresholds a step; 0 where it is exact."""
+        return 0.0
+
+    def refund(self, state: Any, charge: Tensor) -> Any:
+        """The state after this step, had spikes worth ``charge`` not been subtracted from it.
+
+        Spike confidence (MSAT Eq. 15) needs it: a filtered spike keeps its charge.
+
+        Raises:
+            SettingError: this neuron's reset cannot be undone.
+        """
+        raise SettingError(
+            f"{type(self).__name__} cannot take back a spike, so filtered spikes cannot keep their charge; "
+            "use a neuron with soft reset, or keep_charge=False."
+        )
+
+
+def along_channels(parameter: Tensor, current: Tensor) -> Tensor:
+    """View a per-layer () or per-channel (C,) parameter so that it broadcasts over (N, C, ...)."""
+    return parameter.reshape(-1, *[1] * (current.ndim - 2)) if parameter.ndim == 1 else parameter

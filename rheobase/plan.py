@@ -1,0 +1,142 @@
+"""A plan: what a method decided for each site, before anything is converted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rheobase.coding import ConstantCurrent, Encoder, Mean, Readout
+from rheobase.errors import ConversionError, DataError
+from rheobase.neurons import Neuron
+
+__all__ = ["Plan"]
+
+_FORMAT = "rheobase plan 1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The neurons of each site, how the input is coded and how the output is read.
+
+    A value: to change it, use ``dataclasses.replace`` or `with_neuron`.
+
+    Args:
+        method: the method that made it, as the line in a results table.
+        neurons: the neuron of each site.
+        encoder: how the input is coded.
+        readout: how the output is read.
+        edits: new values for parameters of the normal form, by their dotted path.
+    """
+
+    method: str
+    neurons: Mapping[str, Neuron]
+    encoder: Encoder = field(default_factory=ConstantCurrent)
+    readout: Readout = field(default_factory=Mean)
+    edits: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_neuron(self, site: str, neuron: Neuron) -> Plan:
+        """The same plan with another neuron at one site.
+
+        Raises:
+            ConversionError: there is no such site.
+        """
+        if site not in self.neurons:
+            raise ConversionError(f"The plan has no site {site!r}; its sites are {', '.join(self.neurons)}.")
+        return dataclasses.replace(self, neurons={**self.neurons, site: neuron})
+
+    def __str__(self) -> str:
+        rows = [("site", "neuron", "spikes")]
+        rows += [(site, repr(neuron).replace("\n", ""), str(neuron.alphabet)) for site, neuron in self.neurons.items()]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        coding = f"input: {type(self.encoder).__name__}, output: {type(self.readout).__name__}"
+        return "\n".join([self.method, coding, *lines])
+
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the plan as one safetensors file; an old file stays whole if this fails.
+
+        Args:
+            path: where to.
+            extra: further facts to keep in its header, as JSON values.
+        """
+        tensors: dict[str, Tensor] = {f"edits/{k}": v.detach().contiguous() for k, v in self.edits.items()}
+        header = {
+            "method": self.method,
+            "neurons": {s: _to_json(n, f"neurons/{s}", tensors) for s, n in self.neurons.items()},
+            "encoder": _to_json(self.encoder, "encoder", tensors),
+            "readout": _to_json(self.readout, "readout", tensors),
+            **(extra or {}),
+        }
+        blob = safetensors.torch.save(tensors, {"format": _FORMAT, "plan": json.dumps(header)})
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(blob)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: str | Path) -> tuple[Plan, dict[str, Any]]:
+        """Read a plan and the header that `save` wrote.
+
+        Raises:
+            DataError: the file is missing or is no plan, or needs a class that is not imported.
+        """
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise DataError(f"{path} cannot be read as a converted network: {error}.") from error
+        if metadata.get("format") != _FORMAT:
+            found = metadata.get("format", "no format")
+            raise DataError(f"{path} is a safetensors file with {found!r}; expected {_FORMAT!r} (rheobase convert).")
+        header = json.loads(metadata["plan"])
+        plan = Plan(
+            header["method"],
+            {site: _from_json(value, tensors) for site, value in header["neurons"].items()},
+            _from_json(header["encoder"], tensors),
+            _from_json(header["readout"], tensors),
+            {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
+        )
+        return plan, header
+
+
+def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """A neuron, dataclass, tensor or plain value as JSON; tensors go to ``tensors`` under their path."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().contiguous()
+        return {"tensor": path}
+    if isinstance(value, Neuron):
+        settings: Mapping[str, Any] = value.settings()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    else:
+        return value
+    kind = f"{type(value).__module__}:{type(value).__qualname__}"
+    return {"class": kind, "settings": {k: _to_json(v, f"{path}/{k}", tensors) for k, v in settings.items()}}
+
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `_to_json`. Only classes of modules already imported are used."""
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return torch.clone(tensors[value["tensor"]])
+    module, _, name = str(value["class"]).partition(":")
+    kind = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(kind, type) and (issubclass(kind, Neuron) or dataclasses.is_dataclass(kind))):
+        raise DataError(f"The file needs the class {name} of the module {module}; import that module first.")
+    return kind(**{k: _from_json(v, tensors) for k, v in value["settings"].items()})

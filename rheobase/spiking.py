@@ -1,0 +1,146 @@
+"""The converted network."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rheobase.errors import ConversionError, DataError
+from rheobase.execution import Execution, Program
+from rheobase.graph import Graph, trace
+from rheobase.neurons import CumulativeMaxPool, Neuron, Temporal
+from rheobase.operations import POOLS
+from rheobase.plan import Plan
+
+__all__ = ["SpikingModel", "load"]
+
+
+class SpikingModel(nn.Module):
+    """A network whose activation sites are layers of spiking neurons.
+
+    Calling it advances it by one step and gives the analog output of that step; `simulate` runs
+    many steps and reads the answer out.
+
+    Args:
+        graph: the network in normal form; it is copied.
+        plan: the neuron of each site, and edits of the weights.
+
+    Raises:
+        ConversionError: the plan and the graph do not fit each other; every misfit is listed.
+
+    Shape:
+        (N, ...) -> (N, ...).
+    """
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        super().__init__()
+        _check_fit(graph, plan)
+        self.graph = graph
+        self.plan = plan
+        self.module = copy.deepcopy(graph.module)
+        for path, value in plan.edits.items():
+            self.module.get_parameter(path).data.copy_(value)
+        for site, neuron in plan.neurons.items():
+            self.module.set_submodule(site, copy.deepcopy(neuron))
+        moving = set()
+        for node in self.module.graph.nodes:
+            layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, Neuron) or any(n in moving for n in node.all_input_nodes):
+                moving.add(node)
+            if isinstance(layer, POOLS) and node in moving:
+                self.module.set_submodule(str(node.target), CumulativeMaxPool(layer))
+        self.program = Program(self.module)
+        self.eval()
+
+    def neurons(self) -> dict[str, Neuron]:
+        """The neurons of each site, in the order of execution."""
+        return {site: self.module.get_submodule(site) for site in self.plan.neurons}  # type: ignore[misc]
+
+    @property
+    def random(self) -> bool:
+        """Whether a run depends on the generator given to `reset`."""
+        return any(neuron.random for neuron in self.neurons().values())
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Forget all input. Each layer draws a key from the generator for what is random in it."""
+        for layer in self.module.modules():
+            if isinstance(layer, Temporal):
+                key = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+                layer.reset(key)
+
+    def execution(self, x: Tensor) -> Execution:
+        """Prepare a batch: what is constant over time is computed here.
+
+        Raises:
+            DataError: the input does not fit the network.
+        """
+        if tuple(x.shape[1:]) != self.graph.input_shape:
+            raise DataError(
+                f"The input has the shape {tuple(x.shape)}; the network was converted for "
+                f"(N, {', '.join(map(str, self.graph.input_shape))})."
+            )
+        return Execution(self.program, x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.execution(x).advance(1)[0]
+
+    def save(self, path: str | Path) -> None:
+        """Write the conversion (not the weights of the network) to one file, for `load`."""
+        self.plan.save(path, {"input_shape": self.graph.input_shape, "weights": _fingerprint(self.graph)})
+
+
+def load(path: str | Path, model: nn.Module) -> SpikingModel:
+    """Convert a network as it was when `SpikingModel.save` wrote the file.
+
+    Args:
+        path: the file.
+        model: the network with the weights that it had then.
+
+    Raises:
+        DataError: the file cannot be read.
+        ConversionError: the network or its weights are others than those converted.
+    """
+    plan, header = Plan.load(path)
+    parameter = next(model.parameters(), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand((2, *header["input_shape"]), generator=generator).to(parameter.device, parameter.dtype)
+    graph = trace(model, example)
+    found, wanted = _fingerprint(graph), header["weights"]
+    differing = [k for k in wanted if not _close(found.get(k), wanted[k])] + [k for k in found if k not in wanted]
+    if differing:
+        raise ConversionError(
+            f"{path} was made from a network with other weights: {', '.join(differing[:5])}"
+            f"{' ...' if len(differing) > 5 else ''} differ. Load the weights that were converted, or convert again."
+        )
+    return SpikingModel(graph, plan)
+
+
+def _fingerprint(graph: Graph) -> dict[str, list[Any]]:
+    """The shape and mean magnitude of each parameter of the normal form."""
+    return {k: [list(p.shape), float(p.double().abs().mean())] for k, p in graph.module.named_parameters()}
+
+
+def _close(found: list[Any] | None, wanted: list[Any]) -> bool:
+    return found is not None and found[0] == wanted[0] and abs(found[1] - wanted[1]) <= 1e-4 * abs(wanted[1])
+
+
+def _check_fit(graph: Graph, plan: Plan) -> None:
+    problems = [f"the plan has no neuron for the site {s}" for s in graph.sites if s not in plan.neurons]
+    problems += [f"the network has no site {s}" for s in plan.neurons if s not in graph.sites]
+    for site in set(graph.sites) & set(plan.neurons):
+        threshold = getattr(plan.neurons[site], "threshold", None)
+        channels = graph.shapes[site][0] if graph.shapes[site] else 1
+        if isinstance(threshold, Tensor) and threshold.ndim == 1 and len(threshold) not in (1, channels):
+            problems.append(f"{site} has {channels} channels and {len(threshold)} thresholds")
+    names = dict(graph.module.named_parameters())
+    for path, value in plan.edits.items():
+        if path not in names:
+            problems.append(f"the network has no parameter {path}")
+        elif value.shape != names[path].shape:
+            problems.append(f"{path} has the shape {tuple(names[path].shape)}, the plan {tuple(value.shape)}")
+    if problems:
+        raise ConversionError("The plan does not fit the network:\n  " + "\n  ".join(sorted(problems)))

@@ -1,0 +1,220 @@
+"""Neurons against the numpy references, which were written from the papers' equations alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from references import if_neuron, msat_neuron
+from torch import Tensor
+
+from rheobase import neurons
+from rheobase.errors import ConversionError, SettingError
+from rheobase.neurons import IF, MSAT, Adaptation, Neuron, SpikeConfidence
+
+SEEDS = st.integers(0, 2**31)
+ADAPTATIONS = {
+    "vgg16": Adaptation.vgg16(),
+    "resnet20": Adaptation.resnet20(),
+    "resnet34": Adaptation.resnet34(),
+    "dtt alone": Adaptation.resnet20(det=False),
+    "det alone": Adaptation.resnet20(dtt=False),
+    "current": Adaptation.resnet20(depolarisation="current"),
+    "tau_rd once": Adaptation.resnet20(tau_rd_twice=False),
+    "raw": Adaptation.resnet20(units="raw"),
+    "raw current": Adaptation.vgg16(units="raw", depolarisation="current", tau_rd_twice=False),
+    "v_t": Adaptation.resnet20(v_t=0.4),
+}
+
+
+def currents(seed: int, steps: int = 30, n: int = 12, scale: float = 1.0) -> Tensor:
+    """Currents as a layer sees them: a constant mean for each neuron, and noise around it. (T, 1, n)."""
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(n, generator=generator, dtype=torch.float64)
+    return scale * (0.5 * mean + 0.3 * torch.randn(steps, 1, n, generator=generator, dtype=torch.float64))
+
+
+@given(seed=SEEDS, threshold=st.floats(0.3, 4.0), start=st.floats(0.0, 0.9), reset=st.sampled_from(["soft", "hard"]))
+@settings(max_examples=40, deadline=None)
+def test_if_equals_its_reference(seed: int, threshold: float, start: float, reset: str) -> None:
+    x = currents(seed)
+    neuron = IF(torch.tensor(threshold, dtype=torch.float64), start * threshold, reset)  # type: ignore[arg-type]
+    expected, _ = if_neuron(x[:, 0].numpy(), threshold, start * threshold, reset)
+    np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ADAPTATIONS)
+@given(seed=SEEDS, threshold=st.floats(0.4, 3.0))
+@settings(max_examples=15, deadline=None)
+def test_msat_equals_its_reference(name: str, seed: int, threshold: float) -> None:
+    adaptation = ADAPTATIONS[name]
+    x = currents(seed, scale=threshold)
+    neuron = MSAT(torch.tensor(threshold, dtype=torch.float64), adaptation)
+    expected = msat_neuron(x[:, 0].numpy(), threshold, **dataclasses.asdict(adaptation))
+    np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected["values"], atol=1e-9)
+
+
+@pytest.mark.parametrize("keep_charge", [True, False])
+@given(seed=SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_spike_confidence_around_msat_equals_its_reference(keep_charge: bool, seed: int) -> None:
+    adaptation, x = Adaptation.resnet20(), currents(seed)
+    neuron = SpikeConfidence(MSAT(torch.tensor(1.0, dtype=torch.float64), adaptation), 0.6, 10, keep_charge)
+    neuron.reset(key=seed)
+    keep = np.ones((30, 12))
+    for t in range(1, 11):
+        keep[t - 1] = neuron.draw(t, x[0])[0].numpy()
+    expected = msat_neuron(
+        x[:, 0].numpy(), 1.0, keep=keep, keep_charge=keep_charge, early_steps=10, **dataclasses.asdict(adaptation)
+    )
+    np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected["values"], atol=1e-9)
+
+
+def examples() -> dict[str, Neuron]:
+    """At least one of each published neuron; a new class in ``__all__`` without one fails a test."""
+    half = torch.tensor(0.5)
+    return {
+        "IF": IF(torch.tensor(1.0)),
+        "IF from half": IF(torch.tensor(1.0), 0.5),
+        "IF hard": IF(torch.tensor(1.0), reset="hard"),
+        "IF per channel": IF(torch.tensor([0.25, 0.5, 1.0, 2.0])),
+        "MSAT": MSAT(torch.tensor(1.0), Adaptation.vgg16()),
+        "MSAT per channel": MSAT(torch.tensor([0.25, 0.5, 1.0, 2.0]), Adaptation()),
+        "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
+        "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
+    }
+
+
+EXAMPLES = examples()
+
+
+def test_every_published_neuron_has_an_example() -> None:
+    published = [getattr(neurons, name) for name in neurons.__all__]
+    concrete = {k for k in published if isinstance(k, type) and issubclass(k, Neuron) and k is not Neuron}
+    assert concrete == {type(neuron) for neuron in EXAMPLES.values()}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_constant_input_gives_the_expected_rate(name: str) -> None:
+    neuron, steps = EXAMPLES[name], 64
+    if isinstance(neuron, SpikeConfidence) and not neuron.keep_charge:
+        pytest.skip("lost charge never arrives, so the rate has no closed form")
+    x = torch.linspace(-1.0, 1.125, 18).repeat(4, 1).T.contiguous()  # (18, 4), in sixteenths: no rounding at ties
+    threshold = getattr(neuron, "threshold", torch.tensor(0.5))
+    simulated = neuron(x.expand(steps, *x.shape)).mean(0)
+    error = (simulated - neuron.expected_rate(x, steps)).abs() / threshold
+    inside = x <= 0.9 * threshold if neuron.rate_bound(steps) else torch.ones_like(x, dtype=torch.bool)
+    neuron.reset()
+    assert float(error[inside].max()) <= neuron.rate_bound(steps) + 1e-6
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_chunks_of_any_size_give_the_same_spikes(name: str) -> None:
+    neuron = EXAMPLES[name]
+    x = currents(3, steps=20, n=4).float()
+    results = []
+    for sizes in ([20], [1] * 20, [7, 1, 12]):
+        neuron.reset(key=5)
+        results.append(torch.cat([neuron(part) for part in x.split(sizes)]))
+    neuron.reset()
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(results[2], results[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_step_changes_neither_the_neuron_nor_the_state_given(name: str) -> None:
+    neuron = EXAMPLES[name]
+    x = currents(4, steps=1, n=4).float()[0]
+    state = neuron.initial_state(x)
+    before = {k: v.clone() for k, v in neuron.state_dict().items()}
+    first, _ = neuron.step(x, state)
+    second, _ = neuron.step(x, state)
+    torch.testing.assert_close(first, second)
+    assert all(torch.equal(v, before[k]) for k, v in neuron.state_dict().items())
+    assert neuron._state is None
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_neuron_is_rebuilt_from_its_settings(name: str) -> None:
+    neuron = EXAMPLES[name]
+    x = currents(5, n=4).float()
+    neuron.reset(key=1)
+    rebuilt = type(neuron)(**neuron.settings())
+    rebuilt.reset(key=1)
+    torch.testing.assert_close(rebuilt(x), neuron(x))
+    neuron.reset()
+
+
+@given(seed=SEEDS, name=st.sampled_from(["IF", "IF from half", "IF per channel", "MSAT", "MSAT per channel"]))
+@settings(max_examples=30, deadline=None)
+def test_soft_reset_conserves_charge(seed: int, name: str) -> None:
+    neuron = EXAMPLES[name]
+    x = currents(seed, n=4).float()
+    y, state = neuron.scan(x, neuron.initial_state(x[0]))
+    start = neuron.initial_state(x[0]).potential
+    torch.testing.assert_close(start + x.sum(0), y.sum(0) + state.potential, rtol=1e-4, atol=1e-4)
+
+
+def test_reset_forgets_everything() -> None:
+    for neuron, seed in itertools.product(EXAMPLES.values(), (0, 1)):
+        x = currents(seed, n=4).float()
+        neuron.reset(key=2)
+        first = neuron(x)
+        neuron.reset(key=2)
+        assert torch.equal(neuron(x), first)
+        neuron.reset()
+
+
+def test_another_batch_size_without_reset_is_an_error() -> None:
+    neuron = IF(torch.tensor(1.0))
+    neuron(torch.rand(2, 3, 5))
+    with pytest.raises(ConversionError, match="reset"):
+        neuron(torch.rand(2, 4, 5))
+
+
+def test_confidence_draws_depend_on_key_and_step() -> None:
+    neuron, like = SpikeConfidence(IF(torch.tensor(1.0)), 0.5), torch.zeros(50, 50)
+    neuron.reset(key=1)
+    draws = {(1, t): neuron.draw(t, like) for t in (1, 2)}
+    neuron.reset(key=9)
+    draws |= {(9, t): neuron.draw(t, like) for t in (1, 2)}
+    for (_, a), (_, b) in itertools.combinations(draws.items(), 2):
+        assert 0.4 < float((a == b).double().mean()) < 0.6
+    assert 0.45 < float(draws[1, 1].double().mean()) < 0.55
+
+
+def test_confidence_of_one_changes_nothing_and_of_zero_silences() -> None:
+    x = currents(6).float().abs() + 1
+    plain = IF(torch.tensor(1.0))(x)
+    assert torch.equal(SpikeConfidence(IF(torch.tensor(1.0)), 1.0)(x), plain)
+    silenced = SpikeConfidence(IF(torch.tensor(1.0)), 0.0, steps=5)(x)
+    assert int(silenced[:5].count_nonzero()) == 0
+    assert int(silenced[5:].count_nonzero()) > 0
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_threshold_that_is_not_positive_is_an_error(threshold: float) -> None:
+    with pytest.raises(SettingError, match="threshold"):
+        IF(threshold)
+    with pytest.raises(SettingError, match="threshold"):
+        MSAT(threshold, Adaptation())
+
+
+def test_wrong_settings_are_listed_together() -> None:
+    with pytest.raises(SettingError, match=r"ki is 0.*c is -1.*units"):
+        Adaptation(ki=0, c=-1, units="metres")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="both off"):
+        Adaptation(dtt=False, det=False)
+    with pytest.raises(SettingError, match=r"probability is 2.*steps is -1"):
+        SpikeConfidence(IF(1.0), 2, -1)
+
+
+def test_filtered_spikes_cannot_keep_their_charge_under_hard_reset() -> None:
+    neuron = SpikeConfidence(IF(0.1, reset="hard"), 0.5)
+    with pytest.raises(SettingError, match="keep_charge=False"):
+        neuron(torch.ones(3, 1, 4))
