@@ -1,0 +1,1 @@
+"""Measurements: each module is one command that writes JSON to benchmarks/results/."""
