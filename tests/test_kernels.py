@@ -192,6 +192,18 @@ def _threshold_and_rounding(
     return th, m * (cofactor * (1 - cofactor) * z_error + 8 * EPS * cofactor) + 4 * EPS * (x.abs() + v.abs())
 
 
+def test_msat_fires_just_above_its_threshold_and_not_just_below() -> None:
+    v, mean, m = torch.randn(1000), torch.randn(1000), torch.tensor(0.8)
+    keywords = {**PAPER, "use_det": False}  # so that the threshold does not depend on x
+    th = reference.msat_threshold((v - mean).double(), v.double(), m.double(), **keywords)
+    for factor in (1 - 2e-6, 1 + 2e-6):
+        x = (th * factor - v).float()
+        values = kernels.msat_scan(x[None], v, mean, v, 5, m, **keywords, backend="cpu")[0]
+        clear = ((x + v) / th - factor).abs() < 1e-6  # x + v may round
+        assert clear.float().mean() > 0.9
+        assert ((values[0] != 0) == (factor > 1))[clear].all()
+
+
 @given(problems(), flags)
 def test_msat_conserves_charge(problem: tuple[Tensor, Tensor, Tensor], switches: dict[str, bool]) -> None:
     """sum_t y(t) = v(0) + sum_t x(t) - v(T), whichever way the close decisions went."""

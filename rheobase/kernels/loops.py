@@ -197,11 +197,9 @@ def _load_threshold(w: Any, start: int, size: int, address: int, period: int) ->
 
 @njit(forceinline=True, error_model="numpy")
 def _load_unit(w: Any, size: int, raw: bool) -> None:
-    """u = 1 / M (0 where M = 0), or 1 in raw units."""
+    """u = 1 / M, or 1 in raw units. Where M = 0, th is 0 whatever u is."""
     for j in range(size):
-        th = w[TH + j]
-        unit = ONE / th if th != ZERO else ZERO
-        w[UNIT + j] = ONE if raw else unit
+        w[UNIT + j] = ONE if raw else ONE / w[TH + j]
 
 
 @njit(forceinline=True, error_model="numpy")
