@@ -1,0 +1,38 @@
+"""Networks by name, for recipes and model cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from rheobase.errors import SettingError
+from rheobase.models.resnet import resnet20, resnet34
+from rheobase.models.vgg import vgg16
+
+__all__ = ["build"]
+
+_BUILDERS: tuple[Callable[..., nn.Module], ...] = (vgg16, resnet20, resnet34)
+
+
+def build(name: str, **settings: Any) -> nn.Module:
+    """Build a network of this package from its name and settings.
+
+    Args:
+        name: ``"vgg16"``, ``"resnet20"`` and so on.
+        settings: The arguments of that function.
+
+    Raises:
+        SettingError: There is no such network or setting.
+
+    >>> build("resnet20", width=4, classes=3).fc
+    Linear(in_features=16, out_features=3, bias=True)
+    """
+    builders = {builder.__name__: builder for builder in _BUILDERS}
+    if name not in builders:
+        raise SettingError(f"there is no network {name!r}; choose one of {', '.join(builders)}")
+    try:
+        return builders[name](**settings)
+    except TypeError as error:
+        raise SettingError(f"network {name!r} with settings {settings}: {error}") from error

@@ -1,0 +1,67 @@
+"""Augmentation of whole batches on tensors. The random numbers come from the generator that is given."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+__all__ = ["auto_augment", "cutout", "flip", "noise", "shift_images", "shift_waves"]
+
+
+def flip(x: Tensor, generator: Generator) -> Tensor:
+    """Mirror half of the images, left to right."""
+    chosen = torch.rand(len(x), generator=generator).lt(0.5).to(x.device)
+    return torch.where(chosen.view(-1, 1, 1, 1), x.flip(3), x)
+
+
+def shift_images(x: Tensor, pixels: int, generator: Generator) -> Tensor:
+    """Move each image by up to `pixels` in both directions; its mirror image fills the border."""
+    count, _, height, width = x.shape
+    padded = F.pad(x.float(), (pixels,) * 4, mode="reflect").to(x.dtype)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p+1, 2p+1, H, W), no copy
+    down, right = (torch.randint(2 * pixels + 1, (2, count), generator=generator)).to(x.device)
+    return windows[torch.arange(count, device=x.device), :, down, right]
+
+
+def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
+    """Set a square at a random place to 0 (the mean, after normalisation); it may stick out.
+
+    References:
+        T. DeVries, G. Taylor: Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
+        arXiv:1708.04552.
+    """
+    count, _, height, width = x.shape
+    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    top = torch.randint(height, (count, 1), generator=generator).to(x.device) - side // 2
+    left = torch.randint(width, (count, 1), generator=generator).to(x.device) - side // 2
+    inside_rows = (rows >= top) & (rows < top + side)  # (N, H)
+    inside_columns = (columns >= left) & (columns < left + side)  # (N, W)
+    hole = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
+    return x.masked_fill(hole.unsqueeze(1), 0.0)
+
+
+def auto_augment(x: Tensor) -> Tensor:
+    """Apply the AutoAugment policy for CIFAR-10 to images in 0..1; draws from PyTorch's global generator.
+
+    References:
+        E. Cubuk et al.: AutoAugment: Learning Augmentation Strategies from Data, 2019, arXiv:1805.09501.
+    """
+    from kornia.augmentation.auto import AutoAugment
+
+    result: Tensor = AutoAugment(policy="cifar10")(x)
+    return result
+
+
+def shift_waves(x: Tensor, samples: int, generator: Generator) -> Tensor:
+    """Move each waveform by up to `samples`; silence fills the gap. (N, C, L) -> (N, C, L)."""
+    count, _, length = x.shape
+    windows = F.pad(x, (samples, samples)).unfold(2, length, 1)  # (N, C, 2s+1, L), no copy
+    start = torch.randint(2 * samples + 1, (count,), generator=generator).to(x.device)
+    return windows[torch.arange(count, device=x.device), :, start]
+
+
+def noise(x: Tensor, deviation: float, generator: Generator) -> Tensor:
+    """Add Gaussian noise whose standard deviation is drawn from 0..`deviation` for each sample."""
+    level = torch.rand(len(x), *[1] * (x.dim() - 1), generator=generator) * deviation
+    return x + (level * torch.randn(x.shape, generator=generator)).to(x.device)

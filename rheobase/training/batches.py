@@ -1,0 +1,76 @@
+"""Batches as a pure function of seed and step, so that a training can go on from any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Samples", "ShuffledBatches"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and labels in memory.
+
+    Shape:
+        inputs uint8 (N, C, H, W) for images, float32 (N, C, L) for waveforms, int64 (N, L) for tokens;
+        labels int64 (N,).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+
+class ShuffledBatches:
+    """The batches of an epoch in random order, from the current step on; without an incomplete last one.
+
+    The order of epoch e depends on the seed and e only. Where an epoch begins in the middle, after a resume,
+    the batches are those that an uninterrupted run would have seen from there on.
+
+    Args:
+        samples: The training samples.
+        size: Samples in a batch, over all processes.
+        seed: Of the order.
+        step: Says how many steps have been done.
+        rank: Of this process; each takes its own part of every batch.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self, samples: Samples, size: int, seed: int, step: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        self.samples, self.size, self.seed, self._step = samples, min(size, len(samples)), seed, step
+        self._rank, self._world = rank, world
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self.samples) // self.size
+
+    def rows(self, step: int) -> Tensor:
+        """Which samples are in the batch of a step, over all processes."""
+        epoch, index = divmod(step, len(self))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.samples), generator=generator)
+        return order[index * self.size : (index + 1) * self.size]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches from the current step to the end of its epoch."""
+        first = self._step()
+        for step in range(first, first - first % len(self) + len(self)):
+            rows = self.rows(step)[self._rank :: self._world]
+            yield self.samples.inputs[rows], self.samples.labels[rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say to Lightning that this loader can go on in the middle of an epoch; the step is all it needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing: the step is known to the trainer."""

@@ -1,0 +1,140 @@
+"""What a training needs to know: one frozen value, read from a small TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from rheobase.errors import SettingError
+
+__all__ = ["Optimizer", "Precision", "Schedule", "TrainingConfig", "read_config"]
+
+Optimizer = Literal["sgd", "adamw"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Schedule = Literal["one-cycle", "cosine"]
+
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "checkpoint_steps", "devices", "nodes")
+_NOT_NEGATIVE = ("weight_decay", "clip", "crop", "cutout", "noise", "threads")
+_PARTS = ("momentum", "warmup", "label_smoothing")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training recipe. With the same seed, on the same machine, it gives the same weights.
+
+    Args:
+        name: Of the run, and of its files.
+        model: A builder of `rheobase.models`, such as ``"vgg16"``.
+        model_settings: Its arguments.
+        data: A data set, see `rheobase.data.load`.
+        mean: What is subtracted from the pixels (in 0..1), one value for each channel.
+        std: What they are then divided by.
+        epochs: Passes over the training split.
+        batch_size: Samples in a step, over all devices.
+        optimizer: ``"sgd"`` or ``"adamw"``.
+        learning_rate: Its highest value.
+        momentum: Of SGD.
+        nesterov: Whether SGD looks ahead.
+        weight_decay: Of the weights; biases and batch norm have none.
+        schedule: ``"one-cycle"`` rises linearly, then falls linearly to 0; ``"cosine"`` falls from the start.
+        warmup: The part of the steps in which the learning rate rises.
+        label_smoothing: Probability that is spread over all classes.
+        clip: Largest norm of the gradient; 0 for no limit.
+        flip: Whether images are mirrored at random.
+        crop: Pixels (or samples of a waveform) by which inputs are shifted at random, up to.
+        cutout: Side of a square of zeros at a random place, in pixels; 0 for none.
+        auto_augment: Whether the AutoAugment policy for CIFAR-10 is applied (needs kornia).
+        noise: Standard deviation of noise added to waveforms, up to.
+        precision: Of the arithmetic, as Lightning names it.
+        checkpoint_steps: Steps between checkpoints.
+        seed: Of the initial weights, the order of the samples and the augmentation.
+        threads: CPU threads; 0 leaves it to PyTorch. One is best where other programs share the cores.
+        devices: Number of devices on each node.
+        nodes: Number of nodes.
+        strategy: Lightning's strategy for several devices.
+    """
+
+    name: str
+    model: str
+    data: str
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: Schedule = "one-cycle"
+    warmup: float = 0.2
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    flip: bool = False
+    crop: int = 0
+    cutout: int = 0
+    auto_augment: bool = False
+    noise: float = 0.0
+    precision: Precision = "32-true"
+    checkpoint_steps: int = 50
+    seed: int = 0
+    threads: int = 0
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Collect every wrong value, then raise once."""
+        bounds: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+            (_POSITIVE, lambda value: value > 0, "a positive number"),
+            (_NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
+            (_PARTS, lambda value: 0 <= value < 1, "a number in [0, 1)"),
+        )
+        problems = [
+            f"{key} is {getattr(self, key)}; give {accepted}"
+            for keys, holds, accepted in bounds
+            for key in keys
+            if not holds(getattr(self, key))
+        ]
+        problems += [
+            f"{key} is {getattr(self, key)!r}; choose one of {', '.join(get_args(kind))}"
+            for key, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision))
+            if getattr(self, key) not in get_args(kind)
+        ]
+        if len(self.mean) != len(self.std) or min(self.std, default=1) <= 0:
+            problems.append(f"mean is {self.mean} and std {self.std}; give as many, and positive deviations")
+        if problems:
+            raise SettingError(f"training {self.name!r}: " + "; ".join(problems))
+
+
+def read_config(path: str | Path) -> TrainingConfig:
+    """Read a recipe from a TOML file whose keys are the fields of `TrainingConfig`.
+
+    Raises:
+        SettingError: The file is missing or no TOML, or has a wrong key, type or value.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(
+            f"{file} cannot be read as a training recipe ({error}); experiments/train/ holds examples"
+        ) from error
+    values.setdefault("name", file.stem)
+    known = {entry.name for entry in fields(TrainingConfig)}
+    problems = [f"there is no setting {key!r}" for key in values.keys() - known]
+    problems += [f"{key!r} is missing" for key in ("model", "data") if key not in values]
+    hints = get_type_hints(TrainingConfig)
+    for key in values.keys() & known:
+        values[key] = tuple(values[key]) if isinstance(values[key], list) else values[key]
+        if hints[key] is float and type(values[key]) is int:
+            values[key] = float(values[key])
+        if hints[key] in (int, float, bool, str) and type(values[key]) is not hints[key]:
+            problems.append(f"{key} is {values[key]!r}; give a value of type {hints[key].__name__}")
+    if problems:
+        raise SettingError(f"{file}: {'; '.join(sorted(problems))}; accepted are {', '.join(sorted(known))}")
+    return TrainingConfig(**values)
