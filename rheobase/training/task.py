@@ -86,8 +86,8 @@ class Task(lightning.LightningModule):
         weights = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
         inputs = "finite" if bool(torch.isfinite(x.float()).all()) else "not finite: look at these samples"
         return (
-            f"training {self.config.name!r}: loss {loss} in step {step} (epoch {epoch}, batch {index}), samples "
-            f"{rows} and on of the training split; the weights are "
+            f"training {self.config.name!r}: the loss is {loss} in step {step} (epoch {epoch}, batch {index}, "
+            f"rows {rows} and on of the training split); the weights are "
             f"{'finite' if weights else 'not finite'} and the inputs {inputs}; the learning rate is at most "
             f"{self.config.learning_rate}: lower it, lengthen the warmup, or set clip"
         )
