@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import MISSING, fields
 
 from rheobase.batches import Batches
 from rheobase.graph import Graph
@@ -16,8 +17,18 @@ __all__ = ["Method"]
 class Method(ABC):
     """A conversion method; subclasses are frozen dataclasses whose fields are its hyper-parameters.
 
-    ``repr(method)`` is its line in a results table, and the same text names it on the command line.
+    ``repr(method)`` is its line in a results table, and the same text names it on the command line:
+    the hyper-parameters that differ from their defaults. Subclasses need ``@dataclass(frozen=True,
+    repr=False)`` for it.
     """
+
+    def __repr__(self) -> str:
+        changed = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is MISSING or value != field.default:
+                changed.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     @abstractmethod
     def observer(self) -> Observer:

@@ -25,7 +25,7 @@ from rheobase.thresholds import scales
 __all__ = ["ConstantThreshold"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConstantThreshold(Method):
     """Integrate-and-fire neurons with threshold = fraction * (percentile of the activations).
 

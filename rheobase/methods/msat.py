@@ -44,8 +44,8 @@ from rheobase.thresholds import scales
 __all__ = ["MSAT"]
 
 
-@dataclass(frozen=True)
-class MSAT(Adaptation, Method):
+@dataclass(frozen=True, repr=False)
+class MSAT(Method, Adaptation):
     """Multi-stage adaptive threshold; the fields of `Adaptation` are its own.
 
     Args:

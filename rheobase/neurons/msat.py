@@ -151,7 +151,7 @@ class MSAT(Neuron):
         >>> import torch
         >>> neuron = MSAT(torch.tensor(1.0), Adaptation.resnet20())
         >>> neuron(torch.full((4, 1), 0.6)).flatten()
-        tensor([0.0000, 0.4873, 0.0000, 0.5169])
+        tensor([0.0000, 0.5171, 0.5273, 0.5309])
     """
 
     alphabet = Alphabet(Payload.REAL)
