@@ -18,7 +18,7 @@ from torch import Tensor
 __all__ = ["count_nonzero", "if_scan", "msat_scan", "unavailable", "unsuitable"]
 
 _STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
-_SHARE = 16384  # neuron-steps that are worth waking a thread for
+_SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
 
 
 @cache
@@ -107,9 +107,7 @@ def count_nonzero(values: Tensor) -> Tensor:
     """`reference.count_nonzero`. Shape: (K, ...) -> (K,), int64."""
     values, _ = _dense(values)
     counts = torch.zeros(values.shape[0], dtype=torch.int64)
-    task = (ctypes.c_int64 * _SLOTS)(
-        0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr()
-    )
+    task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr())
     task[_STATES] = counts.data_ptr()
     _launch("count", task)
     return counts
@@ -184,7 +182,7 @@ def _launch(name: str, task: Any) -> None:
     from rheobase.kernels import loops
 
     kernel = loops.compiled(name)
-    threads = min(torch.get_num_threads(), 1 + task[1] * task[2] // _SHARE)
+    threads = max(1, min(torch.get_num_threads(), task[1] * task[2] // _SHARE))
     if threads == 1:
         kernel.ctypes(task)
     elif (parallel := _openmp()) is not None:
