@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class _Sums:
     steps: int
     images: int = 0
     labelled: bool = True
+    classes: bool = True
     reference_correct: int = 0
     reference_square: float = 0.0
     correct: Tensor = field(init=False)
@@ -60,7 +62,7 @@ def evaluate(
         loader: test data: whatever yields ``(x, y)``, dictionaries, or inputs alone.
         steps: T, at least 1.
         reference: the original network, for agreement and logit error; it is left as it is.
-        seeds: a run for each, where the network is random; otherwise only the first counts.
+        seeds: a run for each, where the network is random; otherwise only the first counts. At least 0.
         chunk: steps that go through a layer at once; see `simulate`.
         progress: whether to show a progress bar.
         description: what stands before the bar.
@@ -69,23 +71,27 @@ def evaluate(
         The curve, with ``accuracy[t - 1]`` after t steps.
 
     Raises:
-        SettingError: steps is below 1, or there are no seeds.
-        DataError: no data, outputs that are not classes although labels are given, or values that
-            are not finite.
+        SettingError: steps is below 1, there are no seeds, or one is negative.
+        DataError: no data, outputs that are not classes although labels are given, a reference with
+            other outputs, or values that are not finite.
     """
-    if steps < 1 or not seeds:
-        raise SettingError(f"evaluate: steps is {steps} and seeds is {seeds}; both need at least one.")
-    used = tuple(seeds) if snn.random else tuple(seeds)[:1]
-    parameter = next(snn.graph.module.parameters())
+    problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
+    problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
+    problems += [f"the seed {seed} is negative" for seed in seeds if seed < 0]
+    if problems:
+        raise SettingError("evaluate: " + "; ".join(problems) + ".")
+    used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
+    parameter = next(snn.parameters(), torch.zeros(()))
     data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
     sums = _Sums(len(used), steps)
     with _evaluating(reference), _bar(progress, description, data.count, len(used)) as step_bar:
         for index, (x, y) in enumerate(data):
+            if not bool(torch.isfinite(x).all()):
+                raise DataError(f"Batch {index}: the input has NaN or infinite values. Check how the data are made.")
             answer = None if reference is None else reference(x)
             _add_reference(sums, answer, x, y, index)
             for row, seed in enumerate(used):
-                generator = torch.Generator().manual_seed((seed << 32) + index)
-                for part in stream(snn, x, steps, chunk=chunk, generator=generator):
+                for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index)):
                     _add_chunk(sums, row, part.first_step - 1, part.answers, answer, y)
                     for site, counts in part.spikes.items():
                         at = slice(part.first_step - 1, part.first_step - 1 + len(counts))
@@ -95,26 +101,40 @@ def evaluate(
     return _curve(snn, sums, used, reference is not None)
 
 
-def _add_reference(sums: _Sums, answer: Tensor | None, x: Tensor, y: Tensor | None, index: int) -> None:
+def _generator(seed: int, index: int) -> torch.Generator:
+    """Random numbers of their own for each seed and batch. Torch looks at 32 bits of a seed only."""
+    (mixed,) = np.random.SeedSequence((seed, index)).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed))
+
+
+def _add_reference(sums: _Sums, answer: Any, x: Tensor, y: Tensor | None, index: int) -> None:
     sums.images += len(x)
     sums.labelled &= y is not None
     if answer is None:
         return
-    if not bool(torch.isfinite(answer).all()):
-        raise DataError(f"Batch {index}: the original network gives values that are not finite.")
+    if not isinstance(answer, Tensor) or not bool(torch.isfinite(answer).all()):
+        found = "values that are not finite" if isinstance(answer, Tensor) else f"a {type(answer).__name__}, no tensor"
+        raise DataError(f"Batch {index}: the original network gives {found}.")
     sums.reference_square += float(answer.double().square().sum())
-    if y is not None and answer.ndim == 2:
+    if y is not None and y.shape == answer.shape[:1] and answer.ndim == 2:
         sums.reference_correct += int((answer.argmax(1) == y).sum())
 
 
 def _add_chunk(sums: _Sums, row: int, start: int, answers: Tensor, wanted: Tensor | None, y: Tensor | None) -> None:
     at = slice(start, start + len(answers))
-    classes = answers.argmax(2) if answers.ndim == 3 else None  # (K, N)
+    classes = answers.argmax(2) if answers.ndim == 3 and answers.shape[2] > 1 else None  # (K, N)
+    sums.classes &= classes is not None
+    if wanted is not None and wanted.shape != answers.shape[1:]:
+        raise DataError(
+            f"The original network answers in the shape {tuple(wanted.shape)} and the converted one in "
+            f"{tuple(answers.shape[1:])}. Give the network that was converted, as the reference."
+        )
     if y is not None:
-        if classes is None or y.shape != classes.shape[1:]:
+        if classes is None or y.shape != classes.shape[1:] or y.is_floating_point():
             raise DataError(
-                f"The labels have the shape {tuple(y.shape)} and the network's answers {tuple(answers.shape[1:])}; "
-                "accuracy needs labels (N,) and answers (N, classes). Give data without labels for other tasks."
+                f"The labels have the shape {tuple(y.shape)} and type {y.dtype}, and the network's answers "
+                f"the shape {tuple(answers.shape[1:])}; accuracy needs integer labels (N,) and answers (N, classes), "
+                "at least 2 classes. Give data without labels for other tasks."
             )
         sums.correct[row, at] += (classes == y).sum(1).cpu()
     if wanted is not None:
@@ -132,8 +152,8 @@ def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: boo
         images=n,
         seeds=seeds,
         accuracy=(sums.correct.double().mean(0) / n).tolist() if sums.labelled else None,
-        agreement=(sums.agree.double().mean(0) / n).tolist() if compared else None,
-        logit_error=(sums.error.mean(0) / sums.reference_square).sqrt().tolist() if compared else None,
+        agreement=(sums.agree.double().mean(0) / n).tolist() if compared and sums.classes else None,
+        logit_error=(sums.error.mean(0) / sums.reference_square).sqrt().tolist() if sums.reference_square else None,
         spikes={site: (total / (n * len(seeds))).tolist() for site, total in sums.spikes.items()},
         neurons={site: snn.graph.neurons(site) for site in snn.plan.neurons},
         reference_accuracy=sums.reference_correct / n if compared and sums.labelled else None,
