@@ -47,8 +47,8 @@ def if_scan(
     Shape: current (K, N, ...), its first dimension may be expanded; potential (N, ...); threshold ()
     or broadcastable to (N, ...).
 
-    With ``overwrite`` the values may take the memory of the current, which saves about a third of the time
-    and all of the memory; it is only a permission.
+    With ``overwrite`` the values may take the memory of the current, which saves a third of the time and
+    all of the new memory; it is a permission, for a current that nobody needs any more.
 
     Returns:
         The emitted values (K, N, ...), in the memory order of the current, and the potential (N, ...).

@@ -31,7 +31,8 @@ def unavailable() -> str | None:
     try:
         loops.compiled("count")
     except Exception as error:  # noqa: BLE001
-        return f"Numba cannot compile the kernels ({type(error).__name__}: {error})"
+        first = str(error).partition("\n")[0]
+        return f"Numba cannot compile the kernels ({type(error).__name__}: {first}); is NUMBA_DISABLE_JIT set?"
     return None
 
 
