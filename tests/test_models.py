@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 from rheobase.errors import DataError, SettingError
-from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, ResNet, load_akamaster, resnet20, resnet34
+from rheobase.models import (
+    AKAMASTER_MEAN,
+    AKAMASTER_STD,
+    ResNet,
+    bilstm,
+    build,
+    load_akamaster,
+    m5,
+    resnet20,
+    resnet34,
+    vgg16,
+)
 
 
 def _parameters(model: nn.Module) -> int:
@@ -73,6 +84,65 @@ def test_resnet_traces() -> None:
 def test_resnet_names_every_wrong_setting_at_once() -> None:
     with pytest.raises(SettingError, match=r"blocks is \(\).*width is 0.*classes is -1.*'D'.*'stem8'"):
         ResNet((), 0, -1, "D", "stem8")  # type: ignore[arg-type]
+
+
+def test_vgg16_has_thirteen_convolutions_and_the_parameters_of_column_d() -> None:
+    model = vgg16()
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 13
+    # The 3x3 kernels of column D (Simonyan and Zisserman) without their biases; batch norm; ten classes.
+    assert sum(module.weight.numel() for module in convolutions) == 14_710_464
+    assert _parameters(model) == 14_710_464 + 2 * 4_224 + 5_130
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_vgg16_keeps_its_shapes_with_both_poolings(pooling: str) -> None:
+    model = vgg16(classes=7, width=4, pooling=pooling)  # type: ignore[arg-type]
+    kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
+    assert sum(isinstance(module, kind) for module in model.modules()) == 5
+    assert model.features(torch.randn(2, 3, 32, 32)).shape == (2, 32, 1, 1)
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_m5_has_the_parameters_of_its_paper() -> None:
+    assert _parameters(m5()) == 559_114  # 0.559 M in table 1 of Dai et al.
+
+
+def test_m5_takes_a_second_of_8_khz_and_more() -> None:
+    model = m5(classes=12, width=4)
+    assert model.features(torch.randn(2, 1, 8000)).shape == (2, 16, 7)
+    assert model.features(torch.randn(1, 1, 32000)).shape == (1, 16, 31)
+    assert model(torch.randn(2, 1, 8000)).shape == (2, 12)
+
+
+def test_bilstm_has_the_parameters_of_its_equations() -> None:
+    # An LSTM direction has 4 gates: (inputs + units + two biases) x units numbers each.
+    first, other = 2 * 4 * 128 * (128 + 128 + 2), 2 * 4 * 128 * (256 + 128 + 2)
+    head = (256 + 1) * 128 + (128 + 1) * 2
+    assert _parameters(bilstm()) == 20_000 * 128 + first + 2 * other + head
+
+
+def test_padding_takes_no_part_in_the_mean_of_the_bilstm() -> None:
+    model = bilstm(vocabulary=20, embedding=4, hidden=3, layers=1).eval()
+    tokens = torch.tensor([[5, 6, 7, 0, 0]])
+    states, _ = model.lstm(model.embedding(tokens))
+    expected = model.classifier(model.relu(model.fc(states[:, :3].mean(1))))
+    torch.testing.assert_close(model(tokens), expected)
+    assert torch.isfinite(model(torch.zeros(2, 4, dtype=torch.int64))).all()
+
+
+@pytest.mark.parametrize("name", ["vgg16", "m5", "bilstm"])
+def test_networks_name_every_wrong_setting_at_once(name: str) -> None:
+    with pytest.raises(SettingError, match=r"classes is 0; .*dropout is 1"):
+        build(name, classes=0, dropout=1.0)
+
+
+def test_network_by_name_takes_its_settings_only() -> None:
+    assert build("vgg16", width=4).classifier.in_features == 32
+    with pytest.raises(SettingError, match=r"'m5' with settings .*pooling"):
+        build("m5", pooling="max")
+    with pytest.raises(SettingError, match="no network 'lenet'; choose one of vgg16, resnet20, resnet34, m5"):
+        build("lenet")
 
 
 def _akamaster_state() -> dict[str, torch.Tensor]:

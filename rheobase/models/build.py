@@ -8,12 +8,14 @@ from typing import Any
 from torch import nn
 
 from rheobase.errors import SettingError
+from rheobase.models.lstm import bilstm
+from rheobase.models.m5 import m5
 from rheobase.models.resnet import resnet20, resnet34
 from rheobase.models.vgg import vgg16
 
 __all__ = ["build"]
 
-_BUILDERS: tuple[Callable[..., nn.Module], ...] = (vgg16, resnet20, resnet34)
+_BUILDERS: tuple[Callable[..., nn.Module], ...] = (vgg16, resnet20, resnet34, m5, bilstm)
 
 
 def build(name: str, **settings: Any) -> nn.Module:

@@ -132,9 +132,7 @@ def resnet20(classes: int = 10, width: int = 16, shortcut: Shortcut = "A") -> Re
     return ResNet((3, 3, 3), width, classes, shortcut, "cifar")
 
 
-def resnet34(
-    classes: int = 1000, width: int = 64, shortcut: Shortcut = "B", stem: Stem = "imagenet"
-) -> ResNet:
+def resnet34(classes: int = 1000, width: int = 64, shortcut: Shortcut = "B", stem: Stem = "imagenet") -> ResNet:
     """The ResNet-34: 4 groups of 3, 4, 6 and 3 blocks (21.8 M parameters with its ImageNet stem).
 
     Shape:
@@ -154,9 +152,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, option: Shortcut) -> nn.Mo
 def _check(blocks: Sequence[int], width: int, classes: int, shortcut: str, stem: str) -> None:
     problems = []
     if not blocks or min(blocks) < 1:
-        problems.append(
-            f"blocks is {tuple(blocks)}; give one positive number for each group, such as (3, 3, 3)"
-        )
+        problems.append(f"blocks is {tuple(blocks)}; give one positive number for each group, such as (3, 3, 3)")
     if width < 1:
         problems.append(f"width is {width}; give a positive number of channels")
     if classes < 1:

@@ -34,9 +34,7 @@ class VGG(nn.Module):
         (N, 3, 32, 32) -> (N, classes).
     """
 
-    def __init__(
-        self, classes: int = 10, width: int = 64, pooling: Pooling = "max", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, classes: int = 10, width: int = 64, pooling: Pooling = "max", dropout: float = 0.0) -> None:
         super().__init__()
         _check(classes, width, pooling, dropout)
         layers: list[nn.Module] = []
@@ -63,7 +61,7 @@ def vgg16(classes: int = 10, width: int = 64, pooling: Pooling = "max", dropout:
     """The VGG16 for 32x32 images; see `VGG` for the arguments.
 
     >>> sum(p.numel() for p in vgg16().parameters())
-    14723136
+    14724042
     """
     return VGG(classes, width, pooling, dropout)
 

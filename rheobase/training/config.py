@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rheobase.errors import SettingError
 
-__all__ = ["Optimizer", "Precision", "Schedule", "TrainingConfig", "read_config"]
+__all__ = ["Optimizer", "Precision", "Schedule", "TrainingConfig", "config_from", "read_config"]
 
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -111,6 +111,12 @@ class TrainingConfig:
             raise SettingError(f"training {self.name!r}: " + "; ".join(problems))
 
 
+def config_from(values: Mapping[str, Any]) -> TrainingConfig:
+    """Build a recipe from values that were read from a file, where tuples are lists."""
+    tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return TrainingConfig(**tuples)
+
+
 def read_config(path: str | Path) -> TrainingConfig:
     """Read a recipe from a TOML file whose keys are the fields of `TrainingConfig`.
 
@@ -130,11 +136,10 @@ def read_config(path: str | Path) -> TrainingConfig:
     problems += [f"{key!r} is missing" for key in ("model", "data") if key not in values]
     hints = get_type_hints(TrainingConfig)
     for key in values.keys() & known:
-        values[key] = tuple(values[key]) if isinstance(values[key], list) else values[key]
         if hints[key] is float and type(values[key]) is int:
             values[key] = float(values[key])
         if hints[key] in (int, float, bool, str) and type(values[key]) is not hints[key]:
             problems.append(f"{key} is {values[key]!r}; give a value of type {hints[key].__name__}")
     if problems:
         raise SettingError(f"{file}: {'; '.join(sorted(problems))}; accepted are {', '.join(sorted(known))}")
-    return TrainingConfig(**values)
+    return config_from(values)

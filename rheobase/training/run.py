@@ -25,6 +25,7 @@ from rheobase.errors import SettingError
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.config import TrainingConfig
 from rheobase.training.products import small_convolutions_as_products
+from rheobase.training.provenance import write_provenance
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task, prepare
 
@@ -64,6 +65,7 @@ def train(
     place = Path(folder) if folder is not None else Path("runs") / config.name
     place.mkdir(parents=True, exist_ok=True)
     _check_recipe(config, place)
+    write_provenance(place, config.threads)
     training, test = data if data is not None else load_samples(config)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -125,9 +127,7 @@ def _check_recipe(config: TrainingConfig, place: Path) -> None:
         differ = [key for key in recipe if key not in free and found.get(key) != recipe[key]]
         if differ:
             changes = ", ".join(f"{key} {found.get(key)!r} is now {recipe[key]!r}" for key in differ)
-            raise SettingError(
-                f"{place} holds the checkpoint of another recipe ({changes}); name another folder"
-            )
+            raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
     _replace(file, recipe)
 
 
@@ -156,9 +156,7 @@ class _Checkpoint(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._since = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % self._every == 0:
             self._write(trainer)
 
@@ -180,9 +178,7 @@ class _Log(Callback):
     def __init__(self, file: Path, every: int = 10) -> None:
         self._file, self._every = file, every
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not trainer.is_global_zero or trainer.global_step % self._every:
             return
         new = not self._file.is_file()

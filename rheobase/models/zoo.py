@@ -1,0 +1,185 @@
+"""The zoo: weights that we trained, in half precision, each with a card that says where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rheobase.errors import DataError
+from rheobase.models.build import build
+
+__all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "zoo_folder"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a weights file; the JSON file beside it.
+
+    Args:
+        name: Of the file, without its suffix.
+        model: The builder of `rheobase.models`.
+        model_settings: Its arguments.
+        data: The data set.
+        mean: What is subtracted from the pixels (in 0..1), one value for each channel.
+        std: What they are then divided by.
+        accuracy: The part of the test samples that the stored, rounded weights classify correctly.
+        test_samples: How many test samples there were: all of them.
+        parameters: Number of trainable numbers.
+        recipe: The training recipe, as `rheobase.training` reads it.
+        seconds: Wall-clock time of the training.
+        hardware: What it ran on.
+        commit: Of this repository, when the training began.
+        versions: Of PyTorch and Lightning.
+        sha256: Of the weights file.
+    """
+
+    name: str
+    model: str
+    model_settings: Mapping[str, Any]
+    data: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    accuracy: float
+    test_samples: int
+    parameters: int
+    recipe: Mapping[str, Any]
+    seconds: float
+    hardware: str
+    commit: str
+    versions: Mapping[str, str]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network in evaluation mode with its weights, and its card."""
+
+    model: nn.Module
+    card: Card
+
+    @property
+    def accuracy(self) -> float:
+        """The measured part of the test samples that is classified correctly."""
+        return self.card.accuracy
+
+    def transform(self, pixels: Tensor) -> Tensor:
+        """Turn bytes (0..255), or floating-point pixels in 0..1, into the input of the network.
+
+        Shape:
+            (..., C, H, W) -> float32 (..., C, H, W).
+        """
+        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+        mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (self.card.mean, self.card.std))
+        return (x - mean) / std
+
+
+def zoo_folder() -> Path:
+    """The folder of the zoo: `$RHEOBASE_ZOO`, else ``zoo/`` of the repository."""
+    variable = os.environ.get("RHEOBASE_ZOO")
+    return Path(variable) if variable else Path(__file__).resolve().parents[2] / "zoo"
+
+
+def names(folder: str | Path | None = None) -> list[str]:
+    """The names of the networks in the zoo."""
+    place = Path(folder) if folder is not None else zoo_folder()
+    return sorted(file.stem for file in place.glob("*.json"))
+
+
+def read_card(name: str, folder: str | Path | None = None) -> Card:
+    """Read the card of a network.
+
+    Raises:
+        DataError: There is no such card, or it is damaged.
+    """
+    place = Path(folder) if folder is not None else zoo_folder()
+    file = place / f"{name}.json"
+    if not file.is_file():
+        there = ", ".join(names(place)) or "none"
+        raise DataError(f"no network {name!r} in the zoo at {place}; there are: {there}; $RHEOBASE_ZOO names another")
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Card(**values | {key: tuple(values[key]) for key in ("mean", "std")})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the card {file} is damaged ({error}); restore it from the repository") from error
+
+
+def load(name: str, folder: str | Path | None = None) -> Pretrained:
+    """Load a network of the zoo with its weights, what its input needs, and its measured accuracy.
+
+    Args:
+        name: One of `names`, such as ``"vgg16-cifar10"``.
+        folder: Of the zoo, instead of `zoo_folder`.
+
+    Raises:
+        DataError: There is no such network, or its file is not the one that its card describes.
+    """
+    place = Path(folder) if folder is not None else zoo_folder()
+    card = read_card(name, place)
+    file = place / f"{name}.safetensors"
+    if not file.is_file():
+        raise DataError(f"the card of {name!r} is there, but no weights at {file}; restore them from the repository")
+    content = file.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
+        raise DataError(
+            f"{file} has the checksum {found[:12]}..., its card says {card.sha256[:12]}...: the file is damaged or "
+            "another one; restore both from the repository"
+        )
+    model = build(card.model, **card.model_settings)
+    model.load_state_dict({key: _widen(value) for key, value in safetensors.torch.load(content).items()})
+    return Pretrained(model.eval(), card)
+
+
+def store(model: nn.Module, card: Card, folder: str | Path) -> Card:
+    """Write the weights of a network (matrices and kernels in half precision) and its card.
+
+    Returns:
+        The card with the checksum of the file.
+    """
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    state = {key: _narrow(value) for key, value in model.state_dict().items()}
+    content = safetensors.torch.save(state)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest())
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    for file, data in ((f"{card.name}.safetensors", content), (f"{card.name}.json", text.encode())):
+        partial = place / f"{file}.partial"
+        partial.write_bytes(data)
+        partial.replace(place / file)
+    return card
+
+
+def table(folder: str | Path | None = None) -> str:
+    """The cards as a Markdown table, one row for each network."""
+    rows = [
+        "| network | data | parameters | test accuracy | epochs | time | hardware |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in names(folder):
+        card = read_card(name, folder)
+        rows.append(
+            f"| {card.name} | {card.data} | {card.parameters / 1e6:.2f} M | {100 * card.accuracy:.2f} % of "
+            f"{card.test_samples:,} | {card.recipe['epochs']} | {card.seconds / 60:.0f} min | {card.hardware} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _narrow(value: Tensor) -> Tensor:
+    """Half precision for weights; biases and batch norm statistics are few and keep their range."""
+    value = value.detach().cpu()
+    return (value.half() if value.is_floating_point() and value.dim() > 1 else value).contiguous()
+
+
+def _widen(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value

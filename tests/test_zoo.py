@@ -1,0 +1,145 @@
+"""The zoo: every card equals what its file gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+from rheobase.errors import DataError
+from rheobase.models import load, names, read_card
+from rheobase.models.zoo import table, zoo_folder
+from rheobase.training import TrainingConfig, evaluate_ann, publish, train
+from rheobase.training.batches import Samples
+
+CONFIG = TrainingConfig(
+    name="small-fast",
+    model="resnet20",
+    model_settings={"width": 4, "classes": 3},
+    data="none",
+    epochs=1,
+    batch_size=16,
+    threads=1,
+)
+SAMPLES = Samples(
+    torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8),
+    torch.arange(64) % 3,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(CONFIG, folder, data=(SAMPLES, SAMPLES))
+    return folder
+
+
+@pytest.fixture
+def zoo(run: Path, tmp_path: Path) -> Path:
+    publish(run, tmp_path / "zoo", test=SAMPLES)
+    return tmp_path / "zoo"
+
+
+def test_published_network_is_the_trained_one_rounded_to_half_precision(run: Path, zoo: Path) -> None:
+    trained = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    for key, value in load("small", zoo).model.state_dict().items():
+        found = trained[f"model.{key}"]
+        assert torch.equal(value, found.half().float() if value.dim() > 1 else found)
+        assert value.dtype == found.dtype
+
+
+def test_card_has_the_accuracy_of_the_stored_weights(zoo: Path) -> None:
+    pretrained = load("small", zoo)
+    with torch.inference_mode():
+        answers = pretrained.model(pretrained.transform(SAMPLES.inputs)).argmax(1)
+    assert pretrained.accuracy == float((answers == SAMPLES.labels).double().mean())
+    assert evaluate_ann("small", folder=zoo, test=SAMPLES).accuracy == pretrained.accuracy
+
+
+def test_transform_takes_bytes_and_numbers_alike(zoo: Path) -> None:
+    transform = load("small", zoo).transform
+    torch.testing.assert_close(transform(SAMPLES.inputs), transform(SAMPLES.inputs.double() / 255))
+
+
+def test_worse_network_does_not_replace_a_better_one(run: Path, zoo: Path) -> None:
+    card = read_card("small", zoo)
+    better = dataclasses.replace(card, accuracy=1.0)
+    (zoo / "small.json").write_text(json.dumps(dataclasses.asdict(better)))
+    assert publish(run, zoo, test=SAMPLES) == better
+
+
+def test_better_network_replaces_a_worse_one(run: Path, zoo: Path) -> None:
+    card = read_card("small", zoo)
+    (zoo / "small.json").write_text(json.dumps(dataclasses.asdict(dataclasses.replace(card, accuracy=0.0))))
+    assert publish(run, zoo, test=SAMPLES) == card
+
+
+def test_unfinished_training_is_not_published(run: Path, tmp_path: Path) -> None:
+    for file in ("last.ckpt", "config.json"):
+        (tmp_path / file).write_bytes((run / file).read_bytes())
+    with pytest.raises(DataError, match="let it end before it is published"):
+        publish(tmp_path, tmp_path / "zoo", test=SAMPLES)
+
+
+def test_folder_without_a_training_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not hold a training"):
+        publish(tmp_path, tmp_path / "zoo", test=SAMPLES)
+
+
+def test_unknown_name_lists_those_there_are(zoo: Path) -> None:
+    with pytest.raises(DataError, match=r"no network 'large' in the zoo at .*there are: small"):
+        load("large", zoo)
+
+
+def test_changed_weights_do_not_pass_for_those_of_the_card(zoo: Path) -> None:
+    file = zoo / "small.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"checksum .* the file is damaged or another one"):
+        load("small", zoo)
+
+
+def test_missing_weights_are_a_clear_error(zoo: Path) -> None:
+    (zoo / "small.safetensors").unlink()
+    with pytest.raises(DataError, match="no weights at"):
+        load("small", zoo)
+
+
+def test_damaged_card_is_a_clear_error(zoo: Path) -> None:
+    (zoo / "small.json").write_text('{"name": ')
+    with pytest.raises(DataError, match=r"card .* is damaged"):
+        load("small", zoo)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_file_of_the_zoo_is_the_one_of_its_card(name: str) -> None:
+    file = zoo_folder() / f"{name}.safetensors"
+    card = read_card(name)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == card.sha256
+    assert file.stat().st_size <= 30_000_000
+    model = load(name).model
+    assert sum(p.numel() for p in model.parameters()) == card.parameters
+
+
+def test_page_of_the_zoo_is_generated_from_the_cards() -> None:
+    page = zoo_folder() / "README.md"
+    assert not names() or page.read_text(encoding="utf-8").endswith(table())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_every_card_has_the_accuracy_of_its_file(name: str) -> None:
+    card, root = read_card(name), os.environ.get("RHEOBASE_DATA")
+    if not root or not Path(root, card.data).is_dir():
+        pytest.skip(f"$RHEOBASE_DATA names no folder with {card.data}")
+    count = 500
+    expected = card.accuracy
+    found = evaluate_ann(name, limit=count).accuracy
+    assert abs(found - expected) < 4 * (expected * (1 - expected) / count) ** 0.5  # 4 standard deviations
