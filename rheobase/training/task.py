@@ -76,7 +76,7 @@ class Task(lightning.LightningModule):
         x = prepare(batch[0], self.config, generator)
         loss = F.cross_entropy(self.model(x).float(), batch[1], label_smoothing=self.config.label_smoothing)
         if not torch.isfinite(loss):
-            raise DataError(self._explain(float(loss), x, step))
+            raise DataError(self._explain(float(loss.detach()), x, step))
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -107,7 +107,5 @@ class Task(lightning.LightningModule):
                 groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov
             )
         steps = config.epochs * len(self.batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, steps, config)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

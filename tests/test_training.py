@@ -1,0 +1,351 @@
+"""Training: reaches its accuracy, survives kills, stops with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+pytest.importorskip("lightning")
+from rheobase.errors import DataError, SettingError
+from rheobase.models import resnet20, vgg16
+from rheobase.training import (
+    TrainingConfig,
+    augment,
+    read_config,
+    train,
+)
+from rheobase.training.batches import Samples, ShuffledBatches
+from rheobase.training.products import ProductConvolution, small_convolutions_as_products
+from rheobase.training.task import learning_rate_factor, prepare
+
+RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "train").glob("*.toml"))
+TINY = TrainingConfig(
+    name="tiny",
+    model="resnet20",
+    model_settings={"width": 2, "classes": 3},
+    data="none",
+    epochs=2,
+    batch_size=16,
+    flip=True,
+    crop=2,
+    cutout=4,
+    checkpoint_steps=2,
+    threads=1,
+)
+
+
+def _random_samples(count: int = 96, size: int = 8) -> Samples:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+    return Samples(images, torch.arange(count) % 3)
+
+
+def _digits() -> tuple[Samples, Samples]:
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = datasets.load_digits(return_X_y=True)
+    images = torch.from_numpy(x * 15.9).to(torch.uint8).view(-1, 1, 8, 8).expand(-1, 3, -1, -1)
+    labels = torch.from_numpy(y).long()
+    return Samples(images[:1500], labels[:1500]), Samples(images[1500:], labels[1500:])
+
+
+def test_a_short_training_on_digits_reaches_its_accuracy(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, model_settings={"width": 8}, epochs=6, batch_size=32, flip=False, crop=1, cutout=0, checkpoint_steps=100
+    )
+    result = train(config, tmp_path, data=_digits())
+    assert result.accuracy > 0.93
+    assert not result.model.training
+    assert (tmp_path / "last.ckpt").is_file()
+    assert (tmp_path / "log.csv").read_text().startswith("step,epoch,loss,learning_rate,time\n10,0,")
+
+
+_KILLED = """
+    import sys, dataclasses
+    sys.path.insert(0, {tests!r})
+    from test_training import TINY, _random_samples
+    from rheobase.training import train
+    from rheobase.training.run import _Checkpoint
+    import os, signal
+
+    at, stage = int(sys.argv[2]), sys.argv[3]
+    if stage == "step":
+        whole = _Checkpoint.on_train_batch_end
+
+        def die_after_step(self, trainer, *args):
+            whole(self, trainer, *args)
+            if trainer.global_step == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        _Checkpoint.on_train_batch_end = die_after_step
+    else:
+        replace = os.replace
+
+        def die_before_rename(source, target):
+            if str(target).endswith("last.ckpt") and at == int(open(sys.argv[1] + "/count").read()):
+                with open(source, "r+b") as file:  # as if only half of it had been written
+                    file.truncate(1000)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if str(target).endswith("last.ckpt"):
+                count = int(open(sys.argv[1] + "/count").read()) + 1
+                open(sys.argv[1] + "/count", "w").write(str(count))
+            replace(source, target)
+
+        open(sys.argv[1] + "/count", "w").write("0")
+        os.replace = die_before_rename
+    samples = _random_samples()
+    train(TINY, sys.argv[1], data=(samples, samples))
+"""
+
+
+def _run_and_kill(folder: Path, at: int, stage: str) -> None:
+    code = textwrap.dedent(_KILLED).format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.run([sys.executable, "-c", code, str(folder), str(at), stage], env=environment, check=False)
+    assert process.returncode == -signal.SIGKILL
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    samples = _random_samples()
+    return train(TINY, tmp_path_factory.mktemp("whole"), data=(samples, samples)).model
+
+
+@pytest.mark.parametrize(
+    ("at", "stage"),
+    [(3, "step"), (6, "step"), (8, "step"), (1, "rename")],
+    ids=["between-checkpoints", "epoch-end", "second-epoch", "while-writing"],
+)
+def test_training_killed_and_resumed_gives_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, uninterrupted: nn.Module, at: int, stage: str
+) -> None:
+    _run_and_kill(tmp_path, at, stage)  # 6 steps an epoch, a checkpoint every second step
+    samples = _random_samples()
+    resumed = train(TINY, tmp_path, data=(samples, samples))
+    assert _equal(resumed.model, uninterrupted)
+
+
+def test_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    samples = _random_samples()
+    first = train(TINY, tmp_path, data=(samples, samples))
+    log = (tmp_path / "log.csv").read_text()
+    again = train(TINY, tmp_path, data=(samples, samples))
+    assert _equal(first.model, again.model)
+    assert (tmp_path / "log.csv").read_text() == log
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, uninterrupted: nn.Module) -> None:
+    samples = _random_samples()
+    other = train(dataclasses.replace(TINY, seed=1), tmp_path, data=(samples, samples))
+    assert not _equal(other.model, uninterrupted)
+
+
+def test_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
+    samples = _random_samples()
+    train(TINY, tmp_path, data=(samples, samples))
+    with pytest.raises(SettingError, match=r"another recipe \(learning_rate 0.1 is now 0.2\)"):
+        train(dataclasses.replace(TINY, learning_rate=0.2), tmp_path, data=(samples, samples))
+
+
+def test_loss_that_is_not_finite_stops_with_its_step_and_batch(tmp_path: Path) -> None:
+    samples = _random_samples()
+    config = dataclasses.replace(TINY, learning_rate=1e30, warmup=0.0)
+    with pytest.raises(DataError, match=r"loss is (nan|inf) in step \d+ \(epoch 0, batch \d+, rows \[\d+, .*lower it"):
+        train(config, tmp_path, data=(samples, samples))
+
+
+def test_samples_that_are_not_finite_are_told_from_weights_that_are_not(tmp_path: Path) -> None:
+    inputs = torch.randn(32, 1, 8)
+    inputs[:, 0, 0] = torch.nan
+    samples = Samples(inputs, torch.arange(32) % 3)
+    config = dataclasses.replace(TINY, model="resnet20", crop=0)
+    with pytest.raises(DataError, match=r"step 0 .*weights are finite and the inputs not finite"):
+        train(config, tmp_path, data=(Samples(inputs.view(32, 1, 2, 4).expand(-1, 3, -1, -1), samples.labels),) * 2)
+
+
+# ------------------------------------------------------------------------------------- batches
+
+
+def test_an_epoch_has_every_sample_once() -> None:
+    batches = ShuffledBatches(_random_samples(), 16, 0, lambda: 6)
+    rows = torch.cat([batches.rows(step) for step in range(6, 12)])
+    assert torch.equal(rows.sort().values, torch.arange(96))
+
+
+def test_epochs_have_different_orders() -> None:
+    batches = ShuffledBatches(_random_samples(), 16, 0, lambda: 0)
+    assert not torch.equal(batches.rows(0), batches.rows(6))
+
+
+def test_batches_go_on_from_the_current_step() -> None:
+    samples = _random_samples()
+    whole = list(ShuffledBatches(samples, 16, 5, lambda: 6))
+    rest = list(ShuffledBatches(samples, 16, 5, lambda: 8))
+    assert len(rest) == 4
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_processes_share_every_batch_without_overlap() -> None:
+    samples = Samples(torch.arange(32).view(32, 1), torch.arange(32))
+    parts = [next(iter(ShuffledBatches(samples, 8, 0, lambda: 0, rank, 2)))[1] for rank in (0, 1)]
+    assert sorted(torch.cat(parts).tolist()) == sorted(ShuffledBatches(samples, 8, 0, lambda: 0).rows(0).tolist())
+
+
+# -------------------------------------------------------------------------------- augmentation
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_flip_mirrors_some_images_and_leaves_the_others() -> None:
+    x = torch.rand(64, 3, 4, 5)
+    y = augment.flip(x, _generator())
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(x, y, strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(x, y, strict=True)]
+    assert 15 < sum(mirrored) < 49
+    assert sum(mirrored) + sum(same) == 64
+
+
+def test_shifted_images_equal_windows_of_the_reflected_image() -> None:
+    x = torch.randint(0, 256, (20, 3, 6, 7), dtype=torch.uint8)
+    y = augment.shift_images(x, 2, _generator())
+    padded = F.pad(x.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    for image, moved in zip(padded, y, strict=True):
+        windows = [image[:, i : i + 6, j : j + 7] for i in range(5) for j in range(5)]
+        assert any(torch.equal(moved, window) for window in windows)
+    assert not torch.equal(x, y)
+
+
+def test_cutout_zeroes_a_square_and_nothing_else() -> None:
+    x = torch.rand(50, 3, 8, 8) + 1
+    y = augment.cutout(x, 4, _generator())
+    holes = (y == 0).sum((1, 2, 3)) / 3
+    assert torch.equal(y[y != 0], x[y != 0])
+    assert holes.max() == 16
+    assert holes.min() >= 4  # a quarter of the square at a corner
+
+
+def test_shifted_waves_keep_their_length_and_are_filled_with_silence() -> None:
+    x = torch.arange(1.0, 11).expand(30, 1, 10)
+    y = augment.shift_waves(x, 3, _generator())
+    for wave in y[:, 0]:
+        shift = int(wave[5]) - 6
+        expected = [value if 1 <= value <= 10 else 0 for value in range(1 + shift, 11 + shift)]
+        assert wave.tolist() == expected
+
+
+def test_noise_has_at_most_the_deviation_it_is_given() -> None:
+    y = augment.noise(torch.zeros(200, 1, 1000), 0.1, _generator())
+    assert 0.08 < y.std(2).max() < 0.11
+    assert y.std(2).min() < 0.02
+
+
+def test_auto_augment_needs_no_torchvision() -> None:
+    pytest.importorskip("kornia")
+    torch.manual_seed(0)
+    y = augment.auto_augment(torch.rand(4, 3, 8, 8))
+    assert y.shape == (4, 3, 8, 8)
+    assert torch.isfinite(y).all()
+
+
+def test_evaluation_inputs_are_normalised_and_not_augmented() -> None:
+    x = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
+    config = dataclasses.replace(TINY, mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.75), cutout=8)
+    assert prepare(x, config, None)[:, :, 3, 3].tolist() == [[1.0, 2.0, 1.0]] * 2
+
+
+# -------------------------------------------------------------------- learning rate and speed
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing() -> None:
+    config = dataclasses.replace(TINY, warmup=0.25)
+    factors = [learning_rate_factor(step, 100, config) for step in range(101)]
+    assert max(factors) == factors[25] == 1
+    assert factors == sorted(factors[:26]) + sorted(factors[26:], reverse=True)
+    assert factors[0] < 0.05
+    assert factors[100] == 0
+
+
+def test_cosine_is_half_way_down_in_the_middle() -> None:
+    config = dataclasses.replace(TINY, warmup=0.0, schedule="cosine")
+    assert learning_rate_factor(0, 100, config) == 1
+    assert learning_rate_factor(50, 100, config) == pytest.approx(0.5)
+
+
+def test_product_convolution_equals_the_convolution_and_its_gradients() -> None:
+    x = torch.randn(3, 5, 4, 3, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(6, 5, 3, 3, dtype=torch.double, requires_grad=True)
+    torch.testing.assert_close(ProductConvolution.apply(x, weight), F.conv2d(x, weight, padding=1))
+    assert torch.autograd.gradcheck(ProductConvolution.apply, (x, weight))
+
+
+def test_small_convolutions_as_products_keep_the_output_and_leave_the_model_as_found() -> None:
+    model = vgg16(width=16).eval()
+    x = torch.randn(2, 3, 32, 32)
+    expected = model(x)
+    with small_convolutions_as_products(model):
+        changed = [module for module in model.modules() if "forward" in vars(module)]
+        torch.testing.assert_close(model(x), expected)
+    assert len(changed) == 5  # those with 128 input channels
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_small_resnet_has_no_products() -> None:
+    with small_convolutions_as_products(model := resnet20()):
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
+# ------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_in_the_repository_is_accepted(file: Path) -> None:
+    assert read_config(file).name == file.stem
+
+
+def test_wrong_recipe_names_every_problem_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('model = "vgg16"\nepochs = "ten"\nlearning_rat = 1\n')
+    with pytest.raises(SettingError, match=r"'data' is missing; epochs is 'ten'; .*int; there is no .*'learning_rat'"):
+        read_config(file)
+
+
+def test_wrong_values_of_a_recipe_are_named_at_once() -> None:
+    with pytest.raises(SettingError, match=r"epochs is 0; .*warmup is 1; .*optimizer is 'lion'; choose one of sgd"):
+        dataclasses.replace(TINY, epochs=0, warmup=1, optimizer="lion")  # type: ignore[arg-type]
+
+
+def test_missing_recipe_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"absent\.toml cannot be read as a training recipe"):
+        read_config(tmp_path / "absent.toml")
+
+
+def test_unknown_network_names_those_there_are(tmp_path: Path) -> None:
+    samples = _random_samples()
+    with pytest.raises(SettingError, match="no network 'alexnet'; choose one of vgg16, resnet20"):
+        train(dataclasses.replace(TINY, model="alexnet"), tmp_path, data=(samples, samples))
+
+
+def test_training_writes_what_it_ran_on(tmp_path: Path) -> None:
+    samples = _random_samples()
+    train(TINY, tmp_path, data=(samples, samples))
+    found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["versions"]["torch"] == torch.__version__
+    assert time.time() - (tmp_path / "provenance.json").stat().st_mtime < 600
