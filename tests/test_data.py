@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from rheobase.data import ImageBatches, calibration_subset, images, load, pixels
+from rheobase.data import (
+    ImageBatches,
+    calibration_subset,
+    images,
+    learn_tokenizer,
+    load,
+    pixels,
+    resample,
+    texts,
+    tokens,
+    waveforms,
+)
 from rheobase.errors import DataError, SettingError
 
 datasets = pytest.importorskip("datasets")
@@ -104,8 +116,7 @@ def test_batches_join_to_the_whole(root: Path) -> None:
 
 def test_calibration_subset_is_the_same_for_the_same_seed(root: Path) -> None:
     one, same, other = (
-        calibration_subset("cifar10", MEAN, STD, count=8, seed=seed, root=root).tensors[0]
-        for seed in (3, 3, 4)
+        calibration_subset("cifar10", MEAN, STD, count=8, seed=seed, root=root).tensors[0] for seed in (3, 3, 4)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -147,9 +158,7 @@ def test_unreachable_hub_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     monkeypatch.setenv("RHEOBASE_DATA", str(tmp_path))
-    with pytest.raises(
-        DataError, match=rf"not in {tmp_path}/cifar10 .*'uoft-cs/cifar10' .*hub \(no network\); put"
-    ):
+    with pytest.raises(DataError, match=rf"not in {tmp_path}/cifar10 .*'uoft-cs/cifar10' .*hub \(no network\); put"):
         load("cifar10", "test")
 
 
@@ -191,7 +200,7 @@ def test_hidden_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_images_than_there_are_is_a_clear_error(root: Path) -> None:
-    with pytest.raises(DataError, match="has 6 images, 7 were asked for"):
+    with pytest.raises(DataError, match="has 6 rows, 7 were asked for"):
         pixels("cifar10", "test", limit=7, root=root)
 
 
@@ -230,6 +239,94 @@ def test_damaged_file_of_an_image_folder_is_named(folder: Path) -> None:
         pixels(folder, "train", size=8)
 
 
+# --------------------------------------------------------------------------- recordings and texts
+
+
+def _write_recordings(path: Path, waves: list[np.ndarray], rate: int, damaged: int | None = None) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    blobs = []
+    for index, wave in enumerate(waves):
+        file = io.BytesIO()
+        soundfile.write(file, wave, rate, format="FLAC")
+        blobs.append(b"no sound" if index == damaged else file.getvalue())
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    audio = arrow.StructArray.from_arrays(
+        [arrow.array(blobs, arrow.binary()), arrow.nulls(len(blobs), arrow.string())], names=["bytes", "path"]
+    )
+    table = arrow.table({"audio": audio, "label": arrow.array([i % 2 for i in range(len(waves))])})
+    features = {"audio": {"_type": "Audio"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path)
+
+
+def _tone(frequency: float, rate: int, seconds: float) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+def test_recordings_get_one_rate_and_one_length(tmp_path: Path) -> None:
+    stereo = np.stack([_tone(440, 16_000, 1.5), np.zeros(24_000, np.float32)], 1)
+    _write_recordings(tmp_path / "set" / "train.parquet", [_tone(440, 16_000, 0.5), stereo], 16_000)
+    x, y = waveforms(tmp_path / "set", "train", rate=8000)
+    assert x.shape == (2, 1, 8000)
+    assert y.tolist() == [0, 1]
+    tone = _tone(440, 8000, 0.5)
+    np.testing.assert_allclose(x[0, 0, :4000].numpy(), tone, atol=1e-3)  # 220 whole periods: no ringing
+    assert not x[0, 0, 4000:].any()  # filled with silence
+    np.testing.assert_allclose(x[1, 0, 100:].numpy(), _tone(440, 8000, 1.0)[100:] / 2, atol=1e-3)  # mean of channels
+
+
+def test_resampling_removes_what_the_lower_rate_cannot_hold() -> None:
+    assert np.abs(resample(_tone(7000, 16_000, 1.0), 16_000, 8000)).max() < 1e-3
+
+
+def test_damaged_recording_is_named_by_its_row(tmp_path: Path) -> None:
+    _write_recordings(tmp_path / "set" / "train.parquet", [_tone(440, 8000, 0.1)] * 3, 8000, damaged=1)
+    with pytest.raises(DataError, match="row 1, column 'audio': not a recording, or damaged"):
+        waveforms(tmp_path / "set", "train")
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    rows = {"text": ["A good, good film.<br />Really", "A bad film", None], "label": [1, 0, 0]}
+    for split, count in (("train", 2), ("test", 3)):
+        part = {key: values[:count] for key, values in rows.items()}
+        (tmp_path / "reviews").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(part, features=features).to_parquet(tmp_path / "reviews" / f"{split}.parquet")
+    return tmp_path / "reviews"
+
+
+def test_texts_become_numbers_of_known_words_filled_with_padding(reviews: Path) -> None:
+    pytest.importorskip("tokenizers")
+    corpus, labels = texts(reviews, "train")
+    tokenizer = learn_tokenizer(corpus, vocabulary=100)
+    assert labels.tolist() == [1, 0]
+    numbers = tokens([*corpus, "An unknown FILM"], tokenizer, length=8)
+    words = [[tokenizer.id_to_token(number) for number in row] for row in numbers.tolist()]
+    assert words[0] == ["a", "good", ",", "good", "film", ".", "really", "[PAD]"]
+    assert words[2] == ["[UNK]", "[UNK]", "film", *["[PAD]"] * 5]
+    assert int(numbers[1, 3]) == 0
+    assert tokens(corpus, tokenizer, length=2).shape == (2, 2)
+
+
+def test_tokenizer_is_the_same_for_the_same_texts(reviews: Path) -> None:
+    pytest.importorskip("tokenizers")
+    corpus, _ = texts(reviews, "train")
+    assert learn_tokenizer(corpus).to_str() == learn_tokenizer(corpus).to_str()
+
+
+def test_row_without_text_is_named(reviews: Path) -> None:
+    with pytest.raises(DataError, match="row 2, column 'text': found NoneType; accepted is text"):
+        texts(reviews, "test")
+
+
+def test_images_in_a_set_of_texts_name_the_columns_there_are(reviews: Path) -> None:
+    with pytest.raises(DataError, match="cannot tell the image and the label column; it has text, label, 0 of them"):
+        pixels(reviews, "train")
+
+
 @pytest.mark.slow
 def test_real_cifar10_has_its_sizes_and_colours() -> None:
     if not REAL or not Path(REAL, "cifar10").is_dir():
@@ -243,3 +340,16 @@ def test_real_cifar10_has_its_sizes_and_colours() -> None:
     np.testing.assert_allclose(mean.numpy(), [0.4914, 0.4822, 0.4465], atol=1e-4)  # the usual constants
     leaked = {image.numpy().tobytes() for image in train} & {image.numpy().tobytes() for image in x}
     assert not leaked
+
+
+@pytest.mark.slow
+def test_real_speech_commands_and_reviews_have_their_sizes() -> None:
+    if not REAL or not all(Path(REAL, name).is_dir() for name in ("speech_commands", "imdb")):
+        pytest.skip("$RHEOBASE_DATA names no folder with speech_commands and imdb")
+    x, y = waveforms("speech_commands", "test", root=REAL)
+    assert x.shape == (978, 1, 8000)
+    assert 0.3 < float(x.abs().amax(2).median()) <= 1
+    assert len(torch.unique(y)) == 12
+    corpus, labels = texts("imdb", "test", root=REAL)
+    assert len(corpus) == 25_000
+    assert torch.bincount(labels).tolist() == [12_500, 12_500]

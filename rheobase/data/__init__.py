@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from rheobase.data.audio import resample, waveforms
 from rheobase.data.images import ImageBatches, calibration_subset, images, pixels
 from rheobase.data.source import KNOWN, Columns, DataSource, load
+from rheobase.data.text import learn_tokenizer, texts, tokens
 
 __all__ = [
     "KNOWN",
@@ -12,6 +14,11 @@ __all__ = [
     "ImageBatches",
     "calibration_subset",
     "images",
+    "learn_tokenizer",
     "load",
     "pixels",
+    "resample",
+    "texts",
+    "tokens",
+    "waveforms",
 ]

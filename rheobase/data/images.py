@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from rheobase.data.source import KNOWN, Columns, load
+from rheobase.data.rows import choose
+from rheobase.data.source import Columns
 from rheobase.errors import DataError, SettingError
 
 __all__ = ["ImageBatches", "calibration_subset", "images", "normalise", "pixels"]
@@ -59,9 +60,7 @@ def pixels(
     Raises:
         DataError: No such data set, split or column, a damaged image, images of several sizes, or no labels.
     """
-    batches = ImageBatches(
-        name, split, size=size, limit=limit, seed=seed, columns=columns, root=root, batch_size=1000
-    )
+    batches = ImageBatches(name, split, size=size, limit=limit, seed=seed, columns=columns, root=root, batch_size=1000)
     return batches.pixels()
 
 
@@ -161,33 +160,16 @@ class ImageBatches:
         columns: Columns | tuple[str, str] | None = None,
         root: str | Path | None = None,
     ) -> None:
-        given = (("batch_size", batch_size), ("size", size), ("limit", limit))
+        given = (("batch_size", batch_size), ("size", size))
         problems = [f"{key} is {value}" for key, value in given if value is not None and value < 1]
         if problems:
             raise SettingError(f"images of {str(name)!r}: {', '.join(problems)}; give a positive number")
         self._mean, self._std, self._size, self._batch = mean, std, size, batch_size
-        self._where = f"data set {str(name)!r}, split {split!r}"
-        rows = load(name, split, root=root)
-        image, label = columns or _columns(str(name), rows, self._where)
-        for column in (image, label):
-            if column not in rows.column_names:
-                raise DataError(
-                    f"{self._where} has no column {column!r}; it has {', '.join(rows.column_names)}; "
-                    "name the image and the label column with columns=(image, label)"
-                )
-        rows = rows.select_columns([image, label])
-        if seed is not None:
-            order = np.random.default_rng(seed).permutation(len(rows))
-            self._order = np.sort(order[:limit]) if limit is not None else order
-        else:
-            self._order = np.arange(len(rows) if limit is None else min(limit, len(rows)))
-        if limit is not None and limit > len(rows):
-            raise DataError(f"{self._where} has {len(rows)} images, {limit} were asked for; lower the limit")
-        self._rows, self._columns = rows, Columns(image, label)
+        self._rows = choose(name, split, "image", limit=limit, seed=seed, columns=columns, root=root)
 
     def __len__(self) -> int:
-        """Number of batches."""
-        return -(-len(self._order) // self._batch)
+        """Return the number of batches."""
+        return -(-len(self._rows.order) // self._batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Decode and normalise, a batch at a time."""
@@ -197,77 +179,40 @@ class ImageBatches:
     def pixels(self) -> tuple[Tensor, Tensor]:
         """Everything at once: uint8 (N, 3, H, W) and int64 (N,)."""
         parts = list(self._raw())
-        if not parts:
-            raise DataError(f"{self._where} is empty")
-        shapes = sorted({tuple(raw.shape[1:]) for raw, _ in parts})
-        if len(shapes) > 1:
-            raise DataError(_sizes(self._where, shapes))
+        self._check_sizes([tuple(raw.shape[2:]) for raw, _ in parts])
         return torch.cat([raw for raw, _ in parts]), torch.cat([labels for _, labels in parts])
 
     def _raw(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self._order), self._batch):
-            chosen = self._order[start : start + self._batch]
-            rows = self._rows[chosen]
-            decoded = [
-                self._decode(row, at) for row, at in zip(rows[self._columns.input], chosen, strict=True)
-            ]
-            shapes = sorted({array.shape for array in decoded})
-            if len(shapes) > 1:
-                raise DataError(_sizes(self._where, [(c, h, w) for h, w, c in shapes]))
+        for chunk, labels in self._rows.chunks(self._batch):
+            decoded = [self._decode(value, row) for row, value in chunk]
+            self._check_sizes([array.shape[:2] for array in decoded])
             stacked = torch.from_numpy(np.stack(decoded))  # (N, H, W, 3) -> (N, 3, H, W)
-            yield stacked.permute(0, 3, 1, 2).contiguous(), self._labels(rows[self._columns.label])
+            yield stacked.permute(0, 3, 1, 2).contiguous(), labels
 
-    def _labels(self, values: list[Any]) -> Tensor:
-        wrong = [value for value in values if not isinstance(value, int) or value < 0]
-        if wrong:
+    def _check_sizes(self, sizes: Sequence[tuple[int, ...]]) -> None:
+        if len(found := sorted(set(sizes))) > 1:
+            shown = ", ".join(f"{height}x{width}" for height, width in found[:5])
             raise DataError(
-                f"{self._where}, column {self._columns.label!r}: found the label {wrong[0]!r}; "
-                "labels are whole numbers from 0 (test splits on the hub often hide them: use 'validation')"
+                f"{self._rows.where} has images of several sizes ({shown}); "
+                "give size= to scale and crop them all to one"
             )
-        return torch.tensor(values, dtype=torch.int64)
 
-    def _decode(self, row: dict[str, Any], at: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _decode(self, value: Any, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         from PIL import Image
 
         try:
-            with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] is not None else row["path"]) as file:
+            with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as file:
                 image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
-            named = f" ({row['path']})" if row and row.get("path") else ""
-            raise DataError(
-                f"{self._where}, row {at}{named}, column {self._columns.input!r}: not an image, or damaged "
-                f"({error}); accepted is what Pillow reads; remove or replace the file"
-            ) from error
-        if self._size is not None and image.size != (self._size, self._size):
-            width, height = image.size
-            scale = self._size / min(width, height)
-            image = image.resize(
-                (max(self._size, round(width * scale)), max(self._size, round(height * scale)))
-            )
-            left, top = (image.width - self._size) // 2, (image.height - self._size) // 2
-            image = image.crop((left, top, left + self._size, top + self._size))
-        return np.asarray(image)
+        except (OSError, ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
+            problem = f"not an image, or damaged ({error})"
+            raise self._rows.damaged(row, value, problem, "what Pillow reads") from error
+        return np.asarray(image if self._size is None else _fit(image, self._size))
 
 
-def _columns(name: str, rows: Any, where: str) -> Columns:
-    """The columns of a known data set, else the only image and the only class column that there are."""
-    from datasets import ClassLabel, Image
-
-    if name in KNOWN:
-        return KNOWN[name].columns
-    found = [
-        [column for column, feature in rows.features.items() if isinstance(feature, kind)]
-        for kind in (Image, ClassLabel)
-    ]
-    if [len(names) for names in found] == [1, 1]:
-        return Columns(found[0][0], found[1][0])
-    raise DataError(
-        f"{where}: cannot tell the image and the label column; it has {', '.join(rows.column_names)}, "
-        f"{len(found[0])} of them images and {len(found[1])} of them classes; "
-        "name them with columns=(image, label)"
-    )
-
-
-def _sizes(where: str, shapes: Sequence[tuple[int, ...]]) -> str:
-    shown = ", ".join(f"{height}x{width}" for _, height, width in shapes[:5])
-    return f"{where} has images of several sizes ({shown}); give size= to scale and crop them all to one"
+def _fit(image: Any, size: int) -> Any:
+    """Scale the shorter side of a Pillow image to `size`, and crop the centre."""
+    width, height = image.size
+    scale = size / min(width, height)
+    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))))
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))

@@ -100,11 +100,7 @@ def _explain(datasets: Any, name: str, place: str, split: str, error: Exception)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if not Path(place).is_dir():
         variable = os.environ.get("RHEOBASE_DATA")
-        local = (
-            f"{Path(variable) / name} (from $RHEOBASE_DATA)"
-            if variable
-            else "$RHEOBASE_DATA, which is not set"
-        )
+        local = f"{Path(variable) / name} (from $RHEOBASE_DATA)" if variable else "$RHEOBASE_DATA, which is not set"
         return (
             f"data set {name!r}, split {split!r}: not in {local}, and {place!r} could not be had from the "
             f"Hugging Face hub ({reason}); put it in the folder that $RHEOBASE_DATA names, or give the path "
@@ -141,7 +137,5 @@ def _datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(
-            "loading data sets needs the package `datasets`; pip install 'rheobase[data]'"
-        ) from error
+        raise DataError("loading data sets needs the package `datasets`; pip install 'rheobase[data]'") from error
     return datasets
