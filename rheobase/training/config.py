@@ -16,7 +16,7 @@ Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["one-cycle", "cosine"]
 
-_POSITIVE = ("epochs", "batch_size", "learning_rate", "checkpoint_steps", "devices", "nodes")
+_POSITIVE = ("epochs", "batch_size", "length", "learning_rate", "checkpoint_steps", "devices", "nodes")
 _NOT_NEGATIVE = ("weight_decay", "clip", "crop", "cutout", "noise", "threads")
 _PARTS = ("momentum", "warmup", "label_smoothing")
 
@@ -48,6 +48,7 @@ class TrainingConfig:
         cutout: Side of a square of zeros at a random place, in pixels; 0 for none.
         auto_augment: Whether the AutoAugment policy for CIFAR-10 is applied (needs kornia).
         noise: Standard deviation of noise added to waveforms, up to.
+        length: Tokens of a text that are read.
         precision: Of the arithmetic, as Lightning names it.
         checkpoint_steps: Steps between checkpoints.
         seed: Of the initial weights, the order of the samples and the augmentation.
@@ -79,6 +80,7 @@ class TrainingConfig:
     cutout: int = 0
     auto_augment: bool = False
     noise: float = 0.0
+    length: int = 256
     precision: Precision = "32-true"
     checkpoint_steps: int = 50
     seed: int = 0

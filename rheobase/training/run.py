@@ -124,7 +124,7 @@ def _check_recipe(config: TrainingConfig, place: Path) -> None:
     file = place / "config.json"
     if file.is_file() and (place / "last.ckpt").is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
-        differ = [key for key in recipe if key not in free and found.get(key) != recipe[key]]
+        differ = [key for key in recipe if key not in free and found.get(key, recipe[key]) != recipe[key]]
         if differ:
             changes = ", ".join(f"{key} {found.get(key)!r} is now {recipe[key]!r}" for key in differ)
             raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
