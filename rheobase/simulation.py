@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rheobase import kernels
-from rheobase.errors import SettingError
+from rheobase.coding import ConstantCurrent
+from rheobase.errors import DataError, SettingError
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Chunk", "Run", "simulate", "stream"]
@@ -17,7 +18,7 @@ __all__ = ["Chunk", "Run", "simulate", "stream"]
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chunk:
     """What happened in K consecutive steps.
 
@@ -34,7 +35,7 @@ class Chunk:
     values: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A simulation of one batch.
 
@@ -58,7 +59,7 @@ class Run:
         return {s: float(n.sum()) / (self.neurons[s] * self.steps) for s, n in self.spikes.items()}
 
     def __str__(self) -> str:
-        width = max(len(site) for site in self.spikes)
+        width = max(4, *(len(site) for site in self.spikes))
         lines = [f"{self.steps} steps", f"{'site':<{width}}  {'spikes':>12}  {'rate':>7}"]
         lines += [f"{s:<{width}}  {int(n.sum()):>12,}  {self.rates[s]:>7.4f}" for s, n in self.spikes.items()]
         return "\n".join(lines)
@@ -88,14 +89,21 @@ def stream(
         Chunks of at most K steps; memory does not grow with T.
 
     Raises:
-        SettingError: steps or chunk is below 1, or a recorded site does not exist.
+        SettingError: steps or chunk is below 1, a recorded site does not exist, or the plan's
+            encoder is one that cannot be simulated.
+        DataError: the input is empty, not finite, or does not fit the network.
     """
     unknown = [site for site in record if site not in snn.plan.neurons]
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
     problems += [f"chunk is {chunk}; it must be at least 1"] if chunk is not None and chunk < 1 else []
     problems += [f"record names {unknown}; the sites are {list(snn.plan.neurons)}"] if unknown else []
+    if not isinstance(snn.plan.encoder, ConstantCurrent):
+        problems += [f"the encoder is {snn.plan.encoder!r}; only ConstantCurrent() can be simulated"]
     if problems:
         raise SettingError("simulate: " + "; ".join(problems) + ".")
+    if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
+        found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
+        raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     size = chunk or max(1, _FOLDED_BATCH // x.shape[0])
     snn.reset(generator)
     execution = snn.execution(x)
@@ -137,10 +145,11 @@ def simulate(
         The run. Memory grows with T by the recorded sites only.
     """
     chunks = []
+    output = x  # there is at least one step, so this is replaced
     for part in stream(snn, x, steps, chunk=chunk, record=record, generator=generator):
         chunks.append((part.spikes, part.values))
-        answers = part.answers
+        output = part.answers[-1]
     spikes = {s: torch.cat([c[0][s] for c in chunks]) for s in snn.plan.neurons}
     values = {s: torch.cat([c[1][s] for c in chunks]) for s in record}
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
-    return Run(steps, answers[-1], spikes, values, neurons)
+    return Run(steps, output, spikes, values, neurons)
