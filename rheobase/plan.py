@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rheobase.coding import ConstantCurrent, Encoder, Mean, Readout
-from rheobase.errors import ConversionError, DataError
+from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.neurons import Neuron
 
 __all__ = ["Plan"]
@@ -25,7 +26,7 @@ __all__ = ["Plan"]
 _FORMAT = "rheobase plan 1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The neurons of each site, how the input is coded and how the output is read.
 
@@ -69,8 +70,11 @@ class Plan:
         Args:
             path: where to.
             extra: further facts to keep in its header, as JSON values.
+
+        Raises:
+            SettingError: a neuron, encoder or read-out has a setting that no file can hold.
         """
-        tensors: dict[str, Tensor] = {f"edits/{k}": v.detach().contiguous() for k, v in self.edits.items()}
+        tensors: dict[str, Tensor] = {f"edits/{k}": _own(v) for k, v in self.edits.items()}
         header = {
             "method": self.method,
             "neurons": {s: _to_json(n, f"neurons/{s}", tensors) for s, n in self.neurons.items()},
@@ -103,40 +107,67 @@ class Plan:
         if metadata.get("format") != _FORMAT:
             found = metadata.get("format", "no format")
             raise DataError(f"{path} is a safetensors file with {found!r}; expected {_FORMAT!r} (rheobase convert).")
-        header = json.loads(metadata["plan"])
-        plan = Plan(
-            header["method"],
-            {site: _from_json(value, tensors) for site, value in header["neurons"].items()},
-            _from_json(header["encoder"], tensors),
-            _from_json(header["readout"], tensors),
-            {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
-        )
+        try:
+            header = json.loads(metadata["plan"])
+            plan = Plan(
+                header["method"],
+                {site: _from_json(value, tensors) for site, value in header["neurons"].items()},
+                _from_json(header["encoder"], tensors),
+                _from_json(header["readout"], tensors),
+                {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
+            )
+        except DataError as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{path} is damaged, or was written by another version of its neurons: {error!r}. Convert again."
+            ) from error
         return plan, header
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy with memory of its own, which safetensors asks for."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """A neuron, dataclass, tensor or plain value as JSON; tensors go to ``tensors`` under their path."""
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().contiguous()
+        tensors[path] = _own(value)
         return {"tensor": path}
+    if isinstance(value, list | tuple):
+        items = [_to_json(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, Neuron):
         settings: Mapping[str, Any] = value.settings()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    else:
+    elif value is None or isinstance(value, bool | int | float | str):
         return value
+    else:
+        raise SettingError(
+            f"The plan cannot be saved: {path} is a {type(value).__name__}. Accepted: neurons, dataclasses, "
+            "tensors, numbers, strings, lists and tuples."
+        )
     kind = f"{type(value).__module__}:{type(value).__qualname__}"
     return {"class": kind, "settings": {k: _to_json(v, f"{path}/{k}", tensors) for k, v in settings.items()}}
 
 
 def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `_to_json`. Only classes of modules already imported are used."""
+    if isinstance(value, list):
+        return [_from_json(v, tensors) for v in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return torch.clone(tensors[value["tensor"]])
+    if "tuple" in value:
+        return tuple(_from_json(v, tensors) for v in value["tuple"])
     module, _, name = str(value["class"]).partition(":")
-    kind = getattr(sys.modules.get(module), name, None)
+    try:
+        kind = operator.attrgetter(name)(sys.modules[module])
+    except (KeyError, AttributeError):
+        kind = None
     if not (isinstance(kind, type) and (issubclass(kind, Neuron) or dataclasses.is_dataclass(kind))):
         raise DataError(f"The file needs the class {name} of the module {module}; import that module first.")
     return kind(**{k: _from_json(v, tensors) for k, v in value["settings"].items()})
