@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import torch
 from torch import nn
 
 from rheobase.batches import as_batches
-from rheobase.errors import SettingError
+from rheobase.errors import DataError, SettingError
 from rheobase.graph import trace
 from rheobase.methods import MSAT
 from rheobase.methods._base import Method
@@ -40,6 +41,9 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
     data = as_batches(batches, device=device, dtype=dtype)
     (first,) = itertools.islice(iter(data), 1)
-    graph = trace(model, first.inputs[:2])
+    example = first.inputs[:2]
+    if not bool(torch.isfinite(example).all()):
+        raise DataError("Batch 0: the calibration data have NaN or infinite values. Check how they are made.")
+    graph = trace(model, example)
     plan = method.plan(graph, observe(graph, data, method.observer()))
     return method.refine(SpikingModel(graph, plan), graph, data)
