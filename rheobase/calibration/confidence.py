@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.graph import Graph
-from rheobase.simulation import simulate
+from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
 
 __all__ = ["measure_confidence"]
@@ -47,11 +47,13 @@ def measure_confidence(
     wrong = dict.fromkeys(sites, 0)
     for x, _ in batches:
         pre_activations = _pre_activations(graph, x, sites)
-        run = simulate(snn, x, steps, record=sites)
+        sent = {site: torch.zeros_like(z, dtype=torch.bool) for site, z in pre_activations.items()}
+        for part in stream(snn, x, steps, record=sites):
+            for site, values in part.values.items():
+                sent[site] |= (values != 0).any(0)
         for site in sites:
-            sent = (run.values[site] != 0).any(0)
-            fired[site] += int(sent.sum())
-            wrong[site] += int((sent & (pre_activations[site] < 0)).sum())
+            fired[site] += int(sent[site].sum())
+            wrong[site] += int((sent[site] & (pre_activations[site] < 0)).sum())
     return {site: 1.0 - wrong[site] / fired[site] if fired[site] else 1.0 for site in sites}
 
 
