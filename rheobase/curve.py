@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import ConversionError, DataError, SettingError
 
 __all__ = ["Curve", "plot", "wilson"]
 
@@ -42,7 +42,8 @@ class Curve:
     """What a converted network gives after t = 1, ..., T steps; index t - 1 is step t.
 
     Accuracies are fractions from 0 to 1, means over the seeds. They are None where the data have
-    no labels, or no reference network was given.
+    no labels, no reference network was given, or the outputs are not classes. The logit error is
+    None where the reference network gives nothing but zeros.
 
     Attributes:
         method: the method, as its line in a results table.
@@ -102,8 +103,30 @@ class Curve:
             raise SettingError(f"Curve.interval({step}): the curve has {reason}.")
         return wilson(self.accuracy[step - 1], self.images)
 
+    def latency_steps(self, tolerance: float = 0.01) -> int | None:
+        """The step from which on the accuracy is at most `tolerance` below the reference network's.
+
+        Returns:
+            The first of those steps; None if the last step is not one.
+
+        Raises:
+            SettingError: the curve has no accuracy, or none of a reference network.
+        """
+        if self.accuracy is None or self.reference_accuracy is None:
+            raise SettingError("Curve.latency_steps: evaluate with labels and with reference= to have accuracies.")
+        wanted = self.reference_accuracy - tolerance - 1e-9  # 1e-9: for rounding
+        below = [t for t, accuracy in enumerate(self.accuracy, 1) if accuracy < wanted]
+        first = max(below, default=0) + 1
+        return first if first <= self.steps else None
+
     def rows(self, at: Sequence[int] | None = None) -> list[dict[str, float | int | None]]:
-        """The curve at some steps, by default the powers of two and T."""
+        """The curve at some steps, by default the powers of two and T; steps after T are left out.
+
+        Raises:
+            SettingError: a step is below 1.
+        """
+        if at is not None and any(t < 1 for t in at):
+            raise SettingError(f"Curve.rows: at is {list(at)}; steps are counted from 1.")
         chosen = [t for t in at or (*(2**k for k in range(30)), self.steps) if t <= self.steps]
         rows: list[dict[str, float | int | None]] = []
         for t in dict.fromkeys(chosen):
@@ -131,8 +154,8 @@ class Curve:
         lines.append(f"{'T':>4}  {'accuracy %':>10}  {'95 % interval':>14}  {'agreement %':>11}  {'logit error':>11}"
                      f"  {'spikes/sample':>13}  {'rate':>6}")  # fmt: skip
         for row in self.rows():
-            low, high = row["accuracy_low"], row["accuracy_high"]
-            interval = "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+            bounds = None if self.accuracy is None else self.interval(int(row["steps"] or 0))
+            interval = "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
             lines.append(f"{row['steps']:>4}  {_percent(row['accuracy']):>10}  {interval:>14}"
                          f"  {_percent(row['agreement']):>11}  {_number(row['logit_error']):>11}"
                          f"  {row['spikes']:>13,.0f}  {row['rate']:>6.4f}")  # fmt: skip
@@ -172,9 +195,16 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
         curves: a label for each curve.
         path: the file; its suffix chooses the format.
         title: above the figure.
-    """
-    from matplotlib.figure import Figure
 
+    Raises:
+        DataError: there is no curve, or one has neither accuracy nor agreement.
+    """
+    if not curves:
+        raise DataError("There is no curve to draw. Give at least one.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConversionError("Drawing a curve needs the package matplotlib: pip install 'rheobase[plot]'.") from error
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for label, curve in curves.items():
@@ -194,10 +224,11 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
         )
     references = {c.reference_accuracy for c in curves.values() if c.reference_accuracy is not None}
     for reference in references:
-        axes.axhline(100 * reference, color="black", linestyle=":", label=f"original network, {100 * reference:.2f} %")
+        name = f"original network, {100 * reference:.2f} %"
+        axes.axhline(100 * reference, color="black", linestyle=":", label=name, zorder=0.9)  # under the curves
     first = next(iter(curves.values()))
     axes.set_xscale("log", base=2)
-    ticks = [2**k for k in range(first.steps.bit_length())]
+    ticks = [2**k for k in range(max(c.steps for c in curves.values()).bit_length())]
     axes.set_xticks(ticks, labels=[str(t) for t in ticks])
     axes.set_xlabel("time steps T")
     axes.set_ylabel("accuracy (%)" if first.accuracy is not None else "agreement with the original network (%)")
