@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import Tensor, nn
 
 from rheobase.batches import as_batches
@@ -103,7 +105,7 @@ def evaluate(
 
 def _generator(seed: int, index: int) -> torch.Generator:
     """Random numbers of their own for each seed and batch. Torch looks at 32 bits of a seed only."""
-    (mixed,) = np.random.SeedSequence((seed, index)).generate_state(1)
+    (mixed,) = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)
     return torch.Generator().manual_seed(int(mixed))
 
 
@@ -145,7 +147,7 @@ def _add_chunk(sums: _Sums, row: int, start: int, answers: Tensor, wanted: Tenso
 
 def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: bool) -> Curve:
     n = sums.images
-    by_seed = (sums.correct / n).tolist() if sums.labelled else None
+    by_seed = (sums.correct.double() / n).tolist() if sums.labelled else None
     return Curve(
         method=snn.plan.method,
         steps=sums.steps,
@@ -176,12 +178,16 @@ def _evaluating(model: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def _bar(show: bool, description: str, batches: int | None, runs: int) -> Iterator[Any]:
-    """A progress bar over batches; gives a function that advances it by a fraction of one."""
+    """A progress bar over batches, on standard error; gives a function that advances it by a fraction of one."""
     if not show:
         yield lambda fraction: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=40)
+    columns = (
+        *(TextColumn("{task.description}", markup=False, table_column=name), BarColumn(), MofNCompleteColumn()),
+        *(TextColumn("batches,"), TimeRemainingColumn(), TextColumn("left")),
+    )
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task(description or "evaluate", total=None if batches is None else batches * runs)
         done = 0.0
 
