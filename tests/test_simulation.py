@@ -29,7 +29,7 @@ from references import if_neuron, msat_neuron
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.coding import ConstantCurrent
+from rheobase.coding import Encoder
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import MSAT, ConstantThreshold
 from rheobase.neurons import IF, Neuron, SpikeConfidence
@@ -116,7 +116,7 @@ def test_a_network_with_spike_confidence_equals_the_numpy_one(keep_charge: bool)
     keys = {site: neuron.key for site, neuron in snn.neurons().items()}
 
     def fire(site: str, currents: Array) -> Array:
-        steps, n = currents.shape
+        steps = len(currents)
         filter_ = SpikeConfidence(IF(1.0), 0.6, 9)
         filter_.reset(keys[site])
         like = torch.zeros(5, *snn.graph.shapes[site])
@@ -373,12 +373,7 @@ def test_a_failed_run_does_not_spoil_the_next() -> None:
     assert_same(simulate(snn, X, 5), expected)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fading(ConstantCurrent):
-    """Not what its base is; only for the type."""
-
-
-class _Unknown(rb.coding.Encoder):  # type: ignore[misc]
+class _Unknown(Encoder):
     def encode(self, x: Tensor, steps: int) -> Tensor:
         return torch.zeros(steps, *x.shape)
 
