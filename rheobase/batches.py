@@ -77,15 +77,13 @@ class Batches:
             yield batch
         if index < 0:
             raise DataError(
-                f"The calibration data gave no batch. Found: an empty {_name(self.source)}. Accepted: at "
+                f"The data gave no batch. Found: an empty {_name(self.source)}. Accepted: at "
                 "least one batch. Check the length of the data set, drop_last=True with few samples, and "
                 "that a custom __iter__ starts anew each time."
             )
 
 
-def as_batch(
-    item: object, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> Batch:
+def as_batch(item: object, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
     """Turn what a loader yields into a ``Batch``.
 
     In a mapping the first of ``INPUT_KEYS`` and the first of ``LABEL_KEYS`` that it has are taken.
@@ -141,9 +139,11 @@ def as_batches(
     The rule: a tensor, an array, a mapping, a dataclass instance, and a *tuple* whose first item is a
     tensor or an array are one batch (so a tuple of two tensors is inputs and labels). Everything else
     that can be iterated, a *list* above all, is a sequence of batches (so a list of two tensors is two
-    batches). A tuple that looks like several batches, as ``x.split(64)`` gives, is refused: make it a
-    list. A sequence is iterated lazily and anew each time, except that an iterator or a generator, which
-    gives its items once, is read into a list here: cut an endless one with ``itertools.islice``.
+    batches). So is a tuple of tensors of one sample shape, (n, C, ...), as ``x.split(250)`` gives, if it
+    cannot be inputs and labels: more than two tensors, or two of different lengths. Two of one length
+    may be either, and are refused: make them a list. A sequence is iterated lazily and anew each time,
+    except that an iterator or a generator, which gives its items once, is read into a list here: cut an
+    endless one with ``itertools.islice``.
 
     Args:
         source: one batch, a ``DataLoader``, a list, any iterable, an iterator, or a ``Batches``.
@@ -155,23 +155,26 @@ def as_batches(
 
     Raises:
         DataError: The source cannot be iterated, yields single samples (a map-style data set), or is a
-            tuple that may be one labelled batch or several batches.
+            tuple of two that may be one labelled batch or two batches.
 
     Example:
         >>> [tuple(inputs.shape) for inputs, _ in as_batches([torch.zeros(4, 3), torch.zeros(2, 3)])]
         [(4, 3), (2, 3)]
         >>> as_batches((torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))).count
         1
+        >>> as_batches(torch.zeros(10, 3).split(4)).count
+        3
     """
     if isinstance(source, Batches):
         return Batches(source.source, source.device if device is None else device, dtype or source.dtype)
-    if _is_ambiguous(source):
+    pieces = _pieces(source)
+    if len(pieces) == 2 and len(pieces[0]) == len(pieces[1]):
         raise DataError(
             f"The data may be one labelled batch or several batches. Found: {_describe(source)} of equal "
-            "sample shapes. Accepted: [x1, x2] or list(x.split(64)) for several batches, [(x, y)] for one "
+            "shapes. Accepted: [x1, x2] or list(x.split(64)) for several batches, [(x, y)] for one "
             "with labels."
         )
-    if _is_one_batch(source):
+    if not pieces and _is_one_batch(source):
         return Batches((source,), device, dtype)
     if isinstance(source, Iterator):
         return Batches(list(source), device, dtype)
@@ -191,14 +194,13 @@ def _is_one_batch(source: object) -> bool:
     return is_value or isinstance(source, (Tensor, np.ndarray, Mapping))
 
 
-def _is_ambiguous(source: object) -> bool:
-    """Whether ``source`` is a tuple of tensors that may well be pieces of one tensor."""
+def _pieces(source: object) -> tuple[Tensor | np.ndarray, ...]:
+    """``source``, if it is a tuple of two or more tensors that may be pieces of one; else nothing."""
     if type(source) is not tuple or len(source) < 2:
-        return False
-    first, second = source[:2]
-    if not all(isinstance(x, (Tensor, np.ndarray)) and x.ndim > 1 for x in (first, second)):
-        return False
-    return bool(first.dtype == second.dtype and first.shape[1:] == second.shape[1:])
+        return ()
+    if not all(isinstance(x, (Tensor, np.ndarray)) and x.ndim > 1 for x in source):
+        return ()
+    return source if len({(x.dtype, tuple(x.shape[1:])) for x in source}) == 1 else ()
 
 
 def _split(item: object) -> tuple[object, object]:

@@ -159,23 +159,44 @@ def test_a_tuple_of_batches_is_a_sequence_of_batches() -> None:
     assert _shapes(((X, Y), (X, Y))) == [(2, 6), (2, 6)]
 
 
-@pytest.mark.parametrize(
-    "source", [X.split(1), (X, X[:1]), (X.numpy(), X.numpy()), torch.ones(6, 2).split(2)]
-)
-def test_pieces_in_a_tuple_are_not_taken_for_inputs_and_labels(source: object) -> None:
+@pytest.mark.parametrize("source", [X.split(1), (X.numpy(), X.numpy()), (X, X.clone())])
+def test_two_pieces_of_one_length_may_be_inputs_and_labels_and_are_refused(source: object) -> None:
     with pytest.raises(DataError, match=r"one labelled batch or several.*tuple of .*list\(x\.split\(64\)\)"):
         as_batches(source)
-    as_batches([source])
+    assert as_batches([source]).count == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "lengths"),
+    [
+        (torch.ones(7, 2).split(2), [2, 2, 2, 1]),
+        (torch.ones(6, 2, 3, 3).split(2), [2, 2, 2]),
+        ((X, X[:1]), [2, 1]),
+        ((X.numpy(), X[:1].numpy()), [2, 1]),
+        (torch.ones(7, 2).split([3, 4]), [3, 4]),
+    ],
+)
+def test_a_tuple_that_cannot_be_inputs_and_labels_is_a_sequence_of_batches(source: object, lengths: list[int]) -> None:
+    assert [len(batch.inputs) for batch in as_batches(source)] == lengths
+    assert all(batch.labels is None for batch in as_batches(source))
+
+
+@pytest.mark.parametrize("source", [(X, X.double()), (X, X[:, :2]), (X, Y), (X, X.long()), (X, Y[:, None])])
+def test_a_tuple_of_two_unlike_tensors_is_inputs_and_labels(source: object) -> None:
+    (batch,) = as_batches(source)
+    assert torch.equal(batch.inputs, X)
+    assert batch.labels is not None
+
+
+def test_three_unlike_tensors_are_no_batch() -> None:
+    with pytest.raises(DataError, match="structure of the batch is unknown"):
+        list(as_batches((X, X, Y)))
 
 
 def test_a_loader_is_read_anew_for_every_pass() -> None:
     batches = as_batches(DataLoader(TensorDataset(X, Y), batch_size=1))
     assert batches.count == 2
-    assert (
-        [b.inputs.tolist() for b in batches]
-        == [b.inputs.tolist() for b in batches]
-        == [[r] for r in X.tolist()]
-    )
+    assert [b.inputs.tolist() for b in batches] == [b.inputs.tolist() for b in batches] == [[r] for r in X.tolist()]
 
 
 def test_a_generator_gives_all_its_batches_to_every_pass() -> None:
@@ -210,7 +231,7 @@ def test_batches_pass_through_and_take_a_new_type() -> None:
 @pytest.mark.parametrize("source", [[], (), iter([]), DataLoader(TensorDataset(X[:0]))])
 def test_no_batch_is_an_error_at_the_first_iteration(source: object) -> None:
     batches = as_batches(source)
-    with pytest.raises(DataError, match="The calibration data gave no batch"):
+    with pytest.raises(DataError, match="The data gave no batch"):
         list(batches)
 
 
