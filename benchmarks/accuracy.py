@@ -23,7 +23,7 @@ import torch
 
 import rheobase as rb
 from benchmarks import record
-from rheobase.curve import Curve, plot
+from rheobase.curve import Curve, draw_curves
 from rheobase.data import calibration_subset, images
 from rheobase.methods._base import Method
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
@@ -55,7 +55,13 @@ def run(label: str, arguments: argparse.Namespace) -> None:
     loader = torch.utils.data.DataLoader(test, batch_size=50)
     curve = rb.evaluate(snn, loader, arguments.steps, reference=model, seeds=SEEDS)
     confidence = {s: n.probability for s, n in snn.neurons().items() if isinstance(n, rb.neurons.SpikeConfidence)}
-    content = {"curve": shorten(asdict(curve)), "confidence": confidence}
+    origin = record.provenance(arguments.seed)
+    content = {
+        **{key: origin[key] for key in ("commit", "uncommitted_changes", "date")},
+        "method": repr(METHODS[label]),
+        "confidence": confidence,
+        "curve": shorten(asdict(curve)),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content))
@@ -90,6 +96,25 @@ def ann_accuracy(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"images": len(test), "accuracy": correct / len(test), "low": low, "high": high}
 
 
+def draw(parts: dict[str, Any], path: Path) -> None:
+    """The paper's figure 4: constant thresholds beside MSAT, and MSAT's own variants."""
+    from matplotlib.figure import Figure
+
+    curves = {label: Curve.from_json(json.dumps(part["curve"])) for label, part in parts.items()}
+    constant = [label for label in curves if label.startswith("constant")]
+    panels = {
+        "constant fractions of the maximum, and MSAT": [*constant, "MSAT"],
+        "variants of MSAT, and the maximum": [*(label for label in curves if label not in constant), "constant 1.0"],
+    }
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    for axes, (title, labels) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
+        draw_curves(axes, {label: curves[label] for label in labels})
+        axes.set_title(title, fontsize=10)
+    images = curves["MSAT"].images
+    figure.suptitle(f"ResNet-20 on CIFAR-10, first {images:,} test images; bands are 95 % intervals", fontsize=11)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     """Run what is missing, then write the result and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,10 +135,8 @@ def main() -> None:
         pool.starmap(run, [(label, arguments) for label in reversed(slowest_first)], chunksize=1)
     parts = {label: json.loads(part(label, arguments).read_text()) for label in METHODS}
     name = "accuracy-resnet20-cifar10" + ("" if arguments.images == 1000 else f"-{arguments.images}")
-    runs = {label: {"method": repr(METHODS[label]), **parts[label]} for label in METHODS}
-    path = record.write(name, {**origin, "ann": ann, "calibration_images": arguments.calibration, "runs": runs})
-    curves = {label: Curve(**{**p["curve"], "seeds": tuple(p["curve"]["seeds"])}) for label, p in parts.items()}
-    plot(curves, path.with_suffix(".png"), f"ResNet-20, CIFAR-10, first {arguments.images:,} test images")
+    path = record.write(name, {**origin, "ann": ann, "calibration_images": arguments.calibration, "runs": parts})
+    draw(parts, path.with_suffix(".png"))
     print(path)
 
 

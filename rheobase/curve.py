@@ -7,11 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rheobase.errors import ConversionError, DataError, SettingError
 
-__all__ = ["Curve", "plot", "wilson"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Curve", "draw_curves", "plot", "wilson"]
 
 
 def wilson(fraction: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -197,45 +200,54 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
         title: above the figure.
 
     Raises:
+        ConversionError: matplotlib is not installed.
         DataError: there is no curve, or one has neither accuracy nor agreement.
     """
-    if not curves:
-        raise DataError("There is no curve to draw. Give at least one.")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConversionError("Drawing a curve needs the package matplotlib: pip install 'rheobase[plot]'.") from error
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
+    draw_curves(axes, curves)
+    images = next(iter(curves.values())).images
+    axes.set_title(title or f"{images:,} samples; bands are 95 % intervals", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """Draw curves into the axes of a matplotlib figure; see `plot`.
+
+    Args:
+        axes: where to.
+        curves: a label for each curve.
+
+    Raises:
+        DataError: there is no curve, or one has neither accuracy nor agreement.
+    """
+    if not curves:
+        raise DataError("There is no curve to draw. Give at least one.")
     for label, curve in curves.items():
         values = curve.accuracy if curve.accuracy is not None else curve.agreement
         if values is None:
             raise DataError(f"The curve {label!r} has neither accuracy nor agreement, so there is nothing to draw.")
         steps = range(1, curve.steps + 1)
         (line,) = axes.plot(steps, [100 * v for v in values], label=label, linewidth=1.5)
-        bounds = [wilson(v, curve.images) for v in values]
-        axes.fill_between(
-            steps,
-            [100 * low for low, _ in bounds],
-            [100 * high for _, high in bounds],
-            color=line.get_color(),
-            alpha=0.12,
-            linewidth=0,
-        )
+        low, high = zip(*(wilson(v, curve.images) for v in values), strict=True)
+        band = ([100 * v for v in low], [100 * v for v in high])
+        axes.fill_between(steps, *band, color=line.get_color(), alpha=0.12, linewidth=0)
     references = {c.reference_accuracy for c in curves.values() if c.reference_accuracy is not None}
     for reference in references:
         name = f"original network, {100 * reference:.2f} %"
         axes.axhline(100 * reference, color="black", linestyle=":", label=name, zorder=0.9)  # under the curves
-    first = next(iter(curves.values()))
+    labelled = next(iter(curves.values())).accuracy is not None
     axes.set_xscale("log", base=2)
     ticks = [2**k for k in range(max(c.steps for c in curves.values()).bit_length())]
     axes.set_xticks(ticks, labels=[str(t) for t in ticks])
     axes.set_xlabel("time steps T")
-    axes.set_ylabel("accuracy (%)" if first.accuracy is not None else "agreement with the original network (%)")
-    axes.set_title(title or f"{first.images:,} samples; bands are 95 % intervals", fontsize=10)
+    axes.set_ylabel("accuracy (%)" if labelled else "agreement with the original network (%)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
 
 
 def _percent(value: float | None) -> str:

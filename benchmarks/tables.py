@@ -1,0 +1,125 @@
+"""Write the tables of README and docs from benchmarks/results/.
+
+    python -m benchmarks.tables [--check]
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. With --check nothing is
+written, and the exit status is 1 if a table differs from its result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from rheobase.curve import wilson
+
+ROOT = Path(__file__).parent.parent
+STEPS = (8, 16, 32, 64, 128, 256)
+ACCURACY = "accuracy-resnet20-cifar10"
+
+
+def accuracy() -> str:
+    """Accuracy of each method at some numbers of steps."""
+    result = record.read(ACCURACY)
+    first = next(iter(result["runs"].values()))["curve"]
+    n, reference = first["images"], first["reference_accuracy"]
+    low, high = wilson(reference, n)
+    lines = [
+        f"| threshold | {' | '.join(f'T = {t}' for t in STEPS)} | rate, T = 64 | first T within 1 point |",
+        "|---|" + "---|" * (len(STEPS) + 2),
+    ]
+    for label, run in result["runs"].items():
+        curve = run["curve"]
+        cells = [_cell(curve, t) for t in STEPS]
+        near = next((t for t, a in enumerate(curve["accuracy"], 1) if a >= reference - 0.01), None)
+        lines.append(f"| {label} | {' | '.join(cells)} | {_rate(curve, 64):.4f} | {near or '-'} |")
+    ann = result["ann"]
+    lines += [
+        "",
+        f"Accuracy in %. ResNet-20, CIFAR-10, the first {n:,} test images, on which the original network has "
+        f"{100 * reference:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}; on all {ann['images']:,}: "
+        f"{100 * ann['accuracy']:.2f} %). Calibrated on {result['calibration_images']:,} training images. 95 % intervals "
+        f"are ±{50 * (high - low):.1f} points near the original's accuracy and at most "
+        f"±{100 * (wilson(0.5, n)[1] - 0.5):.1f}. With confidence: mean of {len(_random(result)['seeds'])} seeds, ± their "
+        f"standard deviation. The rate is spikes per neuron and step. `{result['command']}`.",
+    ]
+    return "\n".join(lines)
+
+
+def comparison() -> str:
+    """MSAT beside the constant half of the maximum, in one sentence for each number of steps."""
+    runs = record.read(ACCURACY)["runs"]
+    msat, half = runs["MSAT"]["curve"], runs["constant 0.5"]["curve"]
+    lines = []
+    for t in STEPS:
+        a, b = msat["accuracy"][t - 1], half["accuracy"][t - 1]
+        apart = wilson(a, msat["images"])[0] > wilson(b, half["images"])[1]
+        behind = wilson(a, msat["images"])[1] < wilson(b, half["images"])[0]
+        verdict = "MSAT is ahead" if apart else "the constant is ahead" if behind else "the 95 % intervals overlap"
+        lines.append(f"| {t} | {100 * a:.1f} | {100 * b:.1f} | {100 * (a - b):+.1f} | {verdict} |")
+    return "\n".join(["| T | MSAT | constant 0.5 | difference | |", "|---|---|---|---|---|", *lines])
+
+
+def example() -> str:
+    """What the example of the README prints."""
+    return f"```text\n{record.read('example')['output'].rstrip()}\n```"
+
+
+def _cell(curve: dict[str, Any], t: int) -> str:
+    text = f"{100 * curve['accuracy'][t - 1]:.1f}"
+    by_seed = curve["accuracy_by_seed"]
+    if not by_seed:
+        return text
+    values = [100 * row[t - 1] for row in by_seed]
+    mean = sum(values) / len(values)
+    deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    return f"{text} ± {deviation:.1f}"
+
+
+def _rate(curve: dict[str, Any], steps: int) -> float:
+    total = sum(sum(spikes[:steps]) for spikes in curve["spikes"].values())
+    return float(total / (steps * sum(curve["neurons"].values())))
+
+
+def _random(result: dict[str, Any]) -> dict[str, Any]:
+    curves = [run["curve"] for run in result["runs"].values()]
+    return max(curves, key=lambda curve: len(curve["seeds"]))
+
+
+TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy, "comparison": comparison, "example": example}
+
+
+def rendered(text: str) -> str:
+    """A page with its tables made anew."""
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only say whether a table is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text()
+        new = rendered(text)
+        if new != text:
+            stale.append(page)
+            if not check:
+                page.write_text(new)
+    for page in stale:
+        print(f"{page.relative_to(ROOT)}: {'out of date' if check else 'written'}")
+    sys.exit(bool(stale) and check)
+
+
+if __name__ == "__main__":
+    main()
