@@ -179,6 +179,39 @@ def test_samples_that_are_not_finite_are_told_from_weights_that_are_not(tmp_path
         train(config, tmp_path, data=(Samples(inputs.view(32, 1, 2, 4).expand(-1, 3, -1, -1), samples.labels),) * 2)
 
 
+def test_waveforms_and_tokens_train_too(tmp_path: Path) -> None:
+    labels = torch.arange(24) % 2
+    tones = torch.sin(torch.arange(4000) * (0.05 + 0.2 * labels).unsqueeze(1)).unsqueeze(1)
+    waves = Samples(tones, labels)
+    words = Samples((torch.arange(24) % 2 + 2).unsqueeze(1).repeat(1, 5), labels)
+    for model, settings, samples in (
+        ("m5", {"classes": 2, "width": 4}, waves),
+        ("bilstm", {"classes": 2, "vocabulary": 5, "embedding": 4, "hidden": 4}, words),
+    ):
+        config = dataclasses.replace(
+            TINY,
+            model=model,
+            model_settings=settings,
+            optimizer="adamw",
+            learning_rate=0.02,
+            epochs=12,
+            batch_size=8,
+            crop=50,
+            noise=0.01,
+        )
+        assert train(config, tmp_path / model, data=(samples, samples)).accuracy == 1
+
+
+def test_training_leaves_the_number_of_threads_as_found(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    samples = _random_samples()
+    train(TINY, tmp_path, data=(samples, samples))
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == 2
+
+
 # ------------------------------------------------------------------------------------- batches
 
 
@@ -203,7 +236,7 @@ def test_batches_go_on_from_the_current_step() -> None:
 
 def test_processes_share_every_batch_without_overlap() -> None:
     samples = Samples(torch.arange(32).view(32, 1), torch.arange(32))
-    parts = [next(iter(ShuffledBatches(samples, 8, 0, lambda: 0, rank, 2)))[1] for rank in (0, 1)]
+    parts = [next(iter(ShuffledBatches(samples, 8, 0, lambda: 0, lambda r=rank: (r, 2))))[1] for rank in (0, 1)]
     assert sorted(torch.cat(parts).tolist()) == sorted(ShuffledBatches(samples, 8, 0, lambda: 0).rows(0).tolist())
 
 

@@ -40,15 +40,20 @@ class ShuffledBatches:
         size: Samples in a batch, over all processes.
         seed: Of the order.
         step: Says how many steps have been done.
-        rank: Of this process; each takes its own part of every batch.
-        world: Number of processes.
+        process: Gives the rank of this process and the number of processes, each of which takes its own
+            part of every batch.
     """
 
     def __init__(
-        self, samples: Samples, size: int, seed: int, step: Callable[[], int], rank: int = 0, world: int = 1
+        self,
+        samples: Samples,
+        size: int,
+        seed: int,
+        step: Callable[[], int],
+        process: Callable[[], tuple[int, int]] = lambda: (0, 1),
     ) -> None:
         self.samples, self.size, self.seed, self._step = samples, min(size, len(samples)), seed, step
-        self._rank, self._world = rank, world
+        self._process = process
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -64,8 +69,9 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the batches from the current step to the end of its epoch."""
         first = self._step()
+        rank, world = self._process()
         for step in range(first, first - first % len(self) + len(self)):
-            rows = self.rows(step)[self._rank :: self._world]
+            rows = self.rows(step)[rank::world]
             yield self.samples.inputs[rows], self.samples.labels[rows]
 
     def state_dict(self) -> dict[str, Any]:

@@ -67,13 +67,11 @@ def train(
     _check_recipe(config, place)
     write_provenance(place, config.threads)
     training, test = data if data is not None else load_samples(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     model = models.build(config.model, **config.model_settings)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
-    with _silence(progress), small_convolutions_as_products(model):
+    with _threads(config.threads), _silence(progress), small_convolutions_as_products(model):
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
             precision=config.precision,
@@ -94,14 +92,14 @@ def train(
             config.batch_size,
             config.seed,
             lambda: trainer.global_step,
-            trainer.global_rank,
-            trainer.world_size,
+            lambda: (trainer.global_rank, trainer.world_size),
         )
         task = Task(model, batches, config)
         trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
     model.eval()
     result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place)
-    _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
+    if trainer.is_global_zero:
+        _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
     return result
 
 
@@ -191,6 +189,17 @@ class _Log(Callback):
             writer.writerow(
                 (trainer.global_step, trainer.current_epoch, f"{loss:.5f}", f"{rate:.6f}", int(time.time()))
             )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Use so many CPU threads inside, and as many as before afterwards; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
