@@ -1,0 +1,77 @@
+"""`rheobase compare`: several methods on one network, in one table."""
+
+from __future__ import annotations
+
+import typer
+
+from rheobase.cli import options
+from rheobase.errors import SettingError
+
+__all__ = ["compare"]
+
+
+def compare(
+    model: options.Model,
+    data: options.Data,
+    method: options.Methods,
+    checkpoint: options.Checkpoint = None,
+    model_args: options.ModelArgs = None,
+    device: options.Device = "cpu",
+    split: options.Split = "test",
+    images: options.Images = None,
+    calibration_split: options.CalibrationSplit = "train",
+    calibration_images: options.CalibrationImages = 1000,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    size: options.Size = None,
+    batch_size: options.BatchSize = 50,
+    columns: options.Columns = None,
+    steps: options.Steps = 64,
+    seed: options.Seed = 0,
+    seeds: options.Seeds = "0",
+    output: options.OutputFolder = None,
+    force: options.Force = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    debug: options.Debug = False,
+) -> None:
+    """Convert a network with several methods, and compare their accuracy over time."""
+    from rheobase.cli.files import curve_files, curves_json, refuse_existing
+    from rheobase.cli.measure import Measurement
+    from rheobase.cli.model import load_model
+    from rheobase.cli.samples import Samples
+    from rheobase.cli.tables import comparison_table, grid, latency, original
+    from rheobase.cli.terminal import console_width, say
+    from rheobase.methods.parse import parse_method
+
+    if output is not None:
+        refuse_existing(force, *curve_files(output))
+    methods = {repr(how): how for how in map(parse_method, method)}
+    if len(methods) < len(method):
+        raise SettingError(f"compare: {len(method)} methods were given, but only these differ: {', '.join(methods)}.")
+    samples = Samples(
+        data,
+        split,
+        calibration_split,
+        calibration_images,
+        images,
+        mean=mean,
+        std=std,
+        size=size,
+        batch_size=batch_size,
+        columns=columns,
+        seed=seed,
+    )
+    network = load_model(model, model_args or (), checkpoint, device)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), quiet)
+    curves = {label: measurement.curve(how) for label, how in methods.items()}
+    facts = measurement.facts({"model": model, "checkpoint": checkpoint})
+    if json_:
+        typer.echo(curves_json(curves, facts))
+    else:
+        say(comparison_table(curves, console_width()))
+        if not quiet:
+            say(original(next(iter(curves.values()))))
+            say(grid({label: latency(curve) for label, curve in curves.items()}))
+    measurement.write(output, curves, facts)

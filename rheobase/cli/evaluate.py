@@ -1,0 +1,88 @@
+"""`rheobase evaluate`: the curve of one conversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rheobase.cli import options
+from rheobase.errors import SettingError
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: options.Model,
+    data: options.Data,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="What `rheobase convert` wrote; or give --method to convert now.", show_default=False),
+    ] = None,
+    checkpoint: options.Checkpoint = None,
+    model_args: options.ModelArgs = None,
+    device: options.Device = "cpu",
+    split: options.Split = "test",
+    images: options.Images = None,
+    calibration_split: options.CalibrationSplit = "train",
+    calibration_images: options.CalibrationImages = 1000,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    size: options.Size = None,
+    batch_size: options.BatchSize = 50,
+    columns: options.Columns = None,
+    method: options.MethodOrFile = None,
+    steps: options.Steps = 64,
+    seed: options.Seed = 0,
+    seeds: options.Seeds = "0",
+    output: options.OutputFolder = None,
+    force: options.Force = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    debug: options.Debug = False,
+) -> None:
+    """Measure accuracy, agreement with the network, spikes and rate at every time step."""
+    if (file is None) == (method is None):
+        found = "neither" if file is None else f"both ({file} and {method})"
+        raise SettingError(
+            f"evaluate takes either a file that `rheobase convert` wrote or --method; found {found}. "
+            "Give, for example, net.rheobase, or --method MSAT."
+        )
+    from rheobase.cli.files import curve_files, refuse_existing
+    from rheobase.cli.measure import Measurement
+    from rheobase.cli.model import load_model
+    from rheobase.cli.samples import Samples
+    from rheobase.cli.tables import curve_table, latency, original
+    from rheobase.cli.terminal import say
+    from rheobase.methods.parse import parse_method
+
+    if output is not None:
+        refuse_existing(force, *curve_files(output))
+    how = file if method is None else parse_method(method)
+    assert how is not None
+    samples = Samples(
+        data,
+        split,
+        calibration_split,
+        calibration_images,
+        images,
+        mean=mean,
+        std=std,
+        size=size,
+        batch_size=batch_size,
+        columns=columns,
+        seed=seed,
+    )
+    network = load_model(model, model_args or (), checkpoint, device)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), quiet)
+    curve = measurement.curve(how)
+    if json_:
+        typer.echo(curve.to_json())
+    else:
+        say(curve_table(curve))
+        if not quiet:
+            say(original(curve))
+            say(f"The spiking network: {latency(curve)}.")
+    measurement.write(output, {curve.method: curve}, measurement.facts({"model": model, "checkpoint": checkpoint}))

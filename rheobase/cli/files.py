@@ -1,0 +1,64 @@
+"""Output files: never replaced unasked, never left half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rheobase import __version__
+from rheobase.curve import Curve, plot
+from rheobase.errors import SettingError
+
+__all__ = ["curve_files", "curves_json", "refuse_existing", "write_atomically", "write_curves"]
+
+
+def refuse_existing(force: bool, *paths: Path) -> None:
+    """Raise before the work begins if a file is there already and may not be replaced.
+
+    Raises:
+        SettingError: a file exists and `force` is false.
+    """
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not force:
+        raise SettingError(f"{' and '.join(existing)} exists already; give another --output, or --force to replace it.")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a function write a file; an old file stays whole if it fails.
+
+    Raises:
+        SettingError: the folder cannot be written to.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise SettingError(f"{path} cannot be written ({error.strerror}); give another --output.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def curve_files(folder: Path) -> tuple[Path, Path]:
+    """The two files that `write_curves` writes."""
+    return folder / "curve.json", folder / "curve.png"
+
+
+def curves_json(curves: Mapping[str, Curve], facts: Mapping[str, Any]) -> str:
+    """Several curves and how they were made, as JSON; ``Curve.from_json(json.dumps(entry))`` reads one."""
+    shared = {"rheobase": __version__, **facts}
+    return json.dumps({**shared, "curves": {label: asdict(curve) for label, curve in curves.items()}}, default=str)
+
+
+def write_curves(folder: Path, curves: Mapping[str, Curve], facts: Mapping[str, Any], title: str = "") -> None:
+    """Write ``curve.json`` and ``curve.png``."""
+    numbers, figure = curve_files(folder)
+    write_atomically(numbers, lambda path: path.write_text(curves_json(curves, facts)))
+    write_atomically(figure, lambda path: plot(curves, path, title))

@@ -1,0 +1,81 @@
+"""What `evaluate` and `compare` share: convert, simulate, and keep the curves."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import rheobase as rb
+from rheobase.batches import as_batch
+from rheobase.cli.files import write_curves
+from rheobase.cli.samples import Samples
+from rheobase.cli.terminal import note, waiting
+from rheobase.curve import Curve
+from rheobase.errors import DataError
+from rheobase.methods._base import Method
+
+__all__ = ["Measurement"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network on one data set; each method, or each file of a conversion, gives a curve.
+
+    Args:
+        network: the original network.
+        samples: the data.
+        steps: T.
+        seeds: a run for each, where a method is random.
+        quiet: whether to show no progress.
+    """
+
+    network: nn.Module
+    samples: Samples
+    steps: int
+    seeds: tuple[int, ...]
+    quiet: bool = False
+
+    def curve(self, how: Method | Path) -> Curve:
+        """The curve of a method, or of a conversion that was saved.
+
+        Raises:
+            ConversionError: the network, the data or the file cannot be used.
+        """
+        if isinstance(how, Path):
+            snn = rb.load(how, self.network)
+        else:
+            with waiting(f"Converting with {how}", show=not self.quiet):
+                snn = rb.convert(self.network, self.samples.calibration(), how)
+        data = self.samples.evaluation()
+        shape = tuple(as_batch(next(itertools.islice(iter(data), 1))).inputs.shape[1:])
+        if shape != snn.graph.input_shape:
+            raise DataError(
+                f"An image of split {self.samples.split} has the shape {shape}; the network was converted for "
+                f"{snn.graph.input_shape}. Give the --data (and --size) that it was calibrated with."
+            )
+        return rb.evaluate(
+            snn,
+            data,
+            self.steps,
+            reference=self.network,
+            seeds=self.seeds,
+            progress=not self.quiet,
+            description=snn.plan.method,
+        )
+
+    def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """How the curves were made."""
+        return {**more, **asdict(self.samples), "steps": self.steps}
+
+    def write(self, folder: Path | None, curves: Mapping[str, Curve], facts: Mapping[str, Any]) -> None:
+        """Write the curves to a folder, if there is one."""
+        if folder is None:
+            return
+        write_curves(folder, curves, facts, f"{self.samples.data}, split {self.samples.split}")
+        if not self.quiet:
+            note(f"Written to {folder / 'curve.json'} and {folder / 'curve.png'}.")

@@ -1,0 +1,181 @@
+"""The options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rheobase.cli.config import use_config
+from rheobase.cli.terminal import DEBUG
+from rheobase.errors import SettingError
+
+__all__ = [
+    "BatchSize",
+    "CalibrationImages",
+    "CalibrationSplit",
+    "Checkpoint",
+    "Columns",
+    "Config",
+    "Data",
+    "Debug",
+    "Device",
+    "Force",
+    "Images",
+    "Json",
+    "Mean",
+    "Method",
+    "MethodOrFile",
+    "Methods",
+    "Model",
+    "ModelArgs",
+    "OutputFolder",
+    "Quiet",
+    "Seed",
+    "Seeds",
+    "Size",
+    "Split",
+    "Std",
+    "Steps",
+    "read_seeds",
+]
+
+_MODEL, _DATA, _RUN, _OUTPUT = "Network", "Data", "Conversion and simulation", "Output"
+
+
+def _debug(context: typer.Context, value: bool) -> bool:
+    context.meta[DEBUG] = value
+    return value
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="The function that gives the network: package.module:function or path/file.py:function.",
+        metavar="PLACE:NAME",
+        rich_help_panel=_MODEL,
+    ),
+]
+ModelArgs = Annotated[
+    list[str] | None,
+    typer.Option(help="An argument of that function; may be repeated.", metavar="KEY=VALUE", rich_help_panel=_MODEL),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Its weights: a .pt, .pth, .th or .safetensors file.", metavar="FILE", rich_help_panel=_MODEL),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...", metavar="NAME", rich_help_panel=_MODEL)
+]
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="An image folder, cifar10 or another name on the Hugging Face hub (a copy under $RHEOBASE_DATA "
+        "comes first), or path/file.py:function, which gives (inputs, labels) for a split.",
+        metavar="DATA",
+        rich_help_panel=_DATA,
+    ),
+]
+Split = Annotated[str, typer.Option(help="The split to evaluate on.", metavar="NAME", rich_help_panel=_DATA)]
+CalibrationSplit = Annotated[
+    str,
+    typer.Option(
+        help="The split that thresholds are set on: train, or a part such as 'train[:5000]'.",
+        metavar="NAME",
+        rich_help_panel=_DATA,
+    ),
+]
+CalibrationImages = Annotated[
+    int, typer.Option(help="How many of its images, at random.", min=1, metavar="N", rich_help_panel=_DATA)
+]
+Images = Annotated[
+    int | None,
+    typer.Option(help="Evaluate on the first N images only.", min=1, metavar="N", rich_help_panel=_DATA),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Subtracted from the pixels (0 to 1); one number or R,G,B.", metavar="R,G,B", rich_help_panel=_DATA
+    ),
+]
+Std = Annotated[str | None, typer.Option(help="What they are then divided by.", metavar="R,G,B", rich_help_panel=_DATA)]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Scale the shorter side to this, crop the centre.", min=1, metavar="PIXELS", rich_help_panel=_DATA
+    ),
+]
+BatchSize = Annotated[int, typer.Option(help="Images in a batch.", min=1, metavar="N", rich_help_panel=_DATA)]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="The image and the label column, where they cannot be told.",
+        metavar="IMAGE,LABEL",
+        rich_help_panel=_DATA,
+    ),
+]
+
+_METHOD = "such as 'MSAT.resnet20(confidence=True)', or path/file.py:ClassName(...) for your own"
+Method = Annotated[str, typer.Option(help=f"How: {_METHOD}.", metavar="METHOD", rich_help_panel=_RUN)]
+MethodOrFile = Annotated[
+    str | None, typer.Option(help=f"How to convert now: {_METHOD}.", metavar="METHOD", rich_help_panel=_RUN)
+]
+Methods = Annotated[
+    list[str],
+    typer.Option(help=f"How: {_METHOD}; once for each to compare.", metavar="METHOD", rich_help_panel=_RUN),
+]
+Steps = Annotated[int, typer.Option(help="T, the time steps to simulate.", min=1, metavar="T", rich_help_panel=_RUN)]
+Seed = Annotated[int, typer.Option(help="Of the choice of calibration images.", metavar="N", rich_help_panel=_RUN)]
+Seeds = Annotated[
+    str,
+    typer.Option(
+        help="A run for each, where the method is random; such as 0,1,2.", metavar="N,N", rich_help_panel=_RUN
+    ),
+]
+
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(help="Write curve.json and curve.png into this folder.", metavar="FOLDER", rich_help_panel=_OUTPUT),
+]
+Force = Annotated[
+    bool, typer.Option("--force", metavar="", help="Replace output that exists.", rich_help_panel=_OUTPUT)
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", metavar="", help="Print the result as JSON, and nothing else on stdout.", rich_help_panel=_OUTPUT
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", metavar="", help="No progress and no notes, only the result.", rich_help_panel=_OUTPUT
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="A TOML file with any of these options under their names, at the top level or in a table named "
+        "after the verb; the command line wins.",
+        metavar="FILE",
+        is_eager=True,
+        callback=use_config,
+    ),
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.", is_eager=True, callback=_debug)
+]
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """The whole numbers of ``0,1,2``.
+
+    Raises:
+        SettingError: the text is something else.
+    """
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise SettingError(f"--seeds is {text!r}; give whole numbers separated by commas, such as 0,1,2.") from error

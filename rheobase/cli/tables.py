@@ -1,0 +1,147 @@
+"""Results as tables, and in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rheobase.curve import Curve, wilson
+from rheobase.spiking import SpikingModel
+
+__all__ = [
+    "comparison_table",
+    "curve_table",
+    "early",
+    "grid",
+    "latency",
+    "original",
+    "plan_rows",
+    "plan_table",
+]
+
+
+def percent(value: float | int | None, digits: int = 2) -> str:
+    """A fraction as a percentage, without the sign."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _table(title: str, columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns.split("|"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def curve_table(curve: Curve) -> Table:
+    """A curve at the powers of two, a row each."""
+    runs = f", mean of {len(curve.seeds)} seeds" if len(curve.seeds) > 1 else ""
+    table = _table(curve.method + runs, "T|accuracy %|95 % interval|agreement %|spikes/image|mean rate")
+    for row in curve.rows():
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        table.add_row(
+            str(row["steps"]),
+            percent(row["accuracy"]),
+            "-" if low is None else f"{percent(low, 1)} to {percent(high, 1)}",
+            percent(row["agreement"]),
+            f"{row['spikes']:,.0f}",
+            f"{row['rate']:.4f}",
+        )
+    return table
+
+
+def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
+    """The accuracy of each method at the powers of two (agreement where the data have no labels).
+
+    Args:
+        curves: a label for each curve.
+        width: characters in a line; where it is too small, labels are broken after their bracket.
+    """
+    first = next(iter(curves.values()))
+    steps = [int(row["steps"] or 0) for row in first.rows()]
+    key = "accuracy" if first.accuracy is not None else "agreement"
+    table = Table(title=f"{key} in % after T time steps", title_justify="left", title_style="bold",
+                  box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+    table.add_column("method", overflow="fold")
+    for t in steps:
+        table.add_column(f"T={t}", justify="right", no_wrap=True)
+    for label, curve in curves.items():
+        name = label if len(label) + 7 * len(steps) < width else label.replace("(", "(\n  ", 1)
+        table.add_row(Text(name), *(percent(row[key], 1) for row in curve.rows()))
+    return table
+
+
+def plan_table(snn: SpikingModel) -> Table:
+    """The neurons of each site."""
+    table = _table(snn.plan.method, "site|shape|neurons|neuron|threshold|spikes")
+    for column in (0, 3, 5):
+        table.columns[column].justify = "left"
+    for row in plan_rows(snn):
+        threshold = row["threshold"]
+        shown = "-" if threshold is None else " to ".join(f"{v:.4g}" for v in dict.fromkeys(threshold))
+        shape = "x".join(map(str, row["shape"]))
+        table.add_row(row["site"], shape, f"{row['neurons']:,}", row["neuron"], shown, row["spikes"])
+    return table
+
+
+def plan_rows(snn: SpikingModel) -> list[dict[str, Any]]:
+    """The neurons of each site: their kind, number, and least and greatest threshold."""
+    rows = []
+    for site, neuron in snn.plan.neurons.items():
+        inner = getattr(neuron, "neuron", neuron)  # of a wrapper such as SpikeConfidence
+        threshold = getattr(inner, "threshold", None)
+        rows.append({
+            "site": site,
+            "shape": list(snn.graph.shapes[site]),
+            "neurons": snn.graph.neurons(site),
+            "neuron": type(neuron).__name__ if inner is neuron else f"{type(neuron).__name__}({type(inner).__name__})",
+            "threshold": None if threshold is None else [float(threshold.min()), float(threshold.max())],
+            "spikes": str(neuron.alphabet),
+        })  # fmt: skip
+    return rows
+
+
+def original(curve: Curve) -> str:
+    """The accuracy of the network that was converted, in words."""
+    if curve.reference_accuracy is None:
+        return f"{curve.images:,} images without labels, so no accuracy: agreement with the original network instead."
+    low, high = wilson(curve.reference_accuracy, curve.images)
+    return (
+        f"The original network answers {percent(curve.reference_accuracy)} % of {curve.images:,} images correctly "
+        f"(95 % interval {percent(low, 1)} to {percent(high, 1)})."
+    )
+
+
+def latency(curve: Curve) -> str:
+    """From which step on the accuracy is within one point of the original network's, in words."""
+    if curve.accuracy is None or curve.reference_accuracy is None:
+        return "no accuracy without labels"
+    t = curve.latency_steps(0.01)
+    if t is not None:
+        return (
+            f"within one point of the original from T = {t} on, {curve.total_spikes[t - 1]:,.0f} spikes/image by then"
+        )
+    best = max(range(curve.steps), key=curve.accuracy.__getitem__)
+    there = f"{percent(curve.accuracy[-1])} % there"
+    if curve.accuracy[best] > curve.accuracy[-1]:
+        there += f", at best {percent(curve.accuracy[best])} % at T = {best + 1}"
+    return f"not within one point of the original by T = {curve.steps} ({there})"
+
+
+def early(curve: Curve, step: int) -> str:
+    """Accuracy and spikes after a step, in words."""
+    (row,) = curve.rows([step])
+    return f"{percent(row['accuracy'], 1)} % correct, {row['spikes']:,.0f} spikes/image"
+
+
+def grid(lines: Mapping[str, str]) -> Table:
+    """A line for each method."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", max_width=40)
+    table.add_column()
+    for label, line in lines.items():
+        table.add_row(Text(f"  {label}"), Text(line))
+    return table

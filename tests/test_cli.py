@@ -1,0 +1,270 @@
+"""The command line: what it prints, what it writes, and what it says about input that it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import rheobase as rb
+from rheobase.cli import app
+from rheobase.cli.samples import Samples
+from rheobase.curve import Curve
+from rheobase.data import ImageBatches
+from rheobase.methods.locate import locate
+
+datasets = pytest.importorskip("datasets")
+from PIL import Image  # noqa: E402
+
+_MODEL = """
+import torch
+from torch import nn
+
+def tiny(width=4):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                         nn.Linear(9 * width, 8), nn.ReLU(), nn.Linear(8, 2))
+
+def number():
+    return 3
+
+def data(split):
+    generator = torch.Generator().manual_seed(len(split))
+    return torch.rand(10, 3, 8, 8, generator=generator), torch.arange(10) % 2
+
+def sigmoid():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Sigmoid(), nn.Linear(4, 2))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.delenv("RHEOBASE_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model file, and an image folder with 12 training and 6 test images of two classes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for kind in ("dark", "light"):
+            (tmp_path / "pictures" / split / kind).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 128, (8, 8, 3), dtype=np.uint8) + 120 * (kind == "light")
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / split / kind / f"{index}.png")
+    (tmp_path / "nets.py").write_text(_MODEL)
+    return tmp_path
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def _ok(*arguments: str) -> str:
+    result = _run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def _error(*arguments: str) -> str:
+    result = _run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+SOURCE = ("--model", "nets.py:tiny", "--data", "pictures")
+SHORT = (*SOURCE, "--steps", "4")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_conversion_that_was_saved_gives_the_curve_of_its_method() -> None:
+    plan = _ok("convert", *SOURCE, "--method", "MSAT.vgg16", "--output", "out/net.rheobase")
+    assert "MSAT(alpha=0.03, tau_mp=1.0, tau_rd=1.0)" in plan
+    assert "4x3x3" in plan
+    loaded = _ok("evaluate", "out/net.rheobase", *SHORT, "--json")
+    direct = _ok("evaluate", *SHORT, "--method", "MSAT.vgg16", "--json")
+    assert Curve.from_json(loaded) == Curve.from_json(direct)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_curve_is_that_of_the_library() -> None:
+    curve = Curve.from_json(_ok("evaluate", *SHORT, "--method", "MSAT", "--images", "4", "--json"))
+    model = locate("nets.py:tiny")().eval()
+    snn = rb.convert(model, [x for x, _ in ImageBatches("pictures", "train")], rb.MSAT())
+    wanted = rb.evaluate(snn, ImageBatches("pictures", "test", limit=4), 4, reference=model)
+    assert curve.images == 4
+    assert curve.accuracy == wanted.accuracy
+    assert curve.total_spikes == pytest.approx(wanted.total_spikes)
+
+
+@pytest.mark.usefixtures("folder")
+def test_evaluate_prints_the_powers_of_two_and_the_original_accuracy() -> None:
+    text = _ok("evaluate", *SHORT, "--method", "ConstantThreshold(fraction=0.5)")
+    assert "ConstantThreshold(fraction=0.5)" in text
+    for column in ("T", "accuracy %", "95 % interval", "agreement %", "spikes/image", "mean rate"):
+        assert column in text
+    assert [line.split()[0] for line in text.splitlines() if line.strip()[:1].isdigit()] == ["1", "2", "4"]
+    assert "of 6 images correctly" in text
+
+
+@pytest.mark.usefixtures("folder")
+def test_compare_prints_one_table_and_writes_both_files() -> None:
+    methods = ("--method", "MSAT(confidence=True)", "--method", "ConstantThreshold", "--seeds", "0,1")
+    text = _ok("compare", *SHORT, *methods, "--output", "results")
+    assert "T=1" in text
+    assert "T=4" in text
+    content = json.loads(Path("results/curve.json").read_text())
+    assert list(content["curves"]) == ["MSAT(confidence=True)", "ConstantThreshold()"]
+    assert content["curves"]["MSAT(confidence=True)"]["seeds"] == [0, 1]
+    assert (content["data"], content["calibration_split"], content["rheobase"]) == ("pictures", "train", rb.__version__)
+    assert Path("results/curve.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in Path("results").iterdir()) == ["curve.json", "curve.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_json_is_all_that_is_printed_on_standard_output() -> None:
+    result = _run("compare", *SHORT, "--method", "MSAT", "--json", "--output", "results")
+    assert json.loads(result.stdout)["curves"]["MSAT()"]["steps"] == 4
+    assert "Written to results/curve.json" in result.stderr
+    sites = json.loads(_ok("convert", *SOURCE, "--json", "--output", "net.rheobase"))["sites"]
+    assert [site["neurons"] for site in sites] == [36, 8]
+
+
+@pytest.mark.usefixtures("folder")
+def test_quiet_prints_the_result_alone() -> None:
+    result = _run("evaluate", *SHORT, "--method", "MSAT", "--quiet", "--output", "results")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "original network" not in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_data_may_come_from_a_function() -> None:
+    text = _ok("evaluate", "--model", "nets.py:tiny", "--data", "nets.py:data", "--method", "MSAT", "--steps", "2")
+    assert "of 10 images correctly" in text
+
+
+@pytest.mark.usefixtures("folder")
+def test_existing_output_is_replaced_with_force_only() -> None:
+    _ok("convert", *SOURCE, "--output", "net.rheobase")
+    before = Path("net.rheobase").read_bytes()
+    message = _error("convert", *SOURCE, "--method", "ConstantThreshold", "--output", "net.rheobase")
+    assert "net.rheobase exists already; give another --output, or --force" in message
+    assert Path("net.rheobase").read_bytes() == before
+    _ok("convert", *SOURCE, "--method", "ConstantThreshold", "--output", "net.rheobase", "--force")
+    assert Path("net.rheobase").read_bytes() != before
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_toml_file_gives_options_and_the_command_line_wins() -> None:
+    Path("a.toml").write_text(
+        'model = "nets.py:tiny"\nmodel_args = { width = 3 }\ndata = "pictures"\nsteps = 2\nmean = [0.5, 0.5, 0.4]\n'
+        'seeds = [0, 1]\n[compare]\nmethod = ["MSAT", "ConstantThreshold"]\n[convert]\noutput = "net.rheobase"\n'
+    )
+    content = json.loads(_ok("compare", "--config", "a.toml", "--json"))
+    assert (list(content["curves"]), content["mean"]) == (["MSAT()", "ConstantThreshold()"], "0.5,0.5,0.4")
+    content = json.loads(_ok("compare", "--config", "a.toml", "--method", "MSAT", "--steps", "3", "--json"))
+    assert list(content["curves"]) == ["MSAT()"]
+    assert content["steps"] == 3
+    assert "3x3x3" in _ok("convert", "--config", "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz = 2", "there is no option 'stepz' at the top level; accepted are batch-size, calibration-images, "),
+        ("[evaluate]\nfraction = 2", "there is no option 'fraction' in [evaluate]; accepted are batch-size, "),
+        ("[evalute]\nsteps = 2", "there is no option 'evalute' at the top level"),
+        ("steps = ", "cannot be read as TOML"),
+        ("split = 2020-01-01", "split is datetime.date(2020, 1, 1); give text, a number"),
+    ],
+)
+def test_a_wrong_toml_file_says_what_is_accepted(text: str, message: str) -> None:
+    Path("a.toml").write_text(text)
+    assert message in _error("evaluate", "--config", "a.toml", *SHORT)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", *SHORT), "takes either a file that `rheobase convert` wrote or --method; found neither"),
+        (("evaluate", "a.rheobase", *SHORT, "--method", "MSAT"), "found both (a.rheobase and MSAT"),
+        (("evaluate", "a.rheobase", *SHORT), "a.rheobase cannot be read as a converted network"),
+        (("evaluate", *SHORT, "--method", "Foo"), "There is no method 'Foo'. Accepted: MSAT(...)"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--split", "train"), "--calibration-split train and --split train"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--calibration-split", "test"), "share images"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--split", "validation"), "no split 'validation'; it has"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--mean", "a,b"), "--mean is 'a,b'; give one number, or one for"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--std", "0"), "(greater than 0)"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--columns", "img"), "give the image and the label column"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--seeds", "a"), "--seeds is 'a'; give whole numbers"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--images", "7"), "7 were asked for"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--size", "12"), "fails on an input of shape (2, 3, 12, 12)"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--model", "nets.py:sigmoid"), "igmoid"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--data", "nets.py:number"), "takes 0 positional arguments"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--data", "nets.py:data", "--size", "8"), "--size is for images"),
+        (
+            ("evaluate", *SHORT, "--method", "MSAT", "--data", "./absent"),
+            "no data set './absent': looked for the folder",
+        ),
+        (("compare", *SHORT, "--method", "MSAT", "--method", "MSAT()"), "only these differ: MSAT()"),
+        (("convert", *SOURCE, "--output", "nets.py/net.rheobase"), "cannot be written"),
+    ],
+)
+def test_input_that_cannot_be_used_is_one_clear_error(arguments: tuple[str, ...], message: str) -> None:
+    text = _error(*arguments)
+    assert text.startswith("error: ")
+    assert message in text
+
+
+@pytest.mark.usefixtures("folder")
+def test_images_of_another_size_than_those_converted_are_an_error() -> None:
+    _ok("convert", *SOURCE, "--output", "net.rheobase")
+    assert "has the shape (3, 9, 9)" in _error("evaluate", "net.rheobase", *SHORT, "--size", "9")
+
+
+@pytest.mark.usefixtures("folder")
+def test_debug_shows_the_traceback() -> None:
+    result = _run("evaluate", *SHORT, "--method", "Foo", "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert "error: There is no method 'Foo'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("split", "calibration", "overlap"),
+    [
+        ("test", "train", False),
+        ("train", "train[:10]", True),
+        ("train[10:]", "train[:10]", False),
+        ("train[9:]", "train[:10]", True),
+        ("train[80%:]", "train[:80%]", False),
+        ("train[10:]", "train[:80%]", True),
+        ("train[-10:]", "train[:10]", True),
+    ],
+)
+def test_only_disjoint_parts_of_one_split_are_let_through(split: str, calibration: str, overlap: bool) -> None:
+    Path("some_data.py").write_text("import torch\n\ndef data(split):\n    return torch.zeros(2, 1), torch.zeros(2)\n")
+    samples = Samples("some_data.py:data", split, calibration)
+    if overlap:
+        with pytest.raises(rb.SettingError, match="share images"):
+            samples.calibration()
+    else:
+        assert samples.calibration() is not None
+
+
+def test_version_and_help() -> None:
+    assert _ok("--version") == f"rheobase {rb.__version__}\n"
+    text = _ok("--help")
+    for verb in ("demo", "convert", "evaluate", "compare"):
+        assert verb in text
+        assert "Example" in _ok(verb, "--help")
