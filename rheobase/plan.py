@@ -23,7 +23,7 @@ from rheobase.neurons import Neuron
 
 __all__ = ["Plan"]
 
-_FORMAT = "rheobase plan 1"
+_FORMAT = "rheobase plan 1"  # the one key of the metadata: the order of several would vary from file to file
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Plan:
 
     def __str__(self) -> str:
         rows = [("site", "neuron", "spikes")]
-        rows += [(site, repr(neuron).replace("\n", ""), str(neuron.alphabet)) for site, neuron in self.neurons.items()]
+        rows += [(site, " ".join(repr(neuron).split()), str(neuron.alphabet)) for site, neuron in self.neurons.items()]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         coding = f"input: {type(self.encoder).__name__}, output: {type(self.readout).__name__}"
@@ -82,7 +82,7 @@ class Plan:
             "readout": _to_json(self.readout, "readout", tensors),
             **(extra or {}),
         }
-        blob = safetensors.torch.save(tensors, {"format": _FORMAT, "plan": json.dumps(header)})
+        blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
@@ -104,11 +104,12 @@ class Plan:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
             raise DataError(f"{path} cannot be read as a converted network: {error}.") from error
-        if metadata.get("format") != _FORMAT:
-            found = metadata.get("format", "no format")
-            raise DataError(f"{path} is a safetensors file with {found!r}; expected {_FORMAT!r} (rheobase convert).")
+        if _FORMAT not in metadata:
+            found = ", ".join(metadata) or "none"
+            raise DataError(f"{path} is a safetensors file with the metadata {found}; expected {_FORMAT!r}, "
+                            "as SpikingModel.save writes it.")  # fmt: skip
         try:
-            header = json.loads(metadata["plan"])
+            header = json.loads(metadata[_FORMAT])
             plan = Plan(
                 header["method"],
                 {site: _from_json(value, tensors) for site, value in header["neurons"].items()},

@@ -102,3 +102,6 @@ class SpikeConfidence(Neuron):
 
     def rate_bound(self, steps: int) -> float:
         return self.neuron.rate_bound(steps) + (self.steps + 1) / steps
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability:.4g}, steps={self.steps}, keep_charge={self.keep_charge}"
