@@ -34,7 +34,7 @@ class ConstantThreshold(Method):
 
     Args:
         fraction: of the maximum or percentile; greater than 0.
-        percentile: from above 0 to 100; 100 is the maximum.
+        percentile: from above 1 to 100; 100 is the maximum.
         per_channel: one threshold a channel instead of one a layer.
         initial_potential: v(0) as a fraction of the threshold, 0 to 1; 0.5 rounds instead of flooring.
         reset: "soft" (by subtraction) or "hard" (to zero).
@@ -53,8 +53,8 @@ class ConstantThreshold(Method):
         problems = []
         if not 0 < self.fraction < float("inf"):
             problems.append(f"fraction is {self.fraction}; it must be greater than 0")
-        if not 0 < self.percentile <= 100:
-            problems.append(f"percentile is {self.percentile}; it must be above 0 and at most 100")
+        if not 1 < self.percentile <= 100:
+            problems.append(f"percentile is {self.percentile}; it must be above 1 and at most 100, such as 99.9")
         if not 0 <= self.initial_potential <= 1:
             problems.append(f"initial_potential is {self.initial_potential}; it must be from 0 to 1")
         if self.reset not in ("soft", "hard"):
