@@ -37,7 +37,7 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     method = MSAT() if method is None else method
     if not isinstance(method, Method):
         raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
-    parameter = next(model.parameters(), None)
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None  # trace refuses others
     device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
     data = as_batches(batches, device=device, dtype=dtype)
     (first,) = itertools.islice(iter(data), 1)
