@@ -7,7 +7,6 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from rheobase.neurons import Neuron, Temporal
-from rheobase.operations import depends_on_input
+from rheobase.operations import SAMPLES, depends_on_input, evaluate, reached
 
 __all__ = ["Execution", "Program"]
 
@@ -29,37 +28,28 @@ class Program:
     """
 
     def __init__(self, module: fx.GraphModule) -> None:
-        self.modules = {n: module.get_submodule(str(n.target)) for n in module.graph.nodes if n.op == "call_module"}
         self.module = module
+        self.layers = {
+            n: layer
+            for n in module.graph.nodes
+            if n.op == "call_module" and isinstance(layer := module.get_submodule(str(n.target)), Temporal)
+        }
         self.signals = depends_on_input(module.graph)
+        after_neurons = reached(module.graph, self.layers.__contains__)
         self.constant: list[fx.Node] = []
         self.moving: list[fx.Node] = []
         self.readout: list[fx.Node] = []
-        self.output: fx.Node
         for node in module.graph.nodes:
             if node.op == "output":
-                self.output = node.args[0]
+                self.output: fx.Node = node.args[0]
             elif node.meta.get("readout"):
                 self.readout.append(node)
-            elif isinstance(self.modules.get(node), Temporal) or any(n in self.moving for n in node.all_input_nodes):
-                self.moving.append(node)
             else:
-                self.constant.append(node)
-        inside = {*self.moving, *self.constant}
-        sources = [n for node in self.readout for n in node.all_input_nodes if n in inside and n in self.signals]
-        self.analog: fx.Node = next((n for n in sources if n.meta.get("shape") is not None), self.output)
+                (self.moving if node in after_neurons else self.constant).append(node)
+        inside = {n for n in self.moving if n.meta["shape"] is not None}
+        sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
+        self.analog = sources[0] if sources else self.output
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
-
-    def call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-        """The value of one node."""
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.module)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), value_of)
-        if node.op == "call_module":
-            return self.modules[node](*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 class Execution:
@@ -77,10 +67,7 @@ class Execution:
         self._folded: dict[fx.Node, Any] = {}
         self._steps = 0
         for node in program.constant:
-            if node.op == "placeholder":
-                self.values[node] = x if not self.values else next(iter(node.args), None)
-            else:
-                self.values[node] = program.call(node, self.values.__getitem__)
+            self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
 
     def advance(self, steps: int, on_spikes: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """Go on by a chunk of K steps.
@@ -100,50 +87,75 @@ class Execution:
             return moving[node] if node in moving else self._fold(node)
 
         for node in self.program.moving:
-            layer = self.program.modules.get(node)
-            if isinstance(layer, Temporal):
+            layer = self.program.layers.get(node)
+            if layer is not None:
                 values = layer(self._current(node.args[0], moving))
                 if on_spikes is not None and isinstance(layer, Neuron):
                     on_spikes(str(node.target), values)
                 moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
             else:
-                moving[node] = self.program.call(node, value_of)
+                moving[node] = self._call(node, value_of)
             for source in node.all_input_nodes:
                 if self.program.last_reader[source] is node and source is not self.program.analog:
                     moving.pop(source, None)
-        output: Tensor = value_of(self.program.analog)
-        return output.unflatten(0, (steps, self.samples))
+        return _unfold(value_of(self.program.analog), steps)
 
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""
         values = {**self.values, self.program.analog: readout}
+
+        def value_of(node: fx.Node) -> Any:
+            if node not in values:  # a size that was taken from a moving value
+                values[node] = self._call(node, shape_of)
+            return values[node]
+
+        def shape_of(node: fx.Node) -> Any:
+            return value_of(node) if node.meta["shape"] is None else _only_shape(node, self.samples)
+
         for node in self.program.readout:
-            values[node] = self.program.call(node, values.__getitem__)
+            values[node] = self._call(node, value_of)
         return values[self.program.output]  # type: ignore[no-any-return]
+
+    def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        return evaluate(self.program.module, node, value_of)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
         """The input of a layer with memory. Shape (K, N, ...)."""
         if node in moving:
-            return moving[node].unflatten(0, (self._steps, self.samples))  # type: ignore[no-any-return]
+            return _unfold(moving[node], self._steps)
         constant: Tensor = self.values[node]
         return constant.expand(self._steps, *constant.shape)
 
     def _fold(self, node: fx.Node) -> Any:
         """A constant value as the moving part needs it: for K * N samples."""
-        if node not in self.program.signals:  # a parameter or buffer: the same for all samples
+        samples = node.meta["samples"]
+        if node not in self.program.signals or samples == "same":
             return self.values[node]
         if node not in self._folded:
             value = self.values[node]
-            if isinstance(value, Tensor):
-                value = value.expand(self._steps, *value.shape).flatten(0, 1)  # (N, ...) -> (K*N, ...)
-            else:
-                value = self.program.call(node, self._shape_only)
+            if isinstance(value, Tensor):  # (..., N, ...) -> (..., K*N, ...)
+                repeated = value.unsqueeze(samples).expand(*value.shape[:samples], self._steps, *value.shape[samples:])
+                value = repeated.flatten(samples, samples + 1)
+            elif samples == "size":
+                value = self._call(node, self._folded_shape)
             self._folded[node] = value
         return self._folded[node]
 
-    def _shape_only(self, node: fx.Node) -> Any:
+    def _folded_shape(self, node: fx.Node) -> Any:
         """As `_fold`, with tensors that have a size and no content, for sizes taken from the input."""
-        value = self.values[node]
-        if isinstance(value, Tensor) and node in self.program.signals:
-            return torch.empty((self._steps * value.shape[0], *value.shape[1:]), device="meta", dtype=value.dtype)
-        return self._fold(node)
+        folded = self._steps * self.samples
+        return self._fold(node) if node.meta["shape"] is None else _only_shape(node, folded)
+
+
+def _unfold(values: Tensor, steps: int) -> Tensor:
+    """(K*N, ...) -> (K, N, ...)."""
+    return values.unflatten(0, (steps, -1))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _only_shape(node: fx.Node, samples: int) -> Tensor:
+    """A tensor without content, of the shape that the node's value has for so many samples."""
+    shape = [int(size) for size in node.meta["shape"]]
+    along = node.meta["samples"]
+    if isinstance(along, int):
+        shape[along] = shape[along] * samples // SAMPLES
+    return torch.empty(shape, device="meta")

@@ -6,9 +6,6 @@ A site is one call of ReLU, not one module: a block that calls ``self.relu`` twi
 
 from __future__ import annotations
 
-import copy
-import inspect
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +15,9 @@ from torch import Tensor, fx, nn
 
 from rheobase import rewrites
 from rheobase.errors import ConversionError, DataError, UnsupportedOperationError
-from rheobase.operations import check_operations
+from rheobase.functional import name_modules, submodule
+from rheobase.operations import POOLS, check_operations, reached, where
+from rheobase.symbolic import own_copy, symbolic_trace
 
 __all__ = ["Graph", "trace"]
 
@@ -77,21 +76,19 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         2                     3          3
         1 sites                          3
     """
-    original = _own_copy(model)
-    module = _symbolic(original)
+    original = own_copy(model)
+    module = symbolic_trace(original)
     with torch.no_grad():
-        expected = _run(original, example)
-        if not isinstance(expected, Tensor):
-            raise ConversionError(
-                f"The network returns a {type(expected).__name__}; it must return one tensor. "
-                "Wrap it in a module that returns the output to be converted."
-            )
-        _annotate(module, example)
+        parts = _samples(original, example)
+        expected = original(parts[0].clone())
+        _annotate(module, parts[0])
         for rewrite in (
+            rewrites.place_inputs,
             rewrites.drop_dropout,
             rewrites.undo_in_place,
+            rewrites.free_layout,
             rewrites.fold_constants,
-            rewrites.name_modules,
+            name_modules,
             rewrites.separate_calls,
             rewrites.fold_batch_norm,
             rewrites.move_max_pool,
@@ -102,7 +99,7 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         module.delete_all_unused_submodules()
         module.graph.lint()
         module.recompile()
-        _verify(module, example, expected)
+        _verify(module, parts, expected)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     nodes = {str(n.target): n for n in module.graph.nodes if n.op == "call_module"}
@@ -116,71 +113,34 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     return Graph(module, sites, shapes, tuple(example.shape[1:]))
 
 
-def _own_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, without hooks; what hooks of ``torch.nn.utils`` compute is kept."""
-    if not isinstance(model, nn.Module):
-        raise ConversionError(f"model is a {type(model).__name__}; it must be a torch.nn.Module.")
-    try:
-        with torch.no_grad():
-            own = copy.deepcopy(model).eval()
-    except Exception as error:
-        raise ConversionError(f"{type(model).__name__} cannot be copied (copy.deepcopy): {error}") from error
-    for part in own.modules():
-        for hook in part._forward_pre_hooks.values():
-            if type(hook).__module__.startswith("torch.nn.utils"):  # weight_norm, spectral_norm, prune
-                hook(part, ())
-        for hooks in (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks, part._backward_pre_hooks):
-            hooks.clear()
-    return own
-
-
-class _Tracer(fx.Tracer):
-    """Keeps modules of torch.nn whole, also in a subclass that inherits their forward."""
-
-    record_stack_traces = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        forward_from = next(c.__module__ for c in type(m).__mro__ if "forward" in vars(c))
-        inherits = forward_from.startswith("torch.nn.modules") and type(m).__module__ != forward_from
-        changed = any(name.startswith("_") and name.endswith("_forward") for name in vars(type(m)))
-        return super().is_leaf_module(m, module_qualified_name) or (
-            inherits and not changed and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-        )
-
-
-def _symbolic(model: nn.Module) -> fx.GraphModule:
-    """Trace with torch.fx; arguments that have a default keep it."""
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    if len(required) != 1 and not (not required and defaults):
-        names = ", ".join(p.name for p in required)
+def _samples(model: nn.Module, example: Any) -> tuple[Tensor, Tensor]:
+    """Two batches of two samples, after checking that the network gives one tensor for the example."""
+    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
+        found = f"shape {tuple(example.shape)}" if isinstance(example, Tensor) else f"type {type(example).__name__}"
+        raise DataError(f"The example has the {found}; give a tensor of at least one sample, shape (N, ...).")
+    example = example.detach()
+    output = _run(model, example)
+    if not isinstance(output, Tensor):
         raise ConversionError(
-            f"{type(model).__name__}.forward takes {len(required)} inputs ({names}); it must take one tensor. "
-            "Wrap the network in a module that fixes the others."
+            f"The network returns a {type(output).__name__}; it must return one tensor. "
+            "Wrap it in a module that returns the output to be converted."
         )
-    if not required:
-        del defaults[parameters[0].name]
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model, concrete_args=defaults or None)
-    except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-        own = [f for f in frames if f.filename != __file__]
-        line = f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
-        raise ConversionError(
-            f"torch.fx cannot trace {type(model).__name__}{line} ({error}). Control flow and Python "
-            "numbers must not depend on the data; move such code out of forward, or wrap it with torch.fx.wrap."
-        ) from error
-    for node in list(graph.nodes):
-        if node.op == "placeholder" and node.name != graph._root.next.name and not node.users:
-            graph.erase_node(node)
-    return fx.GraphModule(tracer.root, graph).eval()
+    first = torch.cat([example, example])[:2]
+    other = 0.5 * first if first.is_floating_point() else first.flip(0)
+    for batch in (first, torch.cat([first, other])):
+        try:
+            model(batch.clone())
+        except Exception as error:
+            raise ConversionError(
+                f"The network works on a batch of {len(example)} and fails on one of {len(batch)} ({error}). Sizes "
+                "written as numbers in forward cannot be converted; take the batch size from the input, x.size(0)."
+            ) from error
+    return first, other
 
 
-def _run(module: nn.Module, x: Tensor) -> Any:
+def _run(model: nn.Module, x: Tensor) -> Any:
     try:
-        return module(x)
+        return model(x.clone())
     except Exception as error:
         raise DataError(
             f"The network fails on an input of shape {tuple(x.shape)} and type {x.dtype}: {error}. "
@@ -188,43 +148,105 @@ def _run(module: nn.Module, x: Tensor) -> Any:
         ) from error
 
 
-class _Annotator(fx.Interpreter):
-    """Keeps the shape of each tensor in ``node.meta["shape"]``; None where the value is no tensor."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            n.meta["shape"] = tuple(value.shape)
-        elif isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
-            n.meta["shape"] = ()  # several tensors, of split or chunk
-        else:
-            n.meta["shape"] = None
-        return value
+def _values(module: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+    """The value of every node."""
+    interpreter = fx.Interpreter(module, garbage_collect_values=False)
+    interpreter.run(x.clone())
+    return interpreter.env
 
 
-def _annotate(module: fx.GraphModule, x: Tensor) -> None:
-    for value in module.graph.nodes:
-        value.meta["shape"] = None
-    _Annotator(module).run(x)
+def _annotate(module: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+    """Keep what is known of each value in ``node.meta``: the shape of a tensor, or the value itself.
+
+    ``meta["shape"]`` is None where the value is no tensor, and () for the several tensors of a split.
+    """
+    values = _values(module, x)
+    for node, value in values.items():
+        several = isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value)
+        node.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else () if several else None
+        node.meta["value"] = value if node.meta["shape"] is None else None
+    return values
 
 
-def _verify(module: fx.GraphModule, x: Tensor, expected: Tensor) -> None:
-    """The normal form must compute what the network computes, for each sample by itself."""
-    tolerance = 1e-3 if x.dtype in (torch.float16, torch.bfloat16) else 2e-4
-    scale = expected.abs().max().clamp(min=1e-12)
+def _verify(module: fx.GraphModule, parts: tuple[Tensor, Tensor], expected: Tensor) -> None:
+    """The normal form must compute what the network computes, and each sample by itself.
+
+    Time is folded into the batch, so the second is what keeps folded steps apart. Where the samples of a
+    value lie is kept as ``meta["samples"]``; see `_samples_along`.
+    """
     try:
-        got = module(torch.cat([x, x]))
-        same = got.shape[0] == 2 * expected.shape[0] and got.shape[1:] == expected.shape[1:]
-        difference = float((got - torch.cat([expected, expected])).abs().max() / scale) if same else float("inf")
-    except (RuntimeError, IndexError) as error:
+        values = (_annotate(module, parts[0]), _values(module, parts[1]), _values(module, torch.cat(parts)))
+    except Exception as error:
+        raise ConversionError(f"The normal form of the network fails where the network does not: {error}") from error
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    if not _close(values[0][output], expected, _magnitude(expected)):
         raise ConversionError(
-            f"The network works on a batch of {len(x)} and fails on one of {2 * len(x)} ({error}). Sizes written "
-            "as numbers in forward cannot be converted; take the batch size from the input, x.size(0)."
-        ) from error
-    if not difference <= tolerance:
-        found = f"differs by {difference:.2g} of its largest output" if same else f"has the shape {tuple(got.shape)}"
-        raise ConversionError(
-            f"The normal form of the network {found} for two copies of the example in one batch. Usual causes: "
-            "forward works in place on a view, mixes the samples of a batch, relies on hooks, or is random in "
-            "evaluation mode (F.dropout without training=self.training)."
+            "The normal form of the network computes something else than the network. Usual causes: forward works "
+            "in place on a view, or is random in evaluation mode (F.dropout without training=self.training)."
         )
+    for node in module.graph.nodes:
+        first, other, both = (v[node] for v in values)
+        scale = max(_magnitude(values[2][n]) for n in (node, *node.all_input_nodes))
+        node.meta["samples"] = _samples_along(first, other, both, scale)
+    bad = [n for n in _read_by_sample(module) if n.meta["samples"] != 0]
+    bad += [n for n in _folded(module) if n.meta["samples"] == "mixed"]
+    if bad:
+        mixed = reached(module.graph, lambda n: n.meta["samples"] == "mixed")
+        causes = [n for n in mixed if not any(s in mixed for s in n.all_input_nodes) and n.op != "output"]
+        lines = "\n".join(f"  {i}. {where(module, n)}" for i, n in enumerate(causes or dict.fromkeys(bad), 1))
+        raise ConversionError(
+            f"The network mixes the samples of a batch:\n{lines}\nWhat it computes for one sample must not depend "
+            "on the others, and before a ReLU and in the output the samples must lie along the first dimension."
+        )
+
+
+def _samples_along(first: Any, other: Any, both: Any, scale: float) -> int | str:
+    """Where the samples lie in a value, from its values for two batches and for both in one.
+
+    A dimension, or "same" where the value does not depend on the input, "size" where it depends on the
+    number of samples alone, "mixed" for anything else.
+    """
+    if isinstance(first, tuple | list) and any(isinstance(v, Tensor) for v in first):
+        places = {_samples_along(a, b, c, scale) for a, b, c in zip(first, other, both, strict=True)}
+        return places.pop() if len(places) == 1 else "mixed"
+    if not isinstance(first, Tensor):
+        return "same" if first == other == both else "size" if first == other else "mixed"
+    if first.shape == both.shape:
+        return "same" if _close(first, other, scale) and _close(first, both, scale) else "mixed"
+    for d in range(both.ndim):
+        if first.shape[:d] == both.shape[:d] and first.shape[d + 1 :] == both.shape[d + 1 :]:
+            return d if _close(torch.cat([first, other], d), both, scale) else "mixed"
+    return "mixed"
+
+
+def _magnitude(value: Any) -> float:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
+        return 0.0
+    return float(value.abs().nan_to_num(0.0, 0.0, 0.0).max())
+
+
+def _close(got: Any, expected: Tensor, scale: float) -> bool:
+    """Whether two tensors agree up to the rounding of sums of the given magnitude."""
+    if not isinstance(got, Tensor) or got.shape != expected.shape:
+        return False
+    tolerance = 1e-3 if expected.dtype in (torch.float16, torch.bfloat16) else 2e-4
+    return bool(torch.isclose(got, expected, rtol=0.0, atol=tolerance * scale, equal_nan=True).all())
+
+
+def _read_by_sample(module: fx.GraphModule) -> list[fx.Node]:
+    """What layers with a memory, the read-out and the output read."""
+    moving = reached(module.graph, lambda n: isinstance(submodule(module, n), nn.ReLU))
+    nodes: list[fx.Node] = []
+    for node in module.graph.nodes:
+        layer, inputs = submodule(module, node), node.all_input_nodes
+        if isinstance(layer, nn.ReLU) or (isinstance(layer, POOLS) and node in moving) or node.op == "output":
+            nodes += inputs
+        elif node.meta.get("readout"):
+            nodes += [n for n in inputs if n in moving and not n.meta.get("readout") and n.meta["shape"] is not None]
+    return nodes
+
+
+def _folded(module: fx.GraphModule) -> list[fx.Node]:
+    """What is constant over time and read by what is not."""
+    moving = reached(module.graph, lambda n: isinstance(submodule(module, n), nn.ReLU))
+    return [n for node in moving for n in node.all_input_nodes if n not in moving]

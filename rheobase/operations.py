@@ -19,7 +19,19 @@ from torch import Tensor, fx, nn
 
 from rheobase.errors import UnsupportedOperationError
 
-__all__ = ["BATCH_NORMS", "POOLS", "SYNAPSES", "Affine", "AmaxPool", "check_operations", "depends_on_input", "where"]
+__all__ = [
+    "BATCH_NORMS",
+    "POOLS",
+    "SAMPLES",
+    "SYNAPSES",
+    "Affine",
+    "AmaxPool",
+    "check_operations",
+    "depends_on_input",
+    "evaluate",
+    "reached",
+    "where",
+]
 
 SYNAPSES = (
     nn.Linear,
@@ -30,6 +42,7 @@ SYNAPSES = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+SAMPLES = 2  # how many samples the shapes in node.meta are of
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -52,7 +65,7 @@ class Affine(nn.Module):
 class AmaxPool(nn.Module):
     """Global max pooling, as ``x.amax(dim, keepdim)``."""
 
-    def __init__(self, dim: int | tuple[int, ...], keepdim: bool = False) -> None:
+    def __init__(self, dim: int | tuple[int, ...] = (), keepdim: bool = False) -> None:
         super().__init__()
         self.dim, self.keepdim = dim, keepdim
 
@@ -107,22 +120,25 @@ _AFFINE_MODULES = (
 )
 # Affine in all their tensor arguments together.
 _AFFINE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({
-    operator.add, operator.sub, operator.neg, operator.pos, operator.getitem,
+    operator.add, operator.sub, operator.neg, operator.pos,
     torch.add, torch.sub, torch.subtract, torch.neg, torch.negative, torch.cat, torch.concat, torch.concatenate,
     torch.stack, torch.hstack, torch.vstack, torch.flatten, torch.unflatten, torch.reshape, torch.permute,
     torch.transpose, torch.swapaxes, torch.movedim, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split,
     torch.unbind, torch.narrow, torch.select, torch.flip, torch.roll, torch.tile, torch.mean, torch.sum,
     torch.clone, torch.repeat_interleave, torch.index_select, torch.avg_pool1d, torch.adaptive_avg_pool1d,
     torch.zeros, torch.ones, torch.full, torch.zeros_like, torch.ones_like, torch.full_like, torch.arange,
-    torch.channel_shuffle, torch.pixel_shuffle, torch.broadcast_to, torch.lerp,
+    torch.channel_shuffle, torch.pixel_shuffle, torch.broadcast_to, torch.empty, torch.linspace,
+    torch.eye,
     F.pad, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
     F.adaptive_avg_pool3d, F.interpolate, F.upsample, F.pixel_shuffle, F.pixel_unshuffle, F.fold, F.unfold,
 })  # fmt: skip
-_AFFINE_METHODS = frozenset(
-    "add sub neg flatten unflatten reshape view view_as reshape_as permute transpose swapaxes movedim squeeze "
-    "unsqueeze chunk split unbind narrow select flip roll repeat tile expand expand_as mean sum clone contiguous "
-    "detach float double to type_as repeat_interleave index_select new_zeros new_ones new_full t".split()
-)
+_AFFINE_METHODS = frozenset({
+    "add", "sub", "neg", "flatten", "unflatten", "reshape", "view", "view_as", "reshape_as", "permute",
+    "transpose", "swapaxes", "movedim", "squeeze", "unsqueeze", "chunk", "split", "unbind", "narrow",
+    "select", "flip", "roll", "repeat", "tile", "expand", "expand_as", "mean", "sum", "clone", "contiguous",
+    "detach", "float", "double", "to", "type_as", "repeat_interleave", "index_select", "new_zeros",
+    "new_ones", "new_full", "t",
+})  # fmt: skip
 # Affine while only one argument is a signal (for a division, the first).
 _PRODUCTS: frozenset[Callable[..., Any]] = frozenset({
     operator.mul, operator.matmul, torch.mul, torch.multiply, torch.matmul, torch.mm, torch.bmm, torch.einsum,
@@ -132,16 +148,33 @@ _PRODUCTS: frozenset[Callable[..., Any]] = frozenset({
 _PRODUCT_METHODS = frozenset({"mul", "matmul", "mm", "bmm"})
 _QUOTIENTS: frozenset[Callable[..., Any]] = frozenset({operator.truediv, torch.div, torch.divide, torch.true_divide})
 _QUOTIENT_METHODS = frozenset({"div", "true_divide"})
-_SIZE_METHODS = frozenset({"size", "dim", "numel", "ndimension", "stride", "is_contiguous", "is_floating_point"})
+_SIZE_METHODS = frozenset({"size", "dim", "numel", "ndimension", "is_floating_point"})
+
+
+def reached(graph: fx.Graph, starts: Callable[[fx.Node], bool]) -> set[fx.Node]:
+    """The nodes where ``starts`` is true, and all that depend on them."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if starts(node) or any(n in found for n in node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose value depends on the network's input."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or any(n in found for n in node.all_input_nodes):
-            found.add(node)
-    return found
+    return reached(graph, lambda node: node.op == "placeholder")
+
+
+def evaluate(module: nn.Module, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+    """The value of one node, given those of its inputs."""
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(module)
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), value_of)
+    if node.op == "call_module":
+        return module.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 def check_operations(module: fx.GraphModule) -> None:
@@ -154,6 +187,7 @@ def check_operations(module: fx.GraphModule) -> None:
         UnsupportedOperationError: with the module path and source line of each operation.
     """
     signals = depends_on_input(module.graph)
+    moving = reached(module.graph, lambda node: isinstance(_layer(module, node), nn.ReLU))
     weighted: set[fx.Node] = set()  # nodes downstream of a weighted layer or a neuron
     bad: list[fx.Node] = []
     readout: set[fx.Node] = set()
@@ -164,15 +198,14 @@ def check_operations(module: fx.GraphModule) -> None:
             continue
         if inputs & weighted or has_weights:
             weighted.add(node)
-        if inputs & readout and not has_weights:
+        if isinstance(_layer(module, node), BATCH_NORMS):  # of batch statistics: it mixes samples, wherever it stands
+            bad.append(node)
+        elif inputs & readout and not has_weights:
             readout.add(node)
         elif node in weighted and not _is_affine(module, node, signals):
             readout.add(node) if not has_weights and _only_to_output(module, node) else bad.append(node)
-        elif node.op == "call_module" and node not in weighted and _must_be_named(module, node):
-            bad.append(node)
-    sources = {n for node in readout for n in node.all_input_nodes if n in signals and n not in readout}
-    tensor_sources = {n for n in sources if n.meta.get("shape") is not None}
-    if len(tensor_sources) > 1:
+    sources = {n for node in readout for n in node.all_input_nodes if n in moving and n not in readout}
+    if len({n for n in sources if n.meta.get("shape") is not None}) > 1:
         bad += [node for node in readout if not _is_affine(module, node, signals)]
     if bad:
         raise UnsupportedOperationError(_message(module, bad))
@@ -180,17 +213,16 @@ def check_operations(module: fx.GraphModule) -> None:
         node.meta["readout"] = True
 
 
+def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
 def _has_weights(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether the node is a weighted layer or a neuron."""
-    if node.op == "call_module":
-        target = module.get_submodule(str(node.target))
-        return isinstance(target, nn.ReLU) or any(True for _ in target.parameters())
+    layer = _layer(module, node)
+    if layer is not None:
+        return isinstance(layer, nn.ReLU) or any(True for _ in layer.parameters())
     return node.target in _PRODUCTS and any(n.op == "get_attr" for n in node.all_input_nodes)
-
-
-def _must_be_named(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Batch norms that use batch statistics mix samples, wherever they stand."""
-    return isinstance(module.get_submodule(str(node.target)), BATCH_NORMS)
 
 
 def _only_to_output(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -211,12 +243,14 @@ def _is_affine(module: fx.GraphModule, node: fx.Node, signals: set[fx.Node]) -> 
     """Whether the node's value is affine in the signal, or a size, or a neuron's or pool's work."""
     if node.op in ("placeholder", "get_attr"):
         return True
-    if node.op == "call_module":
-        target = module.get_submodule(str(node.target))
-        return isinstance(target, _AFFINE_MODULES) and not getattr(target, "return_indices", False)
+    layer = _layer(module, node)
+    if layer is not None:
+        return isinstance(layer, _AFFINE_MODULES) and not getattr(layer, "return_indices", False)
     tensors = [n for n in node.all_input_nodes if n in signals and n.meta.get("shape") is not None]
     if not tensors:  # arithmetic on sizes
         return True
+    if node.target is operator.getitem:
+        return tensors == [node.args[0]]
     if node.target is getattr:
         return node.args[1] in ("shape", "ndim", "device", "dtype", "T", "mT", "is_cuda")
     function = node.op == "call_function"
@@ -232,8 +266,9 @@ def where(module: fx.GraphModule, node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     paths = [value[0] if isinstance(value, tuple) else str(value) for value in stack.values()]
     path = paths[-1] if paths and paths[-1] else "the network itself"
-    if node.op == "call_module":
-        operation = repr(module.get_submodule(str(node.target))).splitlines()[0]
+    layer = _layer(module, node)
+    if layer is not None:
+        operation = repr(layer).splitlines()[0]
     else:
         operation = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         operation = f".{operation}()" if node.op == "call_method" else f"{operation}()"

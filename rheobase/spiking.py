@@ -13,7 +13,7 @@ from rheobase.errors import ConversionError, DataError
 from rheobase.execution import Execution, Program
 from rheobase.graph import Graph, trace
 from rheobase.neurons import CumulativeMaxPool, Neuron, Temporal
-from rheobase.operations import POOLS
+from rheobase.operations import POOLS, reached
 from rheobase.plan import Plan
 
 __all__ = ["SpikingModel", "load"]
@@ -46,12 +46,10 @@ class SpikingModel(nn.Module):
             self.module.get_parameter(path).data.copy_(value)
         for site, neuron in plan.neurons.items():
             self.module.set_submodule(site, copy.deepcopy(neuron))
-        moving = set()
-        for node in self.module.graph.nodes:
+        neurons = {node for node in self.module.graph.nodes if str(node.target) in plan.neurons}
+        for node in reached(self.module.graph, neurons.__contains__):
             layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if isinstance(layer, Neuron) or any(n in moving for n in node.all_input_nodes):
-                moving.add(node)
-            if isinstance(layer, POOLS) and node in moving:
+            if isinstance(layer, POOLS):
                 self.module.set_submodule(str(node.target), CumulativeMaxPool(layer))
         self.program = Program(self.module)
         self.eval()
