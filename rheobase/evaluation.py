@@ -187,7 +187,8 @@ def _bar(show: bool, description: str, batches: int | None, runs: int) -> Iterat
         *(TextColumn("{task.description}", markup=False, table_column=name), BarColumn(), MofNCompleteColumn()),
         *(TextColumn("batches,"), TimeRemainingColumn(), TextColumn("left")),
     )
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(description or "evaluate", total=None if batches is None else batches * runs)
         done = 0.0
 

@@ -130,7 +130,7 @@ def test_a_class_a_network_and_a_module_of_a_package_are_accepted(nets: str) -> 
         ("absent", (), "has no 'absent'; it defines made, other"),
         ("number", (), "is a int; it must be a function"),
         ("other", (), "it gave a int; it must give a torch.nn.Module"),
-        ("made", (), r"missing a required argument: 'width'. It is made\(width, kind='relu'\); give its arguments"),
+        ("made", (), r"missing a required argument: 'width'. Its arguments are \(width, kind='relu'\)"),
         ("made", ("depth=3",), "cannot be called"),
         ("made", ("width",), "is not key=value"),
         ("made", ("width=3", "kind=elu"), "calling it raised AssertionError"),

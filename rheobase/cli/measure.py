@@ -76,6 +76,8 @@ class Measurement:
         """Write the curves to a folder, if there is one."""
         if folder is None:
             return
-        write_curves(folder, curves, facts, f"{self.samples.data}, split {self.samples.split}")
+        count = next(iter(curves.values())).images
+        what = f"{self.samples.data}, split {self.samples.split}: {count:,} images; bands are 95 % intervals"
+        write_curves(folder, curves, facts, what)
         if not self.quiet:
             note(f"Written to {folder / 'curve.json'} and {folder / 'curve.png'}.")

@@ -67,9 +67,11 @@ def _call(factory: str, function: Any, arguments: dict[str, Any]) -> Any:
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
-        accepted = inspect.signature(function)
+        accepted = ", ".join(
+            str(p.replace(annotation=p.empty)) for p in inspect.signature(function).parameters.values()
+        )
         raise SettingError(
-            f"--model {factory} cannot be called: {error}. It is {function.__name__}{accepted}; "
+            f"--model {factory} cannot be called: {error}. Its arguments are ({accepted}); "
             "give its arguments with --model-args key=value, once for each."
         ) from error
     try:

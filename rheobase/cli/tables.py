@@ -58,18 +58,19 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
 
     Args:
         curves: a label for each curve.
-        width: characters in a line; where it is too small, labels are broken after their bracket.
+        width: characters in a line; where they are too few, a label takes a line for each setting.
     """
     first = next(iter(curves.values()))
     steps = [int(row["steps"] or 0) for row in first.rows()]
     key = "accuracy" if first.accuracy is not None else "agreement"
+    narrow = max(map(len, curves)) + 7 * len(steps) >= width
     table = Table(title=f"{key} in % after T time steps", title_justify="left", title_style="bold",
-                  box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+                  box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow)  # fmt: skip
     table.add_column("method", overflow="fold")
     for t in steps:
-        table.add_column(f"T={t}", justify="right", no_wrap=True)
+        table.add_column(str(t) if narrow else f"T={t}", justify="right", no_wrap=True)
     for label, curve in curves.items():
-        name = label if len(label) + 7 * len(steps) < width else label.replace("(", "(\n  ", 1)
+        name = label.replace("(", "(\n  ", 1).replace(", ", ",\n  ") if narrow else label
         table.add_row(Text(name), *(percent(row[key], 1) for row in curve.rows()))
     return table
 
