@@ -43,10 +43,11 @@ def accuracy() -> str:
         "",
         f"Accuracy in %. ResNet-20, CIFAR-10, the first {n:,} test images, on which the original network has "
         f"{100 * reference:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}; on all {ann['images']:,}: "
-        f"{100 * ann['accuracy']:.2f} %). Calibrated on {result['calibration_images']:,} training images. 95 % intervals "
-        f"are ±{50 * (high - low):.1f} points near the original's accuracy and at most "
-        f"±{100 * (wilson(0.5, n)[1] - 0.5):.1f}. With confidence: mean of {len(_random(result)['seeds'])} seeds, ± their "
-        f"standard deviation. The rate is spikes per neuron and step. `{result['command']}`.",
+        f"{100 * ann['accuracy']:.2f} %). Calibrated on {result['calibration_images']:,} training images. "
+        f"95 % intervals are ±{50 * (high - low):.1f} points near the original's accuracy and at most "
+        f"±{100 * (wilson(0.5, n)[1] - 0.5):.1f}. A ± is the standard deviation over "
+        f"{len(_random(result)['seeds'])} seeds, where a method is random. The rate is spikes per neuron and step. "
+        f"`{result['command']}`.",
     ]
     return "\n".join(lines)
 

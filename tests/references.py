@@ -62,9 +62,7 @@ def relu_rate_if(x: ArrayLike, threshold: float, steps: int, v0: float = 0.0) ->
     a whole number, a sum of T rounded currents may land on the other side: test with dyadic numbers there.
     """
     if not 0.0 <= v0 <= threshold:
-        raise ValueError(
-            f"the closed form holds for 0 <= v0 <= threshold, got v0={v0}, threshold={threshold}"
-        )
+        raise ValueError(f"the closed form holds for 0 <= v0 <= threshold, got v0={v0}, threshold={threshold}")
     x = np.asarray(x, dtype=np.float64)
     rates = np.zeros(x.shape)
     for index in np.ndindex(*x.shape):
@@ -287,8 +285,7 @@ def synaptic_operations(
         raise ValueError(f"{channels} channels and weight {tuple(weight_shape)} do not fit {groups} groups")
     strides, paddings, dilations = (_one_per_dimension(a, dimensions) for a in (stride, padding, dilation))
     size = [
-        (space[d] + 2 * paddings[d] - dilations[d] * (kernel[d] - 1) - 1) // strides[d] + 1
-        for d in range(dimensions)
+        (space[d] + 2 * paddings[d] - dilations[d] * (kernel[d] - 1) - 1) // strides[d] + 1 for d in range(dimensions)
     ]
     count = 0
     for sample in np.ndindex(*leading):
@@ -298,8 +295,7 @@ def synaptic_operations(
                 for k in range(inputs_per_group):
                     for tap in itertools.product(*(range(length) for length in kernel)):
                         source = [
-                            place[d] * strides[d] - paddings[d] + tap[d] * dilations[d]
-                            for d in range(dimensions)
+                            place[d] * strides[d] - paddings[d] + tap[d] * dilations[d] for d in range(dimensions)
                         ]
                         if any(not 0 <= source[d] < space[d] for d in range(dimensions)):
                             continue

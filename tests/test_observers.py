@@ -162,9 +162,7 @@ def test_every_activation_is_counted_in_the_bin_between_its_edges(histogram: His
     assert len(histogram.centres()) == len(counts)
 
 
-@pytest.mark.parametrize(
-    "length", [5, 5000]
-)  # fewer and more values than bins, which are counted differently
+@pytest.mark.parametrize("length", [5, 5000])  # fewer and more values than bins, which are counted differently
 def test_the_histogram_of_a_channel_is_that_of_its_values(length: int) -> None:
     x = torch.randn(2, 3, length)
     together = Histogram(per_channel=True, bits=4)
@@ -314,9 +312,7 @@ SOURCES: dict[str, Callable[[], object]] = {
     "labelled": lambda: (X, torch.tensor([0, 1])),
     "mapping": lambda: {"pixel_values": X.numpy(), "label": [0, 1]},
     "list": lambda: [X[1:], X[:1]],
-    "generator": lambda: (
-        (row, label) for row, label in zip(X.split(1), torch.tensor([[0], [1]]), strict=True)
-    ),
+    "generator": lambda: ((row, label) for row, label in zip(X.split(1), torch.tensor([[0], [1]]), strict=True)),
     "loader": _loader,
 }
 

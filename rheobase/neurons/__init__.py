@@ -6,4 +6,14 @@ from rheobase.neurons.integrate_fire import IF
 from rheobase.neurons.max_pool import CumulativeMaxPool
 from rheobase.neurons.msat import MSAT, Adaptation
 
-__all__ = ["IF", "MSAT", "Adaptation", "Alphabet", "CumulativeMaxPool", "Neuron", "Payload", "SpikeConfidence", "Temporal"]
+__all__ = [
+    "IF",
+    "MSAT",
+    "Adaptation",
+    "Alphabet",
+    "CumulativeMaxPool",
+    "Neuron",
+    "Payload",
+    "SpikeConfidence",
+    "Temporal",
+]

@@ -43,9 +43,7 @@ def by_channel(x: Tensor, per_channel: bool, seen: Tensor | None = None) -> Tens
     """
     if x.numel() == 0 or x.ndim < 1 + per_channel:
         need = "(N, C, ...)" if per_channel else "(N, ...)"
-        raise DataError(
-            f"The pre-activation has shape {tuple(x.shape)}. Accepted: {need}, with at least one value."
-        )
+        raise DataError(f"The pre-activation has shape {tuple(x.shape)}. Accepted: {need}, with at least one value.")
     z = x.detach().reshape(x.shape[0], x.shape[1] if per_channel else 1, -1)
     if seen is not None and z.shape[1] != seen.shape[0]:
         raise DataError(

@@ -60,9 +60,7 @@ class Statistics:
             shape = "x".join(map(str, x.shape)) or "1"
             rows.append((site, shape, *numbers, str(self.dead_channels.get(site, 0))))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(f"{cell:{'>' if i else '<'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows
-        ]
+        lines = ["  ".join(f"{cell:{'>' if i else '<'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
         return "\n".join([*lines, f"{self.images:,} images; dead sites: {', '.join(self.dead) or 'none'}"])
 
 
