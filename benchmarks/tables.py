@@ -39,17 +39,16 @@ def accuracy() -> str:
         near = next((t for t, a in enumerate(curve["accuracy"], 1) if a >= reference - 0.01), None)
         lines.append(f"| {label} | {' | '.join(cells)} | {_rate(curve, 64):.4f} | {near or '-'} |")
     ann = result["ann"]
-    lines += [
-        "",
+    note = (
         f"Accuracy in %. ResNet-20, CIFAR-10, the first {n:,} test images, on which the original network has "
         f"{100 * reference:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}; on all {ann['images']:,}: "
         f"{100 * ann['accuracy']:.2f} %). Calibrated on {result['calibration_images']:,} training images. "
         f"95 % intervals are ±{50 * (high - low):.1f} points near the original's accuracy and at most "
         f"±{100 * (wilson(0.5, n)[1] - 0.5):.1f}. A ± is the standard deviation over "
         f"{len(_random(result)['seeds'])} seeds, where a method is random. The rate is spikes per neuron and step. "
-        f"`{result['command']}`.",
-    ]
-    return "\n".join(lines)
+        f"`{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def comparison() -> str:
