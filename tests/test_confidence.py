@@ -14,7 +14,8 @@ from rheobase.batches import as_batches
 from rheobase.calibration import measure_confidence
 from rheobase.errors import SettingError
 from rheobase.methods import MSAT, ConstantThreshold
-from rheobase.neurons import SpikeConfidence
+from rheobase.neurons import IF, SpikeConfidence
+from rheobase.plan import Plan
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -57,6 +58,18 @@ def test_where_nothing_fires_every_spike_would_be_trusted() -> None:
     net, x = wrong_start("mlp")
     snn = rb.convert(net, x, ConstantThreshold(fraction=1e6))
     assert measure_confidence(snn, snn.graph, as_batches(x), MLP_SITES, 4) == {"1": 1.0, "3": 1.0}
+
+
+def test_a_pre_activation_of_zero_counts_as_active() -> None:
+    """0.5 - 2 * 0.25 = 0, and its neuron fires at t = 2, before the inhibition arrives."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
+    for layer, weight in ((net[0], [[0.5], [0.25]]), (net[2], [[1.0, -2.0]])):
+        layer.weight.data = torch.tensor(weight)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    snn = SpikingModel(rb.trace(net, torch.ones(2, 1)), Plan("by hand", {"1": IF(1.0), "3": IF(1.0)}))
+    x = torch.ones(1, 1)
+    assert int(simulate(snn, x, 4).spikes["3"].sum()) > 0
+    assert measure_confidence(snn, snn.graph, as_batches(x), ["3"], 4) == {"3": 1.0}
 
 
 def test_the_chunk_of_the_data_does_not_change_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -196,14 +195,11 @@ def test_file_without_state_dict_says_what_it_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_akamaster_resnet20_has_its_published_accuracy() -> None:
-    weights, root = os.environ.get("RHEOBASE_WEIGHTS"), os.environ.get("RHEOBASE_DATA")
-    if not weights or not root or not Path(root, "cifar10").is_dir():
-        pytest.skip("$RHEOBASE_WEIGHTS names no weights file, or $RHEOBASE_DATA no folder with cifar10")
+def test_akamaster_resnet20_has_its_published_accuracy(real_data: Path, real_weights: Path) -> None:
     from rheobase.data import images
 
-    x, y = images("cifar10", "test", AKAMASTER_MEAN, AKAMASTER_STD, limit=1000).tensors
-    model = load_akamaster(weights)
+    x, y = images("cifar10", "test", AKAMASTER_MEAN, AKAMASTER_STD, limit=1000, root=real_data).tensors
+    model = load_akamaster(real_weights / "resnet20-cifar10.th")
     with torch.inference_mode():
         answers = torch.cat([model(part).argmax(1) for part in x.split(250)])
     # 9,173 of all 10,000 (91.73 %); of the first 1,000 it is 915, with one of slack for other arithmetic
