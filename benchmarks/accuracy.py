@@ -70,7 +70,8 @@ def run(label: str, arguments: argparse.Namespace) -> None:
 
 def part(label: str, arguments: argparse.Namespace) -> Path:
     """Where the finished run of one method is kept."""
-    key = (repr(METHODS[label]), arguments.images, arguments.steps, arguments.calibration, arguments.seed)
+    weights = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
+    key = (repr(METHODS[label]), weights, arguments.images, arguments.steps, arguments.calibration, arguments.seed)
     return Path("runs/accuracy") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
 
 
@@ -133,7 +134,9 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(arguments.workers, maxtasksperchild=1) as pool:
         pool.starmap(run, [(label, arguments) for label in reversed(slowest_first)], chunksize=1)
     parts = {label: json.loads(part(label, arguments).read_text()) for label in METHODS}
-    name = "accuracy-resnet20-cifar10" + ("" if arguments.images == 1000 else f"-{arguments.images}")
+    name = "accuracy-resnet20-cifar10"
+    if (arguments.images, arguments.steps) != (1000, 256):
+        name += f"-{arguments.images}-{arguments.steps}"
     path = record.write(name, {**origin, "ann": ann, "calibration_images": arguments.calibration, "runs": parts})
     draw(parts, path.with_suffix(".png"))
     print(path)

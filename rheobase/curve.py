@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rheobase.errors import ConversionError, DataError, SettingError
 
@@ -95,16 +95,18 @@ class Curve:
             totals.append(running)
         return totals
 
-    def interval(self, step: int) -> tuple[float, float]:
-        """The 95 % Wilson interval of the accuracy after a step, for the number of samples.
+    def interval(self, step: int, of: Literal["accuracy", "agreement"] = "accuracy") -> tuple[float, float]:
+        """The 95 % Wilson interval of the accuracy or agreement after a step, for the number of samples.
 
         Raises:
-            SettingError: the curve has no such step, or no accuracy.
+            SettingError: the curve has no such step, or no accuracy or agreement.
         """
-        if self.accuracy is None or not 1 <= step <= self.steps:
-            reason = "no accuracy: the data had no labels" if self.accuracy is None else f"{self.steps} steps"
+        values = self.accuracy if of == "accuracy" else self.agreement
+        if values is None or not 1 <= step <= self.steps:
+            missing = "the data had no labels" if of == "accuracy" else "there was no reference network"
+            reason = f"no {of}: {missing}" if values is None else f"{self.steps} steps"
             raise SettingError(f"Curve.interval({step}): the curve has {reason}.")
-        return wilson(self.accuracy[step - 1], self.images)
+        return wilson(values[step - 1], self.images)
 
     def latency_steps(self, tolerance: float = 0.01) -> int | None:
         """The step from which on the accuracy is at most `tolerance` below the reference network's.
@@ -168,7 +170,10 @@ class Curve:
         """The curve as JSON, also written to a file if a path is given."""
         text = json.dumps(asdict(self))
         if path is not None:
-            Path(path).write_text(text)
+            path = Path(path)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(text)
+            partial.replace(path)
         return text
 
     @classmethod

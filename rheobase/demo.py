@@ -107,7 +107,7 @@ def train(model: nn.Module, x: Tensor, y: Tensor, seed: int = 0, epochs: int = 1
 
 
 def digits(seed: int = 0, epochs: int = 15) -> Digits:
-    """Train a `DigitsNet`; the same seed gives the same network, on the same machine.
+    """Train a `DigitsNet`; the same seed gives the same network, on the same machine with as many threads.
 
     Args:
         seed: of the initial weights and the order of the images.

@@ -136,7 +136,7 @@ _AFFINE_METHODS = frozenset({
     "add", "sub", "neg", "flatten", "unflatten", "reshape", "view", "view_as", "reshape_as", "permute",
     "transpose", "swapaxes", "movedim", "squeeze", "unsqueeze", "chunk", "split", "unbind", "narrow",
     "select", "flip", "roll", "repeat", "tile", "expand", "expand_as", "mean", "sum", "clone", "contiguous",
-    "detach", "float", "double", "to", "type_as", "repeat_interleave", "index_select", "new_zeros",
+    "detach", "float", "double", "half", "to", "repeat_interleave", "index_select", "new_zeros",
     "new_ones", "new_full", "t",
 })  # fmt: skip
 # Affine while only one argument is a signal (for a division, the first).
@@ -251,6 +251,9 @@ def _is_affine(module: fx.GraphModule, node: fx.Node, signals: set[fx.Node]) -> 
         return True
     if node.target is operator.getitem:
         return tensors == [node.args[0]]
+    if node.target == "to":  # a cast to integers rounds
+        kinds = [a for a in (*node.args[1:], *node.kwargs.values()) if isinstance(a, torch.dtype | fx.Node)]
+        return all(isinstance(kind, torch.dtype) and kind.is_floating_point for kind in kinds)
     if node.target is getattr:
         return node.args[1] in ("shape", "ndim", "device", "dtype", "T", "mT", "is_cuda")
     function = node.op == "call_function"

@@ -64,11 +64,12 @@ class SpikingModel(nn.Module):
         return any(neuron.random for neuron in self.neurons().values())
 
     def reset(self, generator: torch.Generator | None = None) -> None:
-        """Forget all input. Each layer draws a key from the generator for what is random in it."""
+        """Forget all input. Each layer draws a key from the generator (or one of seed 0) for what is random in it."""
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
         for layer in self.module.modules():
             if isinstance(layer, Temporal):
-                key = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
-                layer.reset(key)
+                layer.reset(int(torch.randint(2**62, (), generator=generator)))
 
     def execution(self, x: Tensor) -> Execution:
         """Prepare a batch: what is constant over time is computed here.
@@ -81,6 +82,9 @@ class SpikingModel(nn.Module):
                 f"The input has the shape {tuple(x.shape)}; the network was converted for "
                 f"(N, {', '.join(map(str, self.graph.input_shape))})."
             )
+        dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
+        if x.is_floating_point() and x.dtype != dtype:
+            raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
         return Execution(self.program, x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,6 +107,8 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
         ConversionError: the network or its weights are others than those converted.
     """
     plan, header = Plan.load(path)
+    if "input_shape" not in header:
+        raise DataError(f"{path} holds a plan alone; rheobase.load takes a file that SpikingModel.save wrote.")
     parameter = next(model.parameters(), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
     example = torch.rand((2, *header["input_shape"]), generator=generator).to(parameter.device, parameter.dtype)
@@ -114,12 +120,12 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
             f"{path} was made from a network with other weights: {', '.join(differing[:5])}"
             f"{' ...' if len(differing) > 5 else ''} differ. Load the weights that were converted, or convert again."
         )
-    return SpikingModel(graph, plan)
+    return SpikingModel(graph, plan).to(parameter.device)
 
 
 def _fingerprint(graph: Graph) -> dict[str, list[Any]]:
-    """The shape and mean magnitude of each parameter of the normal form."""
-    return {k: [list(p.shape), float(p.double().abs().mean())] for k, p in graph.module.named_parameters()}
+    """The shape and mean magnitude of each parameter and buffer of the normal form."""
+    return {k: [list(p.shape), float(p.double().abs().mean())] for k, p in graph.module.state_dict().items()}
 
 
 def _close(found: list[Any] | None, wanted: list[Any]) -> bool:

@@ -78,7 +78,7 @@ def test_the_text_says_what_was_measured(output: tuple[Path, str]) -> None:
     curve = Curve.from_json(json.dumps(json.loads((folder / "curve.json").read_text())["curves"]["MSAT()"]))
     assert curve.accuracy is not None
     assert f"{100 * curve.accuracy[3]:.2f}" in text
-    assert "T time steps" in text
+    assert "T time steps" in " ".join(text.split())
     latency = curve.latency_steps()
     claim = f"by T = {STEPS}" if latency is None else f"from T = {latency} on"
     assert f"within one point of the original {claim}" in " ".join(text.split())

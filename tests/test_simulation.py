@@ -295,6 +295,7 @@ def test_what_comes_before_the_first_neurons_runs_once_a_batch() -> None:
 
 
 def live_bytes() -> int:
+    gc.collect()  # what other tests left in cycles
     storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), Tensor)]
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
@@ -320,7 +321,8 @@ def test_memory_does_not_grow_with_the_number_of_steps(record: tuple[str, ...]) 
         for _ in stream(snn, x, steps, chunk=8, record=record):
             pass
 
-    assert held(snn, lambda: drain(256), 32) == held(snn, lambda: drain(32), 4)
+    few = held(snn, lambda: drain(32), 4)
+    assert held(snn, lambda: drain(256), 32) <= few
 
 
 def test_memory_of_an_evaluation_does_not_grow_with_the_number_of_steps() -> None:
@@ -331,7 +333,8 @@ def test_memory_of_an_evaluation_does_not_grow_with_the_number_of_steps() -> Non
         return held(snn, lambda: rb.evaluate(snn, [x, x], steps, net, chunk=8), 2 * steps // 8)
 
     counters = (256 - 32) * 8 * (3 + 2)  # correct, agree, error, and the spikes of two sites, of 8 bytes each
-    assert measure(256) - measure(32) <= counters
+    few = measure(32)
+    assert measure(256) - few <= counters
 
 
 # ------------------------------------------------------------------------------ what is refused

@@ -43,6 +43,7 @@ def compare(
     from rheobase.cli.samples import Samples
     from rheobase.cli.tables import comparison_table, grid, latency, original
     from rheobase.cli.terminal import console_width, say
+    from rheobase.curve import Curve
     from rheobase.methods.parse import parse_method
 
     if output is not None:
@@ -65,8 +66,15 @@ def compare(
     )
     network = load_model(model, model_args or (), checkpoint, device)
     measurement = Measurement(network, samples, steps, options.read_seeds(seeds), quiet)
-    curves = {label: measurement.curve(how) for label, how in methods.items()}
+    curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
+    try:
+        for label, how in methods.items():
+            curves[label] = measurement.curve(how)
+    except BaseException:  # also an interruption: what was measured is kept
+        if curves:
+            measurement.write(output, curves, facts)
+        raise
     if json_:
         typer.echo(curves_json(curves, facts))
     else:

@@ -158,6 +158,8 @@ def _numbers(name: str, text: str | None, default: float) -> tuple[float, ...]:
 
 def _may_overlap(one: str, other: str) -> bool:
     """Whether two splits may share images: they are of one split, and no two disjoint slices ``[a:b]``."""
+    if any("+" in split or split.startswith("all") for split in (one, other)):
+        return True
     if one.split("[", maxsplit=1)[0].strip() != other.split("[", maxsplit=1)[0].strip():
         return False
     a, b = _SLICE.fullmatch(one), _SLICE.fullmatch(other)
