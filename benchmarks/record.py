@@ -55,7 +55,9 @@ def _module() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    done = subprocess.run(
+        ("git", *arguments), capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
+    )
     return done.stdout.strip()
 
 

@@ -290,7 +290,7 @@ def _source_line(node: fx.Node) -> str:
 
 
 def _message(module: fx.GraphModule, bad: list[fx.Node]) -> str:
-    count = f"{len(bad)} operation has" if len(bad) == 1 else f"{len(bad)} operations have"
+    count = "1 operation has" if len(bad) == 1 else f"{len(bad)} operations have"
     lines = "\n".join(f"  {i}. {where(module, node)}" for i, node in enumerate(bad, 1))
     return (
         f"{count} no spiking form:\n{lines}\n"
