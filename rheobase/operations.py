@@ -127,9 +127,8 @@ _AFFINE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({
     torch.unbind, torch.narrow, torch.select, torch.flip, torch.roll, torch.tile, torch.mean, torch.sum,
     torch.clone, torch.repeat_interleave, torch.index_select, torch.avg_pool1d, torch.adaptive_avg_pool1d,
     torch.zeros, torch.ones, torch.full, torch.zeros_like, torch.ones_like, torch.full_like, torch.arange,
-    torch.channel_shuffle, torch.pixel_shuffle, torch.broadcast_to, torch.empty, torch.linspace,
-    torch.eye,
-    F.pad, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
+    torch.channel_shuffle, torch.pixel_shuffle, torch.broadcast_to, torch.empty, torch.eye,
+    torch.linspace, F.pad, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
     F.adaptive_avg_pool3d, F.interpolate, F.upsample, F.pixel_shuffle, F.pixel_unshuffle, F.fold, F.unfold,
 })  # fmt: skip
 _AFFINE_METHODS = frozenset({
