@@ -67,7 +67,12 @@ def comparison() -> str:
 
 def example() -> str:
     """What the example of the README prints."""
-    return f"```text\n{record.read('example')['output'].rstrip()}\n```"
+    result = record.read("example")
+    threads = result["hardware"]["cores"]
+    return (
+        f"```text\n{result['output'].rstrip()}\n```\n\nMeasured with {threads} thread{'s' if threads > 1 else ''}; "
+        "the trained network differs a little with another number of them."
+    )
 
 
 def _cell(curve: dict[str, Any], t: int) -> str:
