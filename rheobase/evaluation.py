@@ -195,6 +195,6 @@ def _bar(show: bool, description: str, batches: int | None, runs: int) -> Iterat
         def advance(fraction: float) -> None:
             nonlocal done
             done += fraction
-            progress.update(task, completed=round(done, 3) if fraction else done)
+            progress.update(task, completed=round(done, 3))
 
         yield advance
