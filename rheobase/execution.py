@@ -7,16 +7,23 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
+from rheobase.coding import ConstantCurrent, Encoder
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, depends_on_input, evaluate, reached
 
-__all__ = ["Execution", "Program"]
+__all__ = ["Emit", "Execution", "Program"]
+
+Emit: TypeAlias = Callable[[fx.Node, Temporal, Tensor], Tensor]
+"""What a layer with a memory sends for its currents. Shape: (K, N, ...) -> (K, N, ...)."""
 
 
 class Program:
@@ -25,17 +32,19 @@ class Program:
     Args:
         module: the normal form with a `Neuron` at each site and, where a max pooling reads neurons,
             a `CumulativeMaxPool`.
+        constant_input: whether the input is the same at each step; otherwise there is no constant part.
     """
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, constant_input: bool = True) -> None:
         self.module = module
+        self.input = next(node for node in module.graph.nodes if node.op == "placeholder")
         self.layers = {
             n: layer
             for n in module.graph.nodes
             if n.op == "call_module" and isinstance(layer := module.get_submodule(str(n.target)), Temporal)
         }
         self.signals = depends_on_input(module.graph)
-        after_neurons = reached(module.graph, self.layers.__contains__)
+        after_neurons = reached(module.graph, lambda n: n in self.layers or (n is self.input and not constant_input))
         self.constant: list[fx.Node] = []
         self.moving: list[fx.Node] = []
         self.readout: list[fx.Node] = []
@@ -50,6 +59,26 @@ class Program:
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
+        read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
+        self.same_rest = not any(  # whether the samples differ only by what the neurons send
+            isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
+        )
+        self.without_bias: dict[fx.Node, Callable[[Tensor], Tensor]] = {}
+        for node in self.moving:
+            synapses = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(synapses, nn.Linear):
+                self.without_bias[node] = partial(_linear, synapses)
+            elif isinstance(synapses, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                self.without_bias[node] = partial(_convolution, synapses)
+        self.homogeneous: bool | None = None  # whether nothing but these biases is added; found out when needed
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, layer.weight)
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    return layer._conv_forward(x, layer.weight, None)  # type: ignore[no-any-return]
 
 
 class Execution:
@@ -57,17 +86,32 @@ class Execution:
 
     Args:
         program: the network.
-        x: the constant input. Shape (N, ...).
+        x: the input. Shape (N, ...).
+        encoder: how the input is coded.
+        generator: for an encoder that is random.
     """
 
-    def __init__(self, program: Program, x: Tensor) -> None:
+    def __init__(
+        self,
+        program: Program,
+        x: Tensor,
+        encoder: Encoder | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self.program = program
         self.samples = x.shape[0]
+        self.encoder = encoder or ConstantCurrent()
+        x = self.encoder.encode(x, 1)[0] if self.encoder.constant else x
         self.values: dict[fx.Node, Any] = {}
+        self._biased = True
+        self._input, self._generator = x, generator
         self._folded: dict[fx.Node, Any] = {}
         self._steps = 0
+        self._done = 0
         for node in program.constant:
             self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
+        self._rest = self._silent(x) if self.encoder.changes else {}
+        self._biased = not (self.encoder.changes and program.homogeneous)
 
     def advance(self, steps: int, on_spikes: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """Go on by a chunk of K steps.
@@ -77,7 +121,21 @@ class Execution:
             on_spikes: called with each site and what its neurons emit, shape (K, N, ...).
 
         Returns:
-            The analog output at each step. Shape (K, N, ...).
+            The analog output at each step, or with an encoder of changes its change. Shape (K, N, ...).
+        """
+
+        def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
+            values: Tensor = layer(current)
+            if on_spikes is not None and isinstance(layer, Neuron):
+                on_spikes(str(node.target), values)
+            return values
+
+        return self.walk(steps, emit)
+
+    def walk(self, steps: int, emit: Emit) -> Tensor:
+        """As `advance`, with a function that says what each layer with a memory sends.
+
+        Layers are visited in the order of execution, each with the currents of all K steps.
         """
         if steps != self._steps:
             self._folded, self._steps = {}, steps
@@ -89,16 +147,57 @@ class Execution:
         for node in self.program.moving:
             layer = self.program.layers.get(node)
             if layer is not None:
-                values = layer(self._current(node.args[0], moving))
-                if on_spikes is not None and isinstance(layer, Neuron):
-                    on_spikes(str(node.target), values)
+                current = self._current(node.args[0], moving)
+                values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
                 moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
+            elif node is self.program.input:
+                moving[node] = self.encoder.encode(self._input, steps, self._generator).flatten(0, 1)
             else:
                 moving[node] = self._call(node, value_of)
             for source in node.all_input_nodes:
                 if self.program.last_reader[source] is node and source is not self.program.analog:
                     moving.pop(source, None)
-        return _unfold(value_of(self.program.analog), steps)
+        analog = self.program.analog
+        output = self._change(None, analog, _unfold(value_of(analog), steps))
+        self._done += steps
+        return output
+
+    def _silent(self, x: Tensor) -> dict[fx.Node | None, Tensor]:
+        """What each layer with a memory receives, and what comes out (None), where no neuron sends anything."""
+        silent = Execution(self.program, x[:1] if self.program.same_rest else x)
+        rest: dict[fx.Node | None, Tensor] = {}
+
+        def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
+            if node.args[0] not in self.values:
+                rest[node] = current[0]
+            sent = current[:1] if isinstance(layer, Neuron) else layer.scan(current, layer.initial_state(current[0]))[0]
+            return torch.zeros_like(sent)
+
+        rest[None] = silent.walk(1, emit)[0]
+        if self.program.homogeneous is None:
+            found, rest = dict(rest), {}
+            silent._biased = False
+            rest[None] = silent.walk(1, emit)[0]
+            self.program.homogeneous = not any(bool(value.count_nonzero()) for value in rest.values())
+            rest = found
+        return rest
+
+    def _change(self, node: fx.Node | None, source: fx.Node, current: Tensor) -> Tensor:
+        """What a layer (or the read-out) receives: with an encoder of changes, those alone. (K, N, ...)."""
+        if not self.encoder.changes:
+            return current
+        if node not in self._rest:  # a constant current changes once, when it comes
+            change = torch.zeros_like(current[:1]).expand_as(current)
+            return change if self._done else torch.cat([current[:1], change[1:]])
+        rest = self._rest[node]
+        if self._biased:
+            current = current - rest
+        if self._done:
+            return current
+        if len(source.users) == 1 and (source in self.program.without_bias or source.target is operator.add):
+            current[0] += rest  # nobody else reads this tensor
+            return current
+        return torch.cat([current[:1] + rest, current[1:]])
 
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""
@@ -117,6 +216,9 @@ class Execution:
         return values[self.program.output]  # type: ignore[no-any-return]
 
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        plain = None if self._biased else self.program.without_bias.get(node)
+        if plain is not None:
+            return plain(value_of(node.all_input_nodes[0]))
         return evaluate(self.program.module, node, value_of)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheobase import kernels
-from rheobase.coding import ConstantCurrent
 from rheobase.errors import DataError, SettingError
 from rheobase.spiking import SpikingModel
 
@@ -86,28 +86,28 @@ def stream(
         generator: for what is random in the network.
 
     Yields:
-        Chunks of at most K steps; memory does not grow with T.
+        Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.
 
     Raises:
-        SettingError: steps or chunk is below 1, a recorded site does not exist, or the plan's
-            encoder is one that cannot be simulated.
+        SettingError: steps or chunk is below 1, a recorded site does not exist, or the network is
+            layer-synchronous and the chunk is not T.
         DataError: the input is empty, not finite, or does not fit the network.
     """
     unknown = [site for site in record if site not in snn.plan.neurons]
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
     problems += [f"chunk is {chunk}; it must be at least 1"] if chunk is not None and chunk < 1 else []
     problems += [f"record names {unknown}; the sites are {list(snn.plan.neurons)}"] if unknown else []
-    if not isinstance(snn.plan.encoder, ConstantCurrent):
-        problems += [f"the encoder is {snn.plan.encoder!r}; only ConstantCurrent() can be simulated"]
+    if not snn.causal and chunk not in (None, steps):
+        problems += [f"chunk is {chunk}, and this network is layer-synchronous: it must be all {steps} steps, or None"]
     if problems:
         raise SettingError("simulate: " + "; ".join(problems) + ".")
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
-    size = chunk or max(1, _FOLDED_BATCH // x.shape[0])
+    size = (chunk or max(1, _FOLDED_BATCH // x.shape[0])) if snn.causal else steps
     snn.reset(generator)
     execution = snn.execution(x)
-    total: Tensor | None = None
+    state: Any = None
     for first in range(1, steps + 1, size):
         k = min(size, steps + 1 - first)
         spikes: dict[str, Tensor] = {}
@@ -121,11 +121,8 @@ def stream(
                 values[site] = emitted
 
         outputs = execution.advance(k, on_spikes)
-        if total is not None:
-            outputs = torch.cat([outputs[:1] + total, outputs[1:]])
-        totals = outputs.cumsum(0)  # (K, N, ...)
-        total = totals[-1]
-        answers = torch.stack([execution.answer(a) for a in snn.plan.readout.read(totals, first)])
+        read, state = snn.plan.readout.read(outputs, first, state)
+        answers = torch.stack([execution.answer(a) for a in read])
         yield Chunk(first, answers, spikes, values)
 
 

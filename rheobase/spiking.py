@@ -51,7 +51,8 @@ class SpikingModel(nn.Module):
             layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
             if isinstance(layer, POOLS):
                 self.module.set_submodule(str(node.target), CumulativeMaxPool(layer))
-        self.program = Program(self.module)
+        self.program = Program(self.module, plan.encoder.constant)
+        self._input_key = 0
         self.eval()
 
     def neurons(self) -> dict[str, Neuron]:
@@ -61,12 +62,18 @@ class SpikingModel(nn.Module):
     @property
     def random(self) -> bool:
         """Whether a run depends on the generator given to `reset`."""
-        return any(neuron.random for neuron in self.neurons().values())
+        return self.plan.encoder.random or any(neuron.random for neuron in self.neurons().values())
+
+    @property
+    def causal(self) -> bool:
+        """Whether each layer works in the same step as the one before it; otherwise a layer waits for all steps."""
+        return all(neuron.causal for neuron in self.neurons().values())
 
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Forget all input. Each layer draws a key from the generator (or one of seed 0) for what is random in it."""
         if generator is None:
             generator = torch.Generator().manual_seed(0)
+        self._input_key = int(torch.randint(2**62, (), generator=generator)) if self.plan.encoder.random else 0
         for layer in self.module.modules():
             if isinstance(layer, Temporal):
                 layer.reset(int(torch.randint(2**62, (), generator=generator)))
@@ -85,7 +92,9 @@ class SpikingModel(nn.Module):
         dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
         if x.is_floating_point() and x.dtype != dtype:
             raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
-        return Execution(self.program, x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+        draws = torch.Generator().manual_seed(self._input_key)
+        return Execution(self.program, x, self.plan.encoder, draws)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.execution(x).advance(1)[0]

@@ -311,6 +311,41 @@ def _steps_by_neurons(array: ArrayLike) -> Array:
     return array
 
 
+def graded_neuron(
+    currents: ArrayLike,
+    thresholds: ArrayLike,
+    levels: int = 1,
+    powers: bool = False,
+    signed: bool = True,
+    memory: bool = True,
+    fire: float = 0.5,
+    offset: float = 0.0,
+) -> Array:
+    """Graded integrate and fire, neuron by neuron; ``thresholds`` has one entry a step. (T, n) -> (T, n)."""
+    x = np.asarray(currents, dtype=np.float64)
+    steps, neurons = x.shape
+    values = np.zeros_like(x)
+    for i in range(neurons):
+        v = sent = 0.0
+        for t in range(steps):
+            theta = float(np.asarray(thresholds)[t])
+            v += x[t, i]
+            e = v
+            if memory and v < -sent:
+                e = -sent
+            q = e / theta + offset
+            if powers:
+                possible = [0.5**k for k in range(levels) if 0.5**k * fire <= abs(q)]
+                size = max(possible, default=0.0)
+            else:
+                size = float(max(0, min(math.floor(abs(q) + 1 - fire), levels)))
+            s = size if q > 0 else -size if signed else 0.0
+            values[t, i] = s * theta
+            v -= s * theta
+            sent += s * theta
+    return values
+
+
 def _one_per_neuron(value: ArrayLike, neurons: int) -> Array:
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (neurons,))
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import if_neuron, msat_neuron
+from references import graded_neuron, if_neuron, msat_neuron
 from torch import Tensor
 
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
-from rheobase.neurons import IF, MSAT, Adaptation, Neuron, SpikeConfidence
+from rheobase.neurons import IF, MSAT, Adaptation, Biased, GradedIF, Neuron, SpikeConfidence
 
 SEEDS = st.integers(0, 2**31)
 ADAPTATIONS = {
@@ -75,6 +75,83 @@ def test_spike_confidence_around_msat_equals_its_reference(keep_charge: bool, se
     np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected["values"], atol=1e-9)
 
 
+RULES = {
+    "binary": {"signed": False},
+    "ternary": {},
+    "ternary without memory": {"memory": False, "fire": 1.0},
+    "burst": {"levels": 5, "signed": False, "fire": 1.0},
+    "signed levels": {"levels": 3},
+    "powers": {"levels": 4, "powers": True, "fire": 0.75},
+    "offset": {"offset": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(seed=SEEDS, decay=st.floats(0.6, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_the_graded_neuron_equals_its_reference(name: str, seed: int, decay: float) -> None:
+    x = currents(seed)
+    schedule = 0.7 * decay ** np.arange(30)
+    neuron = GradedIF(torch.tensor(schedule)[:, None], **RULES[name])  # type: ignore[arg-type]
+    expected = graded_neuron(x[:, 0].numpy(), schedule, **RULES[name])  # type: ignore[arg-type]
+    np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected, atol=1e-12)
+
+
+def test_the_graded_neuron_with_one_positive_level_is_integrate_and_fire_from_half() -> None:
+    x = currents(1).float()
+    graded = GradedIF(torch.tensor(0.5), signed=False)
+    assert torch.equal(graded(x), IF(torch.tensor(0.5), 0.25)(x))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@given(seed=SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_what_a_neuron_with_memory_sent_is_never_much_below_zero(signed: bool, seed: int) -> None:
+    sent = GradedIF(torch.tensor(0.5), levels=3, signed=signed)(currents(seed)).cumsum(0)
+    assert float(sent.min()) >= -0.25
+
+
+@given(seed=SEEDS, levels=st.integers(1, 4))
+@settings(max_examples=10, deadline=None)
+def test_a_graded_neuron_loses_no_charge(seed: int, levels: int) -> None:
+    x = currents(seed)
+    neuron = GradedIF(torch.tensor(0.3), levels)
+    values, state = neuron.scan(x, neuron.initial_state(x[0]))
+    torch.testing.assert_close(x.sum(0), values.sum(0) + state.potential)
+    torch.testing.assert_close(state.sent, values.sum(0))
+
+
+def test_a_schedule_goes_on_with_its_last_row() -> None:
+    x = currents(2).float()
+    short = GradedIF(torch.tensor([[0.8], [0.4]]))
+    long = GradedIF(torch.tensor([[0.8], *[[0.4]] * 29]))
+    assert torch.equal(short(x), long(x))
+
+
+def test_the_alphabet_says_what_a_graded_spike_carries() -> None:
+    schedule = torch.tensor([[0.8], [0.4]])
+    assert str(GradedIF(1.0, signed=False).alphabet) == "binary"
+    assert str(GradedIF(schedule).alphabet) == "ternary, step-weighted"
+    assert str(GradedIF(1.0, 5, signed=False).alphabet) == "integer(5)"
+    assert str(GradedIF(schedule, 4, powers=True).alphabet) == "signed power_of_two(4), step-weighted"
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (6, 4)])
+def test_a_bias_is_a_current_of_its_own(shape: tuple[int, ...]) -> None:
+    x = currents(6, steps=6, n=4).float()
+    bias = torch.linspace(-0.2, 0.3, 24)[: int(np.prod(shape))].view(shape)
+    rows = bias.expand(6, 1, 4) if bias.ndim < 2 else bias.unsqueeze(1)
+    potential = torch.tensor([0.1, 0.0, -0.1, 0.3])
+    first = (torch.arange(6) == 0).view(6, 1, 1)
+    expected = GradedIF(0.5)(x + rows + potential * first)
+    torch.testing.assert_close(Biased(GradedIF(0.5), bias, potential)(x), expected)
+
+
+def test_after_its_last_row_a_bias_is_the_mean_of_its_rows() -> None:
+    neuron = Biased(GradedIF(0.01, levels=1000), torch.tensor([[0.2], [0.4]]))
+    assert neuron(torch.zeros(4, 1, 1)).flatten().tolist() == pytest.approx([0.2, 0.4, 0.3, 0.3], abs=1e-6)
+
+
 def examples() -> dict[str, Neuron]:
     """At least one of each published neuron; a new class in ``__all__`` without one fails a test."""
     half = torch.tensor(0.5)
@@ -85,6 +162,14 @@ def examples() -> dict[str, Neuron]:
         "IF per channel": IF(torch.tensor([0.25, 0.5, 1.0, 2.0])),
         "MSAT": MSAT(torch.tensor(1.0), Adaptation.vgg16()),
         "MSAT per channel": MSAT(torch.tensor([0.25, 0.5, 1.0, 2.0]), Adaptation()),
+        "GradedIF binary": GradedIF(half, signed=False),
+        "GradedIF ternary": GradedIF(half),
+        "GradedIF without memory": GradedIF(half, memory=False, fire=1.0),
+        "GradedIF levels": GradedIF(half, 3, fire=1.0),
+        "GradedIF powers": GradedIF(half, 4, powers=True, fire=0.75),
+        "GradedIF per channel": GradedIF(torch.tensor([0.25, 0.5, 1.0, 2.0]), 2),
+        "Biased": Biased(GradedIF(half), torch.tensor([0.0, 0.125, -0.25, 0.0]), 0.25),
+        "Biased by step": Biased(IF(half), torch.tensor([[0.0, 0.125, -0.25, 0.0], [0.0, 0.0, 0.25, 0.125]])),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
     }

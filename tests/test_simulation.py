@@ -376,16 +376,16 @@ def test_a_failed_run_does_not_spoil_the_next() -> None:
     assert_same(simulate(snn, X, 5), expected)
 
 
-class _Unknown(Encoder):
-    def encode(self, x: Tensor, steps: int) -> Tensor:
+class _Nothing(Encoder):
+    def encode(self, x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.zeros(steps, *x.shape)
 
 
-def test_an_encoder_that_would_be_ignored_is_an_error() -> None:
+def test_an_encoder_of_ones_own_is_used() -> None:
     snn = converted()
-    changed = SpikingModel(snn.graph, dataclasses.replace(snn.plan, encoder=_Unknown()))
-    with pytest.raises(SettingError, match="only ConstantCurrent"):
-        simulate(changed, X, 3)
+    changed = SpikingModel(snn.graph, dataclasses.replace(snn.plan, encoder=_Nothing()))
+    nothing = simulate(changed, X, 3)
+    torch.testing.assert_close(nothing.output, simulate(snn, torch.zeros_like(X), 3).output)
 
 
 def test_a_plan_of_shared_neurons_gives_each_site_its_own_state() -> None:

@@ -1,5 +1,6 @@
-"""Passes that need calibration data and the converted network."""
+"""Passes that improve a converted network with calibration data."""
 
 from rheobase.calibration.confidence import measure_confidence
+from rheobase.calibration.gradient import Tuning, tune
 
-__all__ = ["measure_confidence"]
+__all__ = ["Tuning", "measure_confidence", "tune"]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, reference
+from rheobase.kernels import cpu, graded, reference
 
-__all__ = ["Backend", "available", "backends", "count_nonzero", "if_scan", "msat_scan"]
+__all__ = ["Backend", "available", "backends", "count_nonzero", "graded_scan", "if_scan", "msat_scan"]
 
 Backend = Literal["auto", "cpu", "reference"]
 
@@ -103,6 +103,33 @@ def msat_scan(
     if _compiled(backend, current, potential, mean, last, threshold):
         return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
     return reference.msat_scan(*arguments, **keywords)
+
+
+def graded_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    levels: int = 1,
+    powers: bool = False,
+    signed: bool = True,
+    memory: bool = True,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Graded integrate and fire, K steps: equations and arguments are in `reference.graded_scan`.
+
+    All backends give the same bits, and the same gradients up to rounding.
+
+    Raises:
+        SettingError: the backend asked for cannot take these tensors.
+    """
+    tensors = (current, potential, sent, threshold, fire, offset)
+    if _compiled(backend, *(t.detach() for t in tensors)):
+        return graded.scan(*tensors, levels, powers, signed, memory)
+    return reference.graded_scan(*tensors, levels, powers, signed, memory)
 
 
 def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:

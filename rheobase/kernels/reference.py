@@ -8,11 +8,13 @@ emitted, the spike times the threshold of that step, has the shape of current.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["count_nonzero", "if_scan", "msat_scan", "msat_threshold"]
+__all__ = ["count_nonzero", "graded_scan", "if_scan", "msat_scan", "msat_threshold"]
 
 
 def if_scan(
@@ -155,6 +157,82 @@ def msat_threshold(
     if use_det and det_gain != 0:
         z = z + det_gain * torch.exp(-(drive * unit) / c)
     return threshold * torch.sigmoid(z)
+
+
+def graded_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    levels: int,
+    powers: bool,
+    signed: bool,
+    memory: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Graded integrate and fire, K steps.
+
+    Each step: v_pre = v + x; e = max(v_pre, -r) with memory, else v_pre; q = e / threshold + offset;
+    k = level(|q|) sign(q), 0 where q < 0 and not signed; y = k threshold; v = v_pre - y; r = r + y.
+    level(m) = min(floor(m + 1 - fire), levels), or with powers the largest 2^-i <= m / fire, 0 <= i < levels,
+    or 0.
+
+    Where a gradient is asked for, dk/dq = 1 for |q| <= levels + 0.2 (unsigned: -0.2 <= q), and
+    dk/dfire = -sign(q) max(0, 1 - 2 ||q| - fire|), as if the level were a ramp.
+
+    Args:
+        current: x. Shape (K, N, C, ...).
+        potential: v. Shape (N, C, ...).
+        sent: r, the sum of what was sent. Shape (N, C, ...).
+        threshold: greater than 0. Shape (K or 1, C or 1), as fire and offset.
+        fire: the smallest |q| that fires.
+        offset: added to q.
+        levels: how many magnitudes there are.
+        powers: the magnitudes are 1, 1/2, 1/4, ... instead of 1, 2, 3, ...
+        signed: whether negative values are sent.
+        memory: whether r stays above 0, up to half a threshold.
+
+    Returns:
+        The emitted values (K, N, C, ...), then potential and sent after the last step.
+    """
+    v, r, values = potential, sent, []
+    for k, x in enumerate(current.unbind(0)):
+        theta, beta, b = (p[k if len(p) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2)) for p in (threshold, fire, offset))
+        v_pre = v + x
+        e = torch.maximum(v_pre, -r) if memory else v_pre
+        q = e * (1 / theta) + b
+        s = _Level.apply(q, beta.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
+        y = s * theta
+        v, r = v_pre - y, r + y
+        values.append(y)
+    return _stack(values, current), v, r
+
+
+class _Level(torch.autograd.Function):
+    """The signed level of q, and the slopes that stand for its derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, fire: Tensor, levels: int, powers: bool, signed: bool) -> Tensor:
+        ctx.save_for_backward(q, fire)
+        ctx.top, ctx.signed = (1 if powers else levels) + 0.2, signed
+        m = q.abs()
+        if powers:
+            k = torch.zeros_like(m)
+            for i in reversed(range(levels)):
+                k = torch.where(m >= fire * 0.5**i, 0.5**i, k)
+        else:
+            k = torch.floor(m + (1 - fire)).clamp(0, levels)
+        return torch.where(q > 0, k, -k if signed else 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        q, fire = ctx.saved_tensors
+        m = q.abs()
+        inside = m <= ctx.top if ctx.signed else (q <= ctx.top) & (q >= -0.2)
+        sign = torch.where(q > 0, 1.0, -1.0 if ctx.signed else 0.0)
+        near = (1 - 2 * (m - fire).abs()).clamp(min=0)
+        return gradient * inside, -gradient * sign * near, None, None, None
 
 
 def count_nonzero(values: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Spiking neurons, one family a file. Each is the definition of its equations."""
 
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
+from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence
+from rheobase.neurons.graded import GradedIF
 from rheobase.neurons.integrate_fire import IF
 from rheobase.neurons.max_pool import CumulativeMaxPool
 from rheobase.neurons.msat import MSAT, Adaptation
@@ -11,7 +13,9 @@ __all__ = [
     "MSAT",
     "Adaptation",
     "Alphabet",
+    "Biased",
     "CumulativeMaxPool",
+    "GradedIF",
     "Neuron",
     "Payload",
     "SpikeConfidence",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +43,18 @@ class Alphabet:
         levels: how many non-zero magnitudes there are (integer and power-of-two payloads).
         step_weighted: whether the value of a spike also depends on the step it is sent in,
             by a schedule that the receiver knows.
+        signed: whether integers and powers of two may be negative too.
     """
 
     payload: Payload
     levels: int = 1
     step_weighted: bool = False
+    signed: bool = False
 
     def __str__(self) -> str:
         graded = self.payload in (Payload.INTEGER, Payload.POWER_OF_TWO)
         text = f"{self.payload.value}({self.levels})" if graded else self.payload.value
+        text = f"signed {text}" if graded and self.signed else text
         return f"{text}, step-weighted" if self.step_weighted else text
 
 
@@ -134,10 +139,13 @@ class Neuron(Temporal):
         alphabet: what one spike may carry.
         causal: False where the layer must see all its input before it fires, so that a
             network of L layers needs L * T steps.
+        tunable: the buffers that calibration may tune by gradient, where the scan is differentiable;
+            positive ones by their logarithm.
     """
 
     alphabet: Alphabet
     causal: bool = True
+    tunable: Mapping[str, Literal["log", "linear"]] = MappingProxyType({})
 
     @abstractmethod
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:

@@ -1,0 +1,139 @@
+"""The graded integrate-and-fire scan on the processor, with its gradient: tables, tasks and threads."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rheobase.kernels.cpu import _SHARE, _dense, _openmp, _ordered
+
+__all__ = ["scan"]
+
+_PIECE = 448  # neurons that a thread takes at a time, at most a row of its workspace
+_TASK = 22  # int64 slots, as in `graded_loops`, which is not imported before it is needed
+_SUMS = 16  # partial sums of a gradient: their number must not depend on the threads
+
+
+def scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    levels: int,
+    powers: bool,
+    signed: bool,
+    memory: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`reference.graded_scan`; differentiable with respect to the current and the three parameters."""
+    wide = (threshold + fire + offset).detach()
+    parameters = (threshold, 1 / threshold, fire, offset)
+    rows = torch.stack([p.expand(wide.shape) for p in parameters], 1)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (current, rows)):
+        y, v, r = _Scan.apply(  # type: ignore[no-untyped-call]
+            current, potential, sent, rows, levels, powers, signed, memory
+        )
+        return y, v, r
+    return _forward(current, potential, sent, rows, levels, powers, signed, memory)
+
+
+class _Scan(torch.autograd.Function):
+    """The gradient undoes the scan step by step, so that nothing but its input and output is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, potential: Tensor, sent: Tensor, rows: Tensor, *rule: Any) -> Any:
+        current, _ = _dense(current)
+        y, v, r = _forward(current, potential, sent, rows, *rule)
+        ctx.save_for_backward(current, y, v, r, rows)
+        ctx.rule = rule
+        ctx.mark_non_differentiable(v, r)
+        return y, v, r
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Any:
+        current, y, v, r, rows = ctx.saved_tensors
+        shape, strides = current.shape[1:], current.stride()[1:]
+        like = torch.empty_strided(y.shape, y.stride())
+        gradient = gradient if gradient.stride() == y.stride() else like.copy_(gradient)
+        result = torch.empty_strided(y.shape, y.stride())
+        width, task, _keep = _task(current, y, rows, ctx.rule)
+        states = [torch.zeros(shape.numel()) for _ in range(2)]
+        undone = [_ordered(state, tuple(shape), strides).clone() for state in (v, r)]
+        sums = torch.zeros(_SUMS, current.shape[0], 3, width)
+        task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
+        task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), _SUMS
+        _launch("gradient", task, current.numel())
+        return result, None, None, _to_rows(sums.sum(0), rows, shape, strides), None, None, None, None
+
+
+def _forward(
+    current: Tensor, potential: Tensor, sent: Tensor, rows: Tensor, *rule: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    current, strides = _dense(current)
+    steps, shape = current.shape[0], current.shape[1:]
+    samples, neurons = (shape[0] if shape else 1), current[0].numel()
+    y = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:])).view(steps, *shape)
+    _, task, _keep = _task(current, y, rows, rule)
+    before = [_ordered(state, tuple(shape), strides) for state in (potential, sent)]
+    v, r = (torch.empty_strided(shape, strides) for _ in range(2))
+    task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
+    _launch("scan", task, current.numel())
+    return y, v, r
+
+
+def _task(current: Tensor, y: Tensor, rows: Tensor, rule: tuple[Any, ...]) -> tuple[int, Any, list[Tensor]]:
+    """How many neurons a row of the table holds, the task, and what must live until launch."""
+    shape, neurons = current.shape[1:], current[0].numel()
+    rows = rows.detach()
+    if rows.shape[2] > 1 and not (current.ndim > 2 and current.stride(2) == 1):  # channels are not the innermost
+        rows = _as_map(rows, shape, current.stride()[1:])
+    channels = rows.shape[2]
+    tile = 1 if channels > _PIECE else _PIECE // channels
+    table = rows.repeat(1, 1, tile).contiguous() if tile > 1 else rows.contiguous()
+    width = table.shape[2]
+    levels, powers, signed, memory = rule
+    stride = 0 if len(table) == 1 else 4 * width
+    task = (ctypes.c_int64 * _TASK)(0, neurons, current.shape[0], width, min(width, _PIECE), current.stride(0))
+    task[6:10] = [table.data_ptr(), stride, current.data_ptr(), y.data_ptr()]
+    task[14:18] = [levels, powers, signed, memory]
+    return width, task, [table, current]
+
+
+def _as_map(rows: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """Parameters of channels as those of the neurons of a sample, in memory order. (R, 4, C) -> (R, 4, neurons)."""
+    order = sorted(range(1, len(shape)), key=lambda d: strides[d], reverse=True)
+    spread = rows.view(*rows.shape, *[1] * (len(shape) - 2)).expand(*rows.shape[:2], *shape[1:])
+    return spread.permute(0, 1, *(d + 1 for d in order)).flatten(2)
+
+
+def _to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """The gradient of the table's rows, from sums for each step and neuron of a row. (K, 3, width) -> (R, 4, C)."""
+    channels = rows.shape[2]
+    if sums.shape[2] > channels and channels > 1 and not (len(shape) > 1 and strides[1] == 1):
+        order = sorted(range(1, len(shape)), key=lambda d: strides[d], reverse=True)
+        full = sums[:, :, : shape[1:].numel() * (sums.shape[2] // shape[1:].numel())]
+        full = full.view(*sums.shape[:2], -1, *(shape[d] for d in order)).sum(2)
+        sums = full.permute(0, 1, *(2 + order.index(d) for d in range(1, len(shape)))).flatten(3).sum(3)
+    else:
+        sums = sums.view(*sums.shape[:2], -1, channels).sum(2)
+    if rows.shape[0] == 1:
+        sums = sums.sum(0, keepdim=True)
+    zero = torch.zeros_like(sums[:, :1])
+    return torch.cat([sums[:, :1], zero, sums[:, 1:]], 1)
+
+
+def _launch(name: str, task: Any, work: int) -> None:
+    """Run a kernel on as many threads as PyTorch uses, where there is work for them."""
+    from rheobase.kernels import graded_loops
+
+    kernel = graded_loops.compiled(name)
+    threads = max(1, min(torch.get_num_threads(), work // _SHARE))
+    parallel = _openmp()
+    if threads == 1 or parallel is None:
+        kernel.ctypes(task)
+    else:
+        parallel(kernel.address, ctypes.addressof(task), threads, 0)

@@ -1,0 +1,213 @@
+"""The compiled loops (Numba) of the graded integrate-and-fire neuron: the scan, and its gradient.
+
+As in `loops`, a kernel is a C function ``void kernel(int64 *task)``, and threads draw blocks of neurons from
+its counter. The parameters of a step lie in a table whose rows repeat every ``width`` neurons; a block never
+crosses the end of a row, so that row and block are read side by side.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-any-return"
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cfunc, njit, types
+
+from rheobase.kernels.loops import ONE, ZERO, _fetch_add, _floats, _wide, _workspace
+
+__all__ = ["compiled"]
+
+TICKET, NEURONS, STEPS, WIDTH, PIECE, STRIDE, TABLE, TABLE_STRIDE = range(8)
+CURRENT, VALUES, POTENTIAL, SENT, POTENTIAL_AFTER, SENT_AFTER = range(8, 14)
+LEVELS, POWERS, SIGNED, MEMORY, GRADIENT, CURRENT_GRADIENT, SUMS, SLOTS = range(14, 22)
+ROWS = 4
+"""Rows of a table for each step: threshold, its reciprocal, lowest level that fires, offset."""
+Q, K, TOTAL, SLOPE = (row * 464 for row in range(4))
+"""Where the rows of a piece lie in a thread's workspace."""
+HALF = np.float32(0.5)
+MARGIN = np.float32(0.2)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _error_row(x: Any, v: Any, r: Any, p: Any, w: Any, width: int, size: int, memory: bool) -> None:
+    """v += x; q = e / threshold + offset, e = max(v, -r) with memory, else v."""
+    _wide()
+    for j in range(size):
+        pre = v[j] + x[j]
+        e = max(pre, -r[j]) if memory else pre
+        w[Q + j] = e * p[width + j] + p[3 * width + j]
+        v[j] = pre
+
+
+@njit(forceinline=True, error_model="numpy")
+def _level_row(p: Any, w: Any, width: int, size: int, levels: int) -> None:
+    """k = min(floor(|q| + 1 - fire), levels)."""
+    _wide()
+    top = np.float32(levels)
+    for j in range(size):
+        w[K + j] = min(max(np.floor(abs(w[Q + j]) + (ONE - p[2 * width + j])), ZERO), top)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _power_row(p: Any, w: Any, width: int, size: int, levels: int) -> None:
+    """k = the largest 2^-i with |q| >= fire 2^-i, i < levels, or 0."""
+    _wide()
+    for j in range(size):
+        w[K + j] = ZERO
+    unit = np.float32(0.5 ** (levels - 1))
+    for _ in range(levels):
+        for j in range(size):
+            w[K + j] = unit if abs(w[Q + j]) >= p[2 * width + j] * unit else w[K + j]
+        unit = np.float32(2.0) * unit
+
+
+@njit(forceinline=True, error_model="numpy")
+def _send_row(y: Any, v: Any, r: Any, p: Any, w: Any, size: int, signed: bool) -> None:
+    """y = k sign(q) threshold, 0 where q < 0 and not signed; v -= y; r += y."""
+    _wide()
+    for j in range(size):
+        k = w[K + j]
+        k = k if w[Q + j] > ZERO else (-k if signed else ZERO)
+        out = k * p[j]
+        v[j] -= out
+        r[j] += out
+        y[j] = out
+
+
+@njit(forceinline=True, error_model="numpy")
+def _span(task: Any, block: int) -> Any:
+    """Where a block starts, where in the table, and how long it is."""
+    width, piece = task[WIDTH], task[PIECE]
+    pieces = (width + piece - 1) // piece
+    offset = block % pieces * piece
+    start = block // pieces * width + offset
+    return start, offset, min(piece, min(width - offset, task[NEURONS] - start))
+
+
+def _scan_kernel(task: Any) -> None:
+    """K steps."""
+    neurons, width = task[NEURONS], task[WIDTH]
+    levels, powers, signed, memory = task[LEVELS], task[POWERS] != 0, task[SIGNED] != 0, task[MEMORY] != 0
+    w = _workspace()
+    while True:
+        start, offset, size = _span(task, _fetch_add(task, 1))
+        if start >= neurons:
+            break
+        v, r = _floats(task[POTENTIAL_AFTER], start), _floats(task[SENT_AFTER], start)
+        v_0, r_0 = _floats(task[POTENTIAL], start), _floats(task[SENT], start)
+        for j in range(size):
+            v[j], r[j] = v_0[j], r_0[j]
+        for k in range(task[STEPS]):
+            x = _floats(task[CURRENT], k * task[STRIDE] + start)
+            y = _floats(task[VALUES], k * neurons + start)
+            p = _floats(task[TABLE], k * task[TABLE_STRIDE] + offset)
+            _error_row(x, v, r, p, w, width, size, memory)
+            if powers:
+                _power_row(p, w, width, size, levels)
+            else:
+                _level_row(p, w, width, size, levels)
+            _send_row(y, v, r, p, w, size, signed)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _undo_row(x: Any, y: Any, v: Any, r: Any, p: Any, w: Any, width: int, size: int, memory: bool) -> None:
+    """The q of a step, and whether it came from -r, from the states after it; then the states before it."""
+    _wide()
+    for j in range(size):
+        pre, sent = v[j] + y[j], r[j] - y[j]
+        gated = memory & (pre < -sent)
+        w[Q + j] = (-sent if gated else pre) * p[width + j] + p[3 * width + j]
+        w[K + j] = ZERO if gated else ONE
+    for j in range(size):
+        v[j] = v[j] + y[j] - x[j]
+    for j in range(size):
+        r[j] -= y[j]
+
+
+@njit(forceinline=True, error_model="numpy")
+def _slope_row(p: Any, g: Any, gv: Any, gr: Any, w: Any, width: int, size: int, top: Any, signed: bool) -> None:
+    """What the emitted value is worth, and through the ramp the error q."""
+    _wide()
+    for j in range(size):
+        q = w[Q + j]
+        inside = abs(q) <= top if signed else (q <= top) & (q >= -MARGIN)
+        total = g[j] - gv[j] + gr[j]
+        w[TOTAL + j] = total
+        w[SLOPE + j] = total * p[j] if inside else ZERO
+
+
+@njit(forceinline=True, error_model="numpy")
+def _sum_row(y: Any, p: Any, s: Any, w: Any, width: int, size: int, signed: bool) -> None:
+    """The gradients of threshold, lowest firing level and offset."""
+    _wide()
+    for j in range(size):
+        q, total, inverse = w[Q + j], w[TOTAL + j], p[width + j]
+        scaled = (q - p[3 * width + j]) * inverse
+        s[j] += y[j] * inverse * total - w[SLOPE + j] * scaled
+        near = max(ZERO, ONE - abs(abs(q) - p[2 * width + j]) / HALF)
+        sign = ONE if q > ZERO else (-ONE if signed else ZERO)
+        s[width + j] -= total * p[j] * sign * near
+        s[2 * width + j] += w[SLOPE + j]
+
+
+@njit(forceinline=True, error_model="numpy")
+def _pass_row(p: Any, gx: Any, gv: Any, gr: Any, w: Any, width: int, size: int) -> None:
+    """The gradients of potential, sent value and current before the step."""
+    _wide()
+    for j in range(size):
+        ge = w[SLOPE + j] * p[width + j]
+        after = gv[j] + ge * w[K + j]
+        gr[j] -= ge * (ONE - w[K + j])
+        gv[j] = after
+        gx[j] = after
+
+
+def _gradient_kernel(task: Any) -> None:
+    """Backwards through K steps. Each slot sums the gradients of its own blocks, so that they do not depend on threads.
+
+    POTENTIAL and SENT hold the gradient's states (zero at first), the _AFTER ones the neuron's, which are undone.
+    """
+    neurons, width, steps, slots = task[NEURONS], task[WIDTH], task[STEPS], task[SLOTS]
+    signed, memory = task[SIGNED] != 0, task[MEMORY] != 0
+    top = (ONE if task[POWERS] != 0 else np.float32(task[LEVELS])) + MARGIN
+    repeats = (neurons + width - 1) // width
+    pieces = (width + task[PIECE] - 1) // task[PIECE]
+    w = _workspace()
+    while True:
+        slot = _fetch_add(task, 1)
+        if slot >= slots:
+            break
+        for block in range(repeats * slot // slots * pieces, repeats * (slot + 1) // slots * pieces):
+            start, offset, size = _span(task, block)
+            if size <= 0:
+                continue
+            v, r = _floats(task[POTENTIAL_AFTER], start), _floats(task[SENT_AFTER], start)
+            gv, gr = _floats(task[POTENTIAL], start), _floats(task[SENT], start)
+            for back in range(steps):
+                k = steps - 1 - back
+                x, y = _floats(task[CURRENT], k * task[STRIDE] + start), _floats(task[VALUES], k * neurons + start)
+                g, gx = (
+                    _floats(task[GRADIENT], k * neurons + start),
+                    _floats(task[CURRENT_GRADIENT], k * neurons + start),
+                )
+                p = _floats(task[TABLE], k * task[TABLE_STRIDE] + offset)
+                _undo_row(x, y, v, r, p, w, width, size, memory)
+                _slope_row(p, g, gv, gr, w, width, size, top, signed)
+                _sum_row(y, p, _floats(task[SUMS], (slot * steps + k) * 3 * width + offset), w, width, size, signed)
+                _pass_row(p, gx, gv, gr, w, width, size)
+
+
+_KERNELS = {"scan": _scan_kernel, "gradient": _gradient_kernel}
+
+
+@cache
+def compiled(name: str) -> Any:
+    """The C function of kernel ``name``, compiled on first use, or loaded from Numba's cache."""
+    signature = types.void(types.CPointer(types.int64))
+    kernel = _KERNELS[name]
+    try:
+        return cfunc(signature, cache=True, error_model="numpy")(kernel)
+    except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
+        return cfunc(signature, error_model="numpy")(kernel)

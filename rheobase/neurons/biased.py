@@ -1,0 +1,113 @@
+"""A neuron with currents of its own, which calibration adds to what the network gives it.
+
+References:
+    Li et al. 2021, arXiv 2106.06984 (bias and initial potential).
+    Wu et al. 2024, arXiv 2403.18388, "FTBC: forward temporal bias correction" (a bias for each step).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rheobase.errors import SettingError
+from rheobase.neurons._base import Alphabet, Neuron, along_channels
+from rheobase.neurons.graded import at_steps
+
+__all__ = ["Biased", "BiasedState"]
+
+
+class BiasedState(NamedTuple):
+    """The state of the neuron inside, and how many steps have been done."""
+
+    inner: Any
+    steps: int
+
+
+class Biased(Neuron):
+    r"""A neuron that receives a calibrated current besides its own.
+
+    .. code-block:: text
+
+        x'(t) = x(t) + bias(t) + [t = 1] potential
+        y(t)  = what the neuron inside sends for x'(t)
+
+    For a neuron with soft reset, ``potential`` is an initial potential.
+
+    Args:
+        neuron: the neuron inside.
+        bias: in units of the activation. Shape (), (C,) a channel, or (T, C): row t for step t, and their
+            mean for all later steps.
+        potential: the same units. Shape (), (C,), or that of one sample at the site.
+
+    Raises:
+        SettingError: a value is not finite.
+    """
+
+    tunable = MappingProxyType({"bias": "linear", "potential": "linear"})
+    bias: Tensor
+    potential: Tensor
+
+    def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.register_buffer("bias", torch.as_tensor(bias, dtype=torch.get_default_dtype()))
+        self.register_buffer("potential", torch.as_tensor(potential, dtype=torch.get_default_dtype()))
+        bad = [name for name in ("bias", "potential") if not bool(torch.isfinite(getattr(self, name)).all())]
+        if bad:
+            raise SettingError(f"Biased: {' and '.join(bad)} must be finite. Check the calibration data.")
+        self.causal = neuron.causal
+        self.random = neuron.random
+
+    @property
+    def alphabet(self) -> Alphabet:  # type: ignore[override]
+        """What one spike of the neuron inside may carry."""
+        return self.neuron.alphabet
+
+    @property
+    def threshold(self) -> Any:
+        """The threshold of the neuron inside."""
+        return getattr(self.neuron, "threshold", None)
+
+    def initial_state(self, current: Tensor) -> BiasedState:
+        return BiasedState(self.neuron.initial_state(current), 0)
+
+    def step(self, current: Tensor, state: BiasedState) -> tuple[Tensor, BiasedState]:
+        y, inner = self.neuron.step(self._add(current.unsqueeze(0), state.steps)[0], state.inner)
+        return y, BiasedState(inner, state.steps + 1)
+
+    def scan(self, current: Tensor, state: BiasedState) -> tuple[Tensor, BiasedState]:
+        y, inner = self.neuron.scan(self._add(current, state.steps), state.inner)
+        return y, BiasedState(inner, state.steps + current.shape[0])
+
+    def _add(self, current: Tensor, done: int) -> Tensor:
+        rows = self.bias if self.bias.ndim < 2 else torch.cat([self.bias, self.bias.mean(0, keepdim=True)])
+        bias = at_steps(rows, done, current.shape[0])  # (K or 1, C or 1)
+        total = current + bias.reshape(len(bias), 1, -1, *[1] * (current.ndim - 3))
+        if done == 0:
+            first = total[:1] + along_channels(self.potential, current[0])
+            total = torch.cat([first, total[1:]]) if len(total) > 1 else first
+        return total
+
+    def reset(self, key: int = 0) -> None:
+        super().reset(key)
+        self.neuron.reset(key)
+
+    def expected_rate(self, current: Tensor, steps: int) -> Tensor:
+        """That of the neuron inside, for the mean current it receives."""
+        mean = self.bias if self.bias.ndim < 2 else self.bias.mean(0)
+        potential = along_channels(self.potential, current) / steps
+        return self.neuron.expected_rate(current + along_channels(mean, current) + potential, steps)
+
+    def rate_bound(self, steps: int) -> float:
+        """That of the neuron inside, and 2 / T for when its currents arrive."""
+        return self.neuron.rate_bound(steps) + 2.0 / steps
+
+    def refund(self, state: BiasedState, charge: Tensor) -> BiasedState:
+        return state._replace(inner=self.neuron.refund(state.inner, charge))
+
+    def extra_repr(self) -> str:
+        return f"bias={tuple(self.bias.shape)}, potential={tuple(self.potential.shape)}"

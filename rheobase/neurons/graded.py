@@ -1,0 +1,172 @@
+"""The graded integrate-and-fire neuron: signs, several levels, memory, and thresholds that may follow a schedule.
+
+Most published neurons with soft reset are this one with certain settings, which the methods choose. References:
+    Yu et al. 2022, double threshold (signed, no memory); Wang et al. 2022, "Signed neuron with memory" (IJCAI);
+    Li & Zeng 2022, arXiv 2204.13271, burst spikes (levels); Huang et al. 2025, differential coding with
+    multi-threshold neurons (powers of two; threshold falling as 1/t); Bu et al. 2022, arXiv 2202.01440
+    (half a threshold at the start: fire = 1/2).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rheobase import kernels
+from rheobase.errors import SettingError
+from rheobase.neurons._base import Alphabet, Neuron, Payload
+from rheobase.neurons.integrate_fire import positive, summary
+
+__all__ = ["GradedIF", "GradedState"]
+
+
+class GradedState(NamedTuple):
+    """The potential v and the sum r of what was sent, each of shape (N, ...), and the steps done."""
+
+    potential: Tensor
+    sent: Tensor
+    steps: int
+
+
+class GradedIF(Neuron):
+    r"""Integrate and fire with graded, signed spikes.
+
+    .. code-block:: text
+
+        v_pre(t) = v(t-1) + x(t)
+        e(t)     = max(v_pre(t), -r(t-1)) with memory, else v_pre(t)
+        q(t)     = e(t) / threshold(t) + offset(t)
+        s(t)     = sign(q) level(|q|)                  (0 where q < 0 and not signed)
+        y(t)     = threshold(t) s(t)
+        v(t)     = v_pre(t) - y(t),  r(t) = r(t-1) + y(t)
+
+        level(m) = min(floor(m + 1 - fire), levels), or with powers the largest of
+                   1, 1/2, ..., 2^(1 - levels) that is at most m / fire, or 0
+
+    With memory, max(v_pre, -r) = relu(C) - r, where C is the sum of all currents: negative spikes
+    take back what was sent too much, and never more, so that the sum stays that of a ReLU.
+
+    Args:
+        threshold: greater than 0, in units of the activation. Shape (), (C,) a channel, or (T, C) or
+            (T, 1): a schedule, row t for step t, the last one for all later steps.
+        levels: the number of magnitudes, at least 1.
+        powers: whether they are powers of two (at most 16) instead of 1, 2, 3, ...
+        signed: whether negative spikes are sent.
+        memory: whether the emitted sum is kept from falling below 0. Of use with signed spikes.
+        fire: the smallest |q| that fires, greater than 0; 0.5 rounds to the nearest level, 1 floors.
+            Shapes as for the threshold.
+        offset: added to q. Shapes as for the threshold.
+
+    Raises:
+        SettingError: a value is outside its range.
+
+    Example:
+        >>> import torch
+        >>> neuron = GradedIF(torch.tensor(1.0))
+        >>> neuron(torch.tensor([[1.6], [0.6], [-1.4], [-9.0]])).flatten()
+        tensor([ 1.,  1., -1., -1.])
+    """
+
+    tunable = MappingProxyType({"threshold": "log", "fire": "log", "offset": "linear"})
+    threshold: Tensor
+    fire: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        threshold: Tensor | float,
+        levels: int = 1,
+        powers: bool = False,
+        signed: bool = True,
+        memory: bool = True,
+        fire: Tensor | float = 0.5,
+        offset: Tensor | float = 0.0,
+    ) -> None:
+        super().__init__()
+        most = 16 if powers else 2**16
+        if not 1 <= levels <= most:
+            raise SettingError(f"GradedIF: levels is {levels}; it must be from 1 to {most}.")
+        self.register_buffer("threshold", positive(threshold, "GradedIF"))
+        dtype = self.threshold.dtype
+        self.register_buffer("fire", positive(torch.as_tensor(fire, dtype=dtype), "GradedIF, fire"))
+        self.register_buffer("offset", torch.as_tensor(offset, dtype=dtype))
+        self.levels, self.powers, self.signed, self.memory = levels, powers, signed, memory
+
+    @property
+    def alphabet(self) -> Alphabet:  # type: ignore[override]
+        """What one spike may carry."""
+        weighted = self.threshold.ndim == 2 and len(self.threshold) > 1
+        if self.levels == 1:
+            return Alphabet(Payload.TERNARY if self.signed else Payload.BINARY, 1, weighted)
+        return Alphabet(Payload.POWER_OF_TWO if self.powers else Payload.INTEGER, self.levels, weighted, self.signed)
+
+    def initial_state(self, current: Tensor) -> GradedState:
+        zero = torch.zeros_like(current)
+        return GradedState(zero, zero, 0)
+
+    def step(self, current: Tensor, state: GradedState) -> tuple[Tensor, GradedState]:
+        y, new = self.scan(current.unsqueeze(0), state)
+        return y.squeeze(0), new
+
+    def scan(self, current: Tensor, state: GradedState) -> tuple[Tensor, GradedState]:
+        k = current.shape[0]
+        y, v, r = kernels.graded_scan(
+            current,
+            state.potential,
+            state.sent,
+            *(at_steps(p, state.steps, k) for p in (self.threshold, self.fire, self.offset)),
+            levels=self.levels,
+            powers=self.powers,
+            signed=self.signed,
+            memory=self.memory,
+        )
+        return y, GradedState(v, r, state.steps + k)
+
+    def expected_rate(self, current: Tensor, steps: int) -> Tensor:
+        """The clip of the levels, rounded: r(T) = floor(x T / threshold + 1 - fire) threshold / T.
+
+        Exact for 0 <= x <= levels * threshold with one threshold for all steps, a fire of at most 1 and no
+        offset; above, the neuron sends its top level at every step after the first that fires. Negative x
+        gives 0 with memory or unsigned, and the mirrored rate else. With powers or a schedule the rate
+        differs from the clipped current by at most `rate_bound`.
+        """
+        threshold = along(self.threshold, current)
+        x = current if self.signed and not self.memory else current.clamp(min=0.0)
+        fire = along(self.fire, current)
+        if self.powers or self.threshold.ndim == 2:
+            return torch.sign(x) * torch.minimum(x.abs(), threshold if self.powers else threshold * self.levels)
+        size = x.abs().clamp(min=1e-30)
+        first = torch.ceil(fire * threshold / size).clamp(min=1.0)
+        count = torch.floor(size * steps / threshold + 1 - fire)
+        count = torch.minimum(count, (steps - first + 1) * self.levels)
+        return torch.sign(x) * torch.where(first <= steps, count, 0.0) * threshold / steps
+
+    def rate_bound(self, steps: int) -> float:
+        """2 / T with powers of two: the residual stays below two thresholds. Exact without."""
+        return 2.0 / steps if self.powers else 0.0
+
+    def refund(self, state: GradedState, charge: Tensor) -> GradedState:
+        return state._replace(potential=state.potential + charge, sent=state.sent - charge)
+
+    def extra_repr(self) -> str:
+        return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}"
+
+
+def at_steps(parameter: Tensor, done: int, k: int) -> Tensor:
+    """The rows of a parameter for the K steps after ``done``. (), (C,) -> (1, C or 1); (T, C) -> (K, C)."""
+    if parameter.ndim < 2:
+        return parameter.reshape(1, -1)
+    if len(parameter) == 1:
+        return parameter
+    rows = parameter[done : done + k]
+    missing = k - len(rows)
+    return rows if missing == 0 else torch.cat([rows, parameter[-1:].expand(missing, -1)])
+
+
+def along(parameter: Tensor, current: Tensor) -> Tensor:
+    """The parameter's last row, so that it broadcasts over (N, C, ...)."""
+    row = parameter[-1] if parameter.ndim == 2 else parameter.reshape(-1)
+    return row.reshape(-1, *[1] * (current.ndim - 2))
