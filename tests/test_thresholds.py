@@ -120,6 +120,17 @@ def test_powers_of_two_below_the_histogram_are_an_error() -> None:
         MMSE(33, powers_of_two=True)
 
 
+def test_a_finer_grid_finds_a_better_clip() -> None:
+    x = skewed()
+    histogram = Histogram()
+    histogram.update(torch.from_numpy(x))
+    counts, centres = histogram.result(), histogram.centres()
+    errors = [references.quantisation_rms(x, float(mmse(counts, centres, 2, grid=grid)), 2) for grid in (1, 4, 64)]
+    assert errors == sorted(errors, reverse=True)
+    with pytest.raises(SettingError, match="grid is 0; accepted: 1 or more"):
+        mmse(counts, centres, 2, grid=0)
+
+
 # -------------------------------------------------------------------------------------------- LTB
 
 

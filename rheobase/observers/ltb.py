@@ -78,15 +78,16 @@ class LTB(Observer):
     def result(self) -> Tensor:
         """Return the threshold, () or (C,)."""
         maximum = self._histogram.quantile(1.0)
-        counts = self._histogram.result().double().reshape(maximum.numel(), -1)  # (C, bins)
-        centres = self._histogram.centres().to(counts.device)
-        share = counts / counts.sum(1, keepdim=True)
-        above = _above(share)  # (C, bins + 1): the share of the activations in bin k and those after it
+        counts = self._histogram.result().reshape(maximum.numel(), -1)  # (C, bins)
+        used = (counts > 0).any(0)
+        share = counts[:, used] / counts.sum(1, keepdim=True).double()  # (C, B)
+        centres = self._histogram.centres().to(counts.device)[used]
         top = maximum.double().reshape(-1, 1)
+        above = _above(share)  # (C, B + 1): the share of the activations in bin k and those after it
         mass = _above(share * torch.minimum(centres, top))
         th = torch.zeros_like(top)
         for _ in range(self.iterations):
-            k = torch.searchsorted(centres, th, right=True)  # (C, 1), the first bin above th
+            k = torch.searchsorted(centres, th, right=True)  # the first bin above th
             excess = mass.gather(1, k) - th * above.gather(1, k)  # mean of (a - th) 1[a > th]
             th = torch.minimum(th + 2 * self.rate * excess.clamp_min(0), top)
         return th.reshape(maximum.shape).to(maximum.dtype)
