@@ -6,7 +6,7 @@ time, is what a conversion with such spikes is to be measured against.
 
 References:
     Bu et al. 2022, arXiv 2303.04347 (ANN with quantised activations and IF neurons agree, clip-floor-shift).
-    Li et al. 2021, arXiv 2106.06984, section 4.2 (bias correction from the means of channels).
+    Li et al. 2021, arXiv 2106.06984 (bias correction from the means of channels).
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 ``gaussian`` the ``Moments``.
 
 References:
-    H-MT: "High-performance ANN-SNN conversion with multi-threshold neurons", AAAI 2026 (threshold iteration
-    for Gaussian pre-activations); its code and that of differential coding (DCGS, ICML 2025) use it too.
+    "Generalized threshold optimization with harmony multi-threshold neurons for accurate ANN-to-SNN
+    conversion", AAAI 2026 (H-MT; threshold iteration for Gaussian pre-activations, eq. 11). The code of
+    differential coding (DCGS, ICML 2025) iterates it 100 times.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def gaussian(mean: Tensor, variance: Tensor, levels: int) -> Tensor:
         n(z; M) = clip(round(z N / M), 0, N)
         M       = argmin E (max(z, 0) - n M / N)^2,   z ~ N(mean, variance)
 
-    With the bounds b_i = (i - 1/2) M / N between the levels, i = 1 to N, and phi, Phi of N(0, 1) in z:
+    With the bounds b_i = (i - 1/2) M / N between the levels, i = 1 to N, and the density phi and the
+    distribution function Phi of z:
 
     .. code-block:: text
 
@@ -70,10 +72,10 @@ def gaussian(mean: Tensor, variance: Tensor, levels: int) -> Tensor:
         E[n^2]  = sum over i of  (2 i - 1) (1 - Phi(b_i))
         dE / dM = (2 / N) (M / N E[n^2] - E[z n])
 
-    The published iteration M <- N E[z n] / E[n^2] stops at the same place, but its steps shrink as N grows
-    (after 100 of them and with N = 1,024 it is far off). Here the error is compared on a grid from
-    E[z | z > 0], below which no minimum lies, to 9 deviations above the mean, and its derivative is then
-    bisected between the neighbours of the best: 90 evaluations of N values a channel.
+    The published iteration M <- N E[z n] / E[n^2] stops at the same place, but its steps shrink as N grows:
+    for N(0, 1) and N = 256, 100 of them from M = 1 end at 3.2, where 4.2 is best. Here the error is compared
+    on a grid from E[z | z > 0], below which no minimum lies, to 9 deviations above the mean, and its
+    derivative is then bisected between the neighbours of the best: 89 evaluations of N values a channel.
 
     Args:
         mean: of the pre-activation, as ``Moments`` gives it.

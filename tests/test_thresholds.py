@@ -234,18 +234,27 @@ def test_the_gaussian_clip_is_that_of_a_numeric_search(mean: float, deviation: f
     assert found == pytest.approx(candidates[int(np.argmin(errors))], rel=0.01)
 
 
-@pytest.mark.parametrize("levels", [1, 4, 16])
-def test_the_gaussian_clip_is_where_the_published_iteration_stops(levels: int) -> None:
-    mean, variance = 0.4, 2.0
-    th = 3.0
-    for _ in range(2000):
+def published_iteration(mean: float, variance: float, levels: int, start: float, times: int) -> float:
+    th = start
+    for _ in range(times):
         b = [(i - 0.5) * th / levels for i in range(1, levels + 1)]
         e = [(x - mean) / math.sqrt(2 * variance) for x in b]
         s1 = sum(math.erf(x) for x in e) / levels
         s2 = sum((2 * i - 1) * math.erf(x) for i, x in enumerate(e, 1)) / levels**2
         s3 = sum(math.exp(-x * x) for x in e) / levels
         th = (mean * (1 - s1) + math.sqrt(2 * variance / math.pi) * s3) / (1 - s2)
-    assert float(gaussian(torch.tensor(mean), torch.tensor(variance), levels)) == pytest.approx(th, rel=1e-6)
+    return th
+
+
+@pytest.mark.parametrize("levels", [1, 4, 16])
+def test_the_gaussian_clip_is_where_the_published_iteration_stops(levels: int) -> None:
+    stop = published_iteration(0.4, 2.0, levels, start=3.0, times=2000)
+    assert float(gaussian(torch.tensor(0.4), torch.tensor(2.0), levels)) == pytest.approx(stop, rel=1e-6)
+
+
+def test_the_published_iteration_is_far_from_its_end_after_100_times_with_256_levels() -> None:
+    assert published_iteration(0.0, 1.0, 256, start=1.0, times=100) == pytest.approx(3.2, abs=0.05)
+    assert float(gaussian(torch.tensor(0.0), torch.tensor(1.0), 256)) == pytest.approx(4.2, abs=0.05)
 
 
 @settings(max_examples=30)

@@ -2,7 +2,7 @@
 
 References:
     Li et al. 2021, "A free lunch from ANN: towards efficient, accurate spiking neural networks
-    calibration", arXiv 2106.06984, section 4.1 (grid search of the threshold; floor).
+    calibration", arXiv 2106.06984 (grid search of the threshold; floor).
     Bu et al. 2022, arXiv 2202.01440 (a half step of initial potential rounds instead).
 """
 
