@@ -25,6 +25,7 @@ import rheobase as rb
 from benchmarks import record
 from rheobase.curve import Curve, draw_curves
 from rheobase.data import calibration_subset, images
+from rheobase.files import write_atomically
 from rheobase.methods._base import Method
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 
@@ -62,9 +63,7 @@ def run(label: str, arguments: argparse.Namespace) -> None:
         "curve": shorten(asdict(curve)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
+    write_atomically(path, json.dumps(content))
     print(f"{label}: done", flush=True)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from rheobase.files import write_atomically
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -36,9 +38,7 @@ def write(name: str, content: dict[str, Any]) -> Path:
     """Write a result; an interrupted write leaves the old one whole."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rheobase.errors import ConversionError, DataError, SettingError
+from rheobase.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,10 +171,7 @@ class Curve:
         """The curve as JSON, also written to a file if a path is given."""
         text = json.dumps(asdict(self))
         if path is not None:
-            path = Path(path)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text)
-            partial.replace(path)
+            write_atomically(path, text)
         return text
 
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from rheobase.coding import ConstantCurrent, Encoder, Mean, Readout
 from rheobase.errors import ConversionError, DataError, SettingError
+from rheobase.files import write_atomically
 from rheobase.neurons import Neuron
 
 __all__ = ["Plan"]
@@ -83,13 +83,7 @@ class Plan:
             **(extra or {}),
         }
         blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(blob)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, blob)
 
     @staticmethod
     def load(path: str | Path) -> tuple[Plan, dict[str, Any]]:

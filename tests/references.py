@@ -304,6 +304,42 @@ def synaptic_operations(
     return count
 
 
+def quantiser(a: float, clip: float, levels: int, rounding: bool = True, powers_of_two: bool = False) -> float:
+    """What a quantiser sends for the activation a: the nearest of its values, or the nearest that is not above."""
+    if powers_of_two:
+        values = [0.0, *(clip / 2**i for i in range(levels))]
+    else:
+        values = [clip * k / levels for k in range(levels + 1)]
+    best = 0.0
+    for value in values:
+        if rounding and abs(a - value) < abs(a - best):
+            best = value
+        if not rounding and best < value <= a:
+            best = value
+    return best
+
+
+def quantisation_rms(
+    z: ArrayLike, clip: float, levels: int, rounding: bool = True, powers_of_two: bool = False
+) -> float:
+    """Root of the mean squared difference between max(z, 0) and what the quantiser sends for it."""
+    total, n = 0.0, 0
+    for x in np.asarray(z, np.float64).ravel():
+        a = max(float(x), 0.0)
+        total += (a - quantiser(a, clip, levels, rounding, powers_of_two)) ** 2
+        n += 1
+    return math.sqrt(total / n)
+
+
+def local_threshold_balancing(z: ArrayLike, iterations: int, rate: float) -> float:
+    """Bu et al. 2025 on all the data in each iteration, with the maximum as the upper limit."""
+    a = [max(float(x), 0.0) for x in np.asarray(z, np.float64).ravel()]
+    th = 0.0
+    for _ in range(iterations):
+        th = min(th + rate * sum(2 * (x - th) for x in a if x > th) / len(a), max(a))
+    return th
+
+
 def _steps_by_neurons(array: ArrayLike) -> Array:
     array = np.asarray(array, dtype=np.float64)
     if array.ndim != 2:

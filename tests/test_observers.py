@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import trace
-from rheobase.observers import Histogram, Max, Moments, Observer, Percentile, Statistics, observe
+from rheobase.observers import LTB, MMSE, Histogram, Max, Moments, Observer, Percentile, Statistics, observe
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +30,11 @@ EXACT = [
     Percentile(100, per_channel=True, nonzero=True),
     Histogram(),
     Histogram(per_channel=True, bits=3, low=-4, high=2),
+    MMSE(4, per_channel=False),
+    MMSE(8, rounding=False),
+    MMSE(3, powers_of_two=True),
+    LTB(20, per_channel=False),
+    LTB(20),
 ]
 ALL = [*EXACT, Moments(), Moments(per_channel=True)]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from rheobase import __version__
 from rheobase.curve import Curve, plot
 from rheobase.errors import SettingError
+from rheobase.files import replacing
 
 __all__ = ["curve_files", "curves_json", "refuse_existing", "write_atomically", "write_curves"]
 
@@ -34,16 +33,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         SettingError: the folder cannot be written to.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
+        with replacing(path) as place:
+            write(place)
     except OSError as error:
         raise SettingError(f"{path} cannot be written ({error.strerror}); give another --output.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def curve_files(folder: Path) -> tuple[Path, Path]:

@@ -6,11 +6,10 @@ import csv
 import dataclasses
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import nn
 
 from rheobase import models
 from rheobase.errors import SettingError
+from rheobase.files import replacing, write_atomically
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.config import TrainingConfig
 from rheobase.training.products import small_convolutions_as_products
@@ -131,9 +131,7 @@ def _check_recipe(config: TrainingConfig, place: Path) -> None:
 
 def _replace(file: Path, value: Any) -> None:
     """Write JSON so that a kill at any moment leaves the old file or the new one."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    write_atomically(file, json.dumps(value, indent=2) + "\n")
 
 
 class _Checkpoint(Callback):
@@ -162,12 +160,9 @@ class _Checkpoint(Callback):
         self._write(trainer)
 
     def _write(self, trainer: Any) -> None:
-        partial = self._file.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(partial, self._file)
+        # All processes must call save_checkpoint; the first one alone writes.
+        with replacing(self._file) if trainer.is_global_zero else nullcontext(self._file) as place:
+            trainer.save_checkpoint(place)
 
 
 class _Log(Callback):
