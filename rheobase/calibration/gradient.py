@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rheobase.batches import Batches
+from rheobase.calibration.activations import activations
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
@@ -201,18 +201,3 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
             error = error + tuning.divergence * kl
         loss = loss + weight * error
     return loss
-
-
-@contextmanager
-def activations(graph: Graph) -> Iterator[dict[str, Any]]:
-    """What each site sends in the ANN, from its next call on."""
-    seen: dict[str, Any] = {}
-    hooks = [
-        graph.module.get_submodule(site).register_forward_hook(lambda _, __, out, s=site: seen.update({s: out}))
-        for site in graph.sites
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()

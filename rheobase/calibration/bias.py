@@ -1,0 +1,130 @@
+"""Bias, initial potential and temporal bias: layer by layer, without gradients.
+
+References:
+    Li et al. 2021, arXiv 2106.06984, "A free lunch from ANN: towards efficient, accurate spiking neural networks
+    calibration" (bias: light pipeline; initial potential: advanced pipeline).
+    Wu et al. 2024, arXiv 2403.18388, "FTBC: forward temporal bias correction for optimizing ANN-SNN conversion".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rheobase.batches import Batches
+from rheobase.calibration.layerwise import Layer, channel_mean, layerwise
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.neurons import Biased, Neuron
+from rheobase.spiking import SpikingModel
+
+__all__ = ["calibrate_bias", "calibrate_potential", "calibrate_temporal_bias"]
+
+
+def calibrate_bias(
+    snn: SpikingModel, graph: Graph, batches: Batches, steps: int, *, passes: int = 1, images: int = 256
+) -> SpikingModel:
+    r"""Give each channel a constant current that closes the gap between its mean rate and its mean activation.
+
+    .. code-block:: text
+
+        bias_c += mean over samples and space of (a - r(T)),  r(T) = (1/T) sum_t y(t)
+
+    Args:
+        snn: the converted network, rate-coded; it is left as it is.
+        graph: the ANN in normal form.
+        batches: calibration data.
+        steps: T.
+        passes: how often, at least 1.
+        images: how many samples are used.
+
+    Raises:
+        SettingError: a value is outside its range, or the network sends changes.
+    """
+    _check_rates(snn, "calibrate_bias", passes)
+
+    def adjust(layer: Layer) -> Neuron:
+        wanted = channel_mean(layer.activation)
+        bias = torch.zeros_like(wanted)
+        for _ in range(passes):
+            bias = bias + wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)).mean(0))
+        return Biased(layer.neuron, bias)
+
+    return layerwise(snn, graph, batches, steps, adjust, images=images)
+
+
+def calibrate_potential(
+    snn: SpikingModel, graph: Graph, batches: Batches, steps: int, *, passes: int = 1, images: int = 256
+) -> SpikingModel:
+    r"""Give each neuron an initial potential that closes the gap between its rate and its activation.
+
+    .. code-block:: text
+
+        v(0) += T mean over samples of (a - r(T))
+
+    Arguments and errors are those of `calibrate_bias`; the potential has the shape of one sample at the site.
+    """
+    _check_rates(snn, "calibrate_potential", passes)
+
+    def adjust(layer: Layer) -> Neuron:
+        wanted = layer.activation.mean(0)
+        potential = torch.zeros_like(wanted)
+        for _ in range(passes):
+            sent = layer.emit(Biased(layer.neuron, potential=potential)).mean((0, 1))
+            potential = potential + steps * (wanted - sent)
+        return Biased(layer.neuron, potential=potential)
+
+    return layerwise(snn, graph, batches, steps, adjust, images=images)
+
+
+def calibrate_temporal_bias(
+    snn: SpikingModel,
+    graph: Graph,
+    batches: Batches,
+    steps: int,
+    *,
+    rate: float = 0.5,
+    passes: int = 10,
+    images: int = 256,
+    progress: Callable[[str], None] | None = None,
+) -> SpikingModel:
+    r"""Give each channel a current of its own at each step, so that it sends its mean activation at every step.
+
+    .. code-block:: text
+
+        bias(t)_c += rate (mean over samples and space of (a - y(t)))      (FTBC: B = -bias)
+
+    Arguments and errors are those of `calibrate_bias`.
+
+    Args:
+        snn: the converted network, rate-coded; it is left as it is.
+        graph: the ANN in normal form.
+        batches: calibration data.
+        steps: T; later steps get the mean of the biases.
+        rate: how much of the gap one pass closes, from above 0 to 1.
+        passes: how often, at least 1.
+        images: how many samples are used.
+        progress: called with each site when it is done.
+    """
+    _check_rates(snn, "calibrate_temporal_bias", passes)
+    if not 0 < rate <= 1:
+        raise SettingError(f"calibrate_temporal_bias: rate is {rate}; it must be above 0 and at most 1.")
+
+    def adjust(layer: Layer) -> Neuron:
+        wanted = channel_mean(layer.activation)
+        bias: Tensor = torch.zeros(steps, len(wanted), dtype=wanted.dtype, device=wanted.device)
+        for _ in range(passes):
+            bias = bias + rate * (wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)), keep=1))
+        return Biased(layer.neuron, bias)
+
+    return layerwise(snn, graph, batches, steps, adjust, images=images, progress=progress)
+
+
+def _check_rates(snn: SpikingModel, name: str, passes: int) -> None:
+    problems = [f"passes is {passes}; it must be at least 1"] if passes < 1 else []
+    if snn.plan.encoder.changes:
+        problems.append("the network sends changes, and what it sends in one step is no rate; use tune")
+    if problems:
+        raise SettingError(f"{name}: " + "; ".join(problems) + ".")

@@ -1,0 +1,112 @@
+"""Going through a converted network layer by layer, each with all the currents of all steps.
+
+A pass that adjusts one layer after the other then runs every layer once, however often it tries a setting: what
+came before is not computed again.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from rheobase.batches import Batches
+from rheobase.calibration.activations import activations
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.neurons import Neuron, Temporal
+from rheobase.spiking import SpikingModel
+
+__all__ = ["Layer", "channel_mean", "layerwise"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What is known about one site when its turn comes.
+
+    Attributes:
+        site: its name.
+        neuron: its neuron in the plan.
+        currents: what it receives from the layers before it, as they are by now. Shape (T, N, ...).
+        activation: what the ANN sends there. Shape (N, ...).
+    """
+
+    site: str
+    neuron: Neuron
+    currents: Tensor
+    activation: Tensor
+
+    def emit(self, neuron: Neuron) -> Tensor:
+        """What a neuron sends for the currents, from its reset on. Shape (T, N, ...)."""
+        neuron.reset()
+        values: Tensor = neuron(self.currents)
+        neuron.reset()
+        return values
+
+
+@torch.no_grad()
+def layerwise(
+    snn: SpikingModel,
+    graph: Graph,
+    batches: Batches,
+    steps: int,
+    adjust: Callable[[Layer], Neuron],
+    *,
+    images: int = 256,
+    progress: Callable[[str], None] | None = None,
+) -> SpikingModel:
+    """Replace the neurons of one site after the other.
+
+    Args:
+        snn: the converted network; it is left as it is.
+        graph: the ANN in normal form.
+        batches: calibration data.
+        steps: T, at least 1.
+        adjust: gives the neuron of a site; see `Layer`.
+        images: how many samples are used, the first ones. Memory: some tensors of T * images samples.
+        progress: called with each site when it is done.
+
+    Raises:
+        SettingError: steps or images is below 1.
+    """
+    if steps < 1 or images < 1:
+        raise SettingError(f"Calibration: steps is {steps} and images {images}; both must be at least 1.")
+    x = first_samples(batches, images)
+    with activations(graph) as targets:
+        graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+    adjusted: dict[str, Neuron] = {}
+
+    def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
+        if not isinstance(layer, Neuron):
+            values: Tensor = layer(current)
+            return values
+        site = str(node.target)
+        visited = Layer(site, snn.plan.neurons[site], current, targets.pop(site))
+        adjusted[site] = neuron = copy.deepcopy(adjust(visited))
+        if progress is not None:
+            progress(site)
+        return visited.emit(neuron)
+
+    snn.reset()
+    snn.execution(x).walk(steps, emit)
+    snn.reset()
+    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
+
+
+def first_samples(batches: Batches, count: int) -> Tensor:
+    """The first samples of the data, all if there are fewer. Shape (count, ...)."""
+    found: list[Tensor] = []
+    for x, _ in batches:
+        found.append(x[: count - sum(map(len, found))])
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)
+
+
+def channel_mean(values: Tensor, keep: int = 0) -> Tensor:
+    """The mean over all but the first ``keep`` dimensions and the channels. (..., N, C, ...) -> (..., C)."""
+    return values.mean([d for d in range(values.ndim) if d >= keep and d != keep + 1])

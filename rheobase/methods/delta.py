@@ -1,0 +1,79 @@
+"""Delta coding from its parts: neurons send changes, in steps of a schedule that the receiver knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rheobase.coding import RunningSum, SentOnce
+from rheobase.graph import Graph
+from rheobase.methods.rate import Calibrated, ThresholdRule
+from rheobase.neurons import GradedIF
+from rheobase.observers import Statistics
+from rheobase.plan import Plan
+from rheobase.thresholds import scales
+
+__all__ = ["DeltaCoding"]
+
+
+@dataclass(frozen=True, repr=False)
+class DeltaCoding(Calibrated):
+    r"""Each neuron sends the change of its activation; receivers add up what they get.
+
+    .. code-block:: text
+
+        C(t) = sum of all currents so far (the input and the biases come once, at t = 1)
+        r(t) = sum of what the neuron sent so far
+        sent at t: (relu(C(t)) - r(t-1)) / theta(t), rounded to a level, times theta(t)
+
+        theta(t) = first M                constant
+                   first M / t            harmonic
+                   first M decay^(t-1)    geometric
+
+    with M the scale of the channel. The answer is the sum of the outputs.
+
+    Args:
+        schedule: how the threshold shrinks.
+        first: the threshold of the first step, as a share of M; greater than 0.
+        decay: of the geometric schedule, above 0 and at most 1; None takes one for T.
+
+    The other arguments are those of `Calibrated`.
+    """
+
+    steps: int = 8
+    threshold: ThresholdRule = 99.9
+    signed: bool = True
+    schedule: Literal["constant", "harmonic", "geometric"] = "geometric"
+    first: float = 0.5
+    decay: float | None = None
+
+    def _problems(self) -> list[str]:
+        problems = []
+        if self.schedule not in ("constant", "harmonic", "geometric"):
+            problems.append(f"schedule is {self.schedule!r}; it must be constant, harmonic or geometric")
+        if not 0 < self.first < float("inf"):
+            problems.append(f"first is {self.first}; it must be greater than 0")
+        if self.decay is not None and not 0 < self.decay <= 1:
+            problems.append(f"decay is {self.decay}; it must be above 0 and at most 1")
+        return problems
+
+    def shares(self) -> Tensor:
+        """theta(t) / M for t = 1 ... T. Shape (T,)."""
+        t = torch.arange(self.steps, dtype=torch.float64)
+        if self.schedule == "constant":
+            return torch.full_like(t, self.first)
+        if self.schedule == "harmonic":
+            return self.first / (1 + t)
+        decay = self.decay or 0.7 + 0.15 * min(max(self.steps - 6, 0), 10) / 10
+        return torch.as_tensor(self.first * decay**t)
+
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        neurons = {}
+        for site, scale in scales(statistics).items():
+            theta = self.shares().to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
+            fire, offset = torch.full_like(theta, self.fire), torch.zeros_like(theta)
+            neurons[site] = GradedIF(theta, self.levels, self.powers, self.signed, self.signed, fire, offset)
+        return Plan(repr(self), neurons, SentOnce(), RunningSum())

@@ -1,0 +1,166 @@
+"""Rate coding from its parts: a threshold rule, a neuron, and calibration passes.
+
+Most published methods are one choice of these; see the files beside this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from rheobase.batches import Batches
+from rheobase.calibration import Tuning, calibrate_bias, calibrate_potential, calibrate_temporal_bias, tune
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.methods._base import Method
+from rheobase.neurons import Biased, GradedIF, Neuron
+from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
+from rheobase.plan import Plan
+from rheobase.spiking import SpikingModel
+from rheobase.thresholds import scales
+
+__all__ = ["Calibrated", "RateCoding", "ThresholdRule"]
+
+ThresholdRule = Literal["max", "mmse", "ltb"] | float
+"""The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
+
+
+@dataclass(frozen=True, repr=False)
+class Calibrated(Method):
+    """What rate and delta coding share: a scale for each layer or channel, and tuning by gradient.
+
+    Args:
+        steps: T, for which the network is converted; at least 1.
+        threshold: where the scale comes from.
+        per_channel: one scale a channel instead of one a layer.
+        levels: magnitudes of a spike, at least 1.
+        powers: whether they are powers of two.
+        signed: whether spikes may be negative.
+        fire: the smallest potential that fires, in thresholds (of the lowest level).
+        iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
+        weight_rate: learning rate of the weights in it, 0 to leave them.
+        seed: of its random order.
+
+    Raises:
+        SettingError: a value is outside its range.
+    """
+
+    steps: int = 16
+    threshold: ThresholdRule = "mmse"
+    per_channel: bool = True
+    levels: int = 1
+    powers: bool = False
+    signed: bool = False
+    fire: float = 0.5
+    iterations: int = 0
+    weight_rate: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "levels": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
+        problems = [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
+                    if not getattr(self, n) >= k]  # fmt: skip
+        if isinstance(self.threshold, str):
+            if self.threshold not in ("max", "mmse", "ltb"):
+                problems.append(f'threshold is {self.threshold!r}; it must be "max", "mmse", "ltb" or a percentile')
+        elif not 1 < self.threshold <= 100:
+            problems.append(f"threshold is the percentile {self.threshold}; it must be above 1 and at most 100")
+        if not 0 < self.fire < float("inf"):
+            problems.append(f"fire is {self.fire}; it must be greater than 0")
+        problems += self._problems()
+        if problems:
+            raise SettingError(f"{type(self).__name__}: " + "; ".join(problems) + ".")
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the settings that a subclass adds."""
+        return []
+
+    def resolution(self) -> int:
+        """How many values above 0 the sum of T steps can take."""
+        return self.steps * (2 ** (self.levels - 1) if self.powers else self.levels)
+
+    def observer(self) -> Observer:
+        if self.threshold == "max":
+            return Max(per_channel=self.per_channel)
+        if self.threshold == "mmse":
+            return MMSE(min(self.resolution(), 4096), per_channel=self.per_channel, rounding=self.fire < 1)
+        if self.threshold == "ltb":
+            return LTB(per_channel=self.per_channel)
+        return Percentile(float(self.threshold), per_channel=self.per_channel)
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if not self.iterations:
+            return snn
+        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, seed=self.seed)
+        return tune(snn, graph, batches, self.steps, tuning)
+
+
+@dataclass(frozen=True, repr=False)
+class RateCoding(Calibrated):
+    """Rate coding with any of the library's parts; the mean of what a neuron sends is its activation.
+
+    ``RateCoding(signed=True, calibration="temporal")`` is a signed neuron with memory, thresholds of least
+    squared error for each channel, and temporal bias correction.
+
+    Args:
+        memory: keep the sum of what a signed neuron sends from falling below 0.
+        spread: add threshold / (2 T) to the current of each step, which rounds the rate at T (Deng & Gu 2021).
+        calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step.
+        passes: of that calibration, at least 1.
+        images: how many calibration samples it uses.
+        fraction: of the scale that is the top level's threshold, greater than 0.
+
+    The other arguments are those of `Calibrated`.
+    """
+
+    memory: bool = True
+    spread: bool = False
+    calibration: Literal["none", "bias", "potential", "temporal"] = "none"
+    passes: int = 1
+    images: int = 256
+    fraction: float = 1.0
+
+    def _problems(self) -> list[str]:
+        problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
+                    if getattr(self, n) < 1]  # fmt: skip
+        if self.calibration not in ("none", "bias", "potential", "temporal"):
+            problems.append(f"calibration is {self.calibration!r}; it must be none, bias, potential or temporal")
+        if not 0 < self.fraction < float("inf"):
+            problems.append(f"fraction is {self.fraction}; it must be greater than 0")
+        return problems
+
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        return Plan(repr(self), {site: self.neuron(scale) for site, scale in scales(statistics).items()})
+
+    def neuron(self, scale: Tensor) -> Neuron:
+        """The neuron of a site whose largest rate is to be ``scale``. Shape () or (C,)."""
+        threshold = self.fraction * scale / (1 if self.powers else self.levels)
+        inner = GradedIF(threshold, self.levels, self.powers, self.signed, self.memory and self.signed, self.fire)
+        return Biased(inner, threshold / (2 * self.steps)) if self.spread else inner
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if self.calibration != "none":
+            calibrate = {
+                "bias": calibrate_bias,
+                "potential": calibrate_potential,
+                "temporal": calibrate_temporal_bias,
+            }[self.calibration]
+            snn = calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
+        if self.iterations:
+            snn = super().refine(with_temporal_bias(snn, self.steps), graph, batches)
+        return snn
+
+
+def with_temporal_bias(snn: SpikingModel, steps: int) -> SpikingModel:
+    """The same network with a bias of its own for each channel and step, for tuning to start from."""
+    neurons: dict[str, Neuron] = {}
+    for site, neuron in snn.plan.neurons.items():
+        biased = neuron if isinstance(neuron, Biased) else Biased(neuron)
+        bias = biased.bias
+        channels = snn.graph.shapes[site][0]
+        rows = bias if bias.ndim == 2 else bias.expand(steps, channels)
+        neurons[site] = Biased(biased.neuron, rows.clone(), biased.potential)
+    return SpikingModel(snn.graph, dataclasses.replace(snn.plan, neurons=neurons))
