@@ -42,9 +42,9 @@ class Layer:
 
     def emit(self, neuron: Neuron) -> Tensor:
         """What a neuron sends for the currents, from its reset on. Shape (T, N, ...)."""
-        neuron.reset()
-        values: Tensor = neuron(self.currents)
-        neuron.reset()
+        run = copy.deepcopy(neuron).to(self.currents)
+        run.reset()
+        values: Tensor = run(self.currents)
         return values
 
 
