@@ -188,7 +188,7 @@ class Execution:
             return current
         if node not in self._rest:  # a constant current changes once, when it comes
             change = torch.zeros_like(current[:1]).expand_as(current)
-            return change if self._done else torch.cat([current[:1], change[1:]])
+            return change if self._done else _joined([current[0], *change[1:].unbind(0)])
         rest = self._rest[node]
         if self._biased:
             current = current - rest
@@ -197,7 +197,7 @@ class Execution:
         if len(source.users) == 1 and (source in self.program.without_bias or source.target is operator.add):
             current[0] += rest  # nobody else reads this tensor
             return current
-        return torch.cat([current[:1] + rest, current[1:]])
+        return _joined([current[0] + rest, *current[1:].unbind(0)])
 
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""
@@ -247,6 +247,11 @@ class Execution:
         """As `_fold`, with tensors that have a size and no content, for sizes taken from the input."""
         folded = self._steps * self.samples
         return self._fold(node) if node.meta["shape"] is None else _only_shape(node, folded)
+
+
+def _joined(steps: list[Tensor]) -> Tensor:
+    """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
+    return _unfold(torch.cat(steps), len(steps))
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

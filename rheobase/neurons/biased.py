@@ -88,8 +88,7 @@ class Biased(Neuron):
         bias = at_steps(rows, done, current.shape[0])  # (K or 1, C or 1)
         total = current + bias.reshape(len(bias), 1, -1, *[1] * (current.ndim - 3))
         if done == 0:
-            first = total[:1] + along_channels(self.potential, current[0])
-            total = torch.cat([first, total[1:]]) if len(total) > 1 else first
+            total[0] += along_channels(self.potential, current[0])  # a tensor of our own, whose order stays
         return total
 
     def reset(self, key: int = 0) -> None:
