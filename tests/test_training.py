@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -382,3 +383,50 @@ def test_training_writes_what_it_ran_on(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "provenance.json").read_text())
     assert found["versions"]["torch"] == torch.__version__
     assert time.time() - (tmp_path / "provenance.json").stat().st_mtime < 600
+
+
+def test_progress_says_how_many_steps_are_left(tmp_path: Path) -> None:
+    samples, seen = _random_samples(), []
+    train(dataclasses.replace(TINY, epochs=4), tmp_path, data=(samples, samples), progress=seen.append)
+    assert [(at.step, at.steps, at.epoch) for at in seen] == [(0, 24, 0), (10, 24, 1), (20, 24, 3)]
+    assert math.isfinite(seen[-1].loss)
+
+
+def test_training_begins_anew_where_it_may_not_resume(tmp_path: Path, uninterrupted: nn.Module) -> None:
+    samples = _random_samples()
+    train(dataclasses.replace(TINY, seed=1), tmp_path, data=(samples, samples))
+    again = train(TINY, tmp_path, data=(samples, samples), resume=False)
+    assert _equal(again.model, uninterrupted)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_recipe_without_the_newest_settings_goes_on_with_their_defaults_only(tmp_path: Path) -> None:
+    samples = _random_samples()
+    train(TINY, tmp_path, data=(samples, samples))
+    old = json.loads((tmp_path / "config.json").read_text())
+    del old["folds"], old["fold"], old["logger"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(SettingError, match=r"another recipe \(folds 0 is now 5, fold 0 is now 3\)"):
+        train(dataclasses.replace(TINY, folds=5, fold=3), tmp_path, data=(samples, samples))
+    train(TINY, tmp_path, data=(samples, samples))
+
+
+def test_missing_tensorboard_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("no tensorboard")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger", missing)
+    with pytest.raises(SettingError, match=r"needs the package tensorboard; pip install 'rheobase\[tensorboard\]'"):
+        train(dataclasses.replace(TINY, logger="tensorboard"), tmp_path / "run", data=(_random_samples(),) * 2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_logger_gets_loss_and_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = pytest.importorskip("lightning.pytorch.loggers")
+    monkeypatch.setattr(loggers, "TensorBoardLogger", loggers.CSVLogger)
+    train(dataclasses.replace(TINY, logger="tensorboard"), tmp_path, data=(_random_samples(),) * 2)
+    header, *rows = (tmp_path / "tensorboard" / "metrics.csv").read_text().splitlines()
+    assert "loss" in header
+    assert "lr-SGD" in header
+    assert rows
+    assert (tmp_path / "log.csv").is_file()

@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import json
 import logging
+import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,31 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from torch import nn
 
 from rheobase import models
 from rheobase.errors import SettingError
 from rheobase.training.batches import Samples, ShuffledBatches
-from rheobase.training.config import TrainingConfig
+from rheobase.training.config import TrainingConfig, config_from
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task, prepare
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["Progress", "TrainingResult", "train"]
+
+_FILES = ("last.ckpt", "log.csv", "config.json", "provenance.json", "result.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: steps done of all steps, the pass it is in (from 0), and the last loss."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ def train(
     folder: str | Path | None = None,
     *,
     data: tuple[Samples, Samples] | None = None,
-    progress: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    resume: bool = True,
 ) -> TrainingResult:
     """Train a network by a recipe. Where `folder` holds a checkpoint of this recipe, go on from there.
 
@@ -56,22 +70,30 @@ def train(
         config: The recipe.
         folder: For ``last.ckpt``, ``log.csv`` and ``config.json``; ``runs/<name>`` where it is not given.
         data: Training and test samples, instead of the data set that the recipe names.
-        progress: Whether Lightning shows a progress bar with the time left.
+        progress: Called at the start and after every tenth step.
+        resume: Whether to go on from a checkpoint; otherwise it and all files of that training are removed.
 
     Raises:
-        SettingError: The folder holds a checkpoint of another recipe.
+        SettingError: The folder holds a checkpoint of another recipe, or a package for the logger is missing.
         DataError: The data cannot be read, or the loss became not finite.
     """
     place = Path(folder) if folder is not None else Path("runs") / config.name
+    logger = _logger(config, place)
+    training, test = data if data is not None else load_samples(config)
     place.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        for name in _FILES:
+            (place / name).unlink(missing_ok=True)
     _check_recipe(config, place)
     write_provenance(place, config.threads)
-    training, test = data if data is not None else load_samples(config)
     torch.manual_seed(config.seed)
     model = models.build(config.model, **config.model_settings)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
-    with _threads(config.threads), _silence(progress), small_convolutions_as_products(model):
+    callbacks: list[Callback] = [_Checkpoint(place, config.checkpoint_steps), _Log(place / "log.csv")]
+    callbacks += [LearningRateMonitor("step")] if logger else []
+    callbacks += [_Report(progress)] if progress is not None else []
+    with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
             precision=config.precision,
@@ -80,12 +102,13 @@ def train(
             num_nodes=config.nodes,
             strategy=config.strategy,
             gradient_clip_val=config.clip or None,
-            logger=False,
+            logger=logger,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             use_distributed_sampler=False,
-            callbacks=[_Checkpoint(place, config.checkpoint_steps), _Log(place / "log.csv")],
+            log_every_n_steps=10,
+            callbacks=callbacks,
         )
         batches = ShuffledBatches(
             training,
@@ -116,15 +139,22 @@ def accuracy(model: nn.Module, samples: Samples, config: TrainingConfig, batch_s
 
 
 def _check_recipe(config: TrainingConfig, place: Path) -> None:
-    """A checkpoint goes with the recipe that made it, but for how often it is written and on what devices."""
-    free = ("checkpoint_steps", "devices", "nodes", "strategy")
+    """A checkpoint goes with the recipe that made it, but for how often it is written, what logs, on what devices.
+
+    A setting that an old recipe does not have had what is now its default.
+    """
+    free = ("checkpoint_steps", "logger", "devices", "nodes", "strategy")
     recipe = json.loads(json.dumps(dataclasses.asdict(config), default=list))
     file = place / "config.json"
     if file.is_file() and (place / "last.ckpt").is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        differ = [key for key in recipe if key not in free and found.get(key, recipe[key]) != recipe[key]]
+        try:
+            before = config_from(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise SettingError(f"{file} is damaged ({error}); name another folder") from error
+        found = json.loads(json.dumps(dataclasses.asdict(before), default=list))
+        differ = [key for key in recipe if key not in free and found[key] != recipe[key]]
         if differ:
-            changes = ", ".join(f"{key} {found.get(key)!r} is now {recipe[key]!r}" for key in differ)
+            changes = ", ".join(f"{key} {found[key]!r} is now {recipe[key]!r}" for key in differ)
             raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
     _replace(file, recipe)
 
@@ -191,6 +221,39 @@ class _Log(Callback):
             )
 
 
+class _Report(Callback):
+    """Says where the training is."""
+
+    def __init__(self, report: Callable[[Progress], None], every: int = 10) -> None:
+        self._report, self._every = report, every
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._say(trainer, pl_module, math.nan)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self._every == 0:
+            self._say(trainer, pl_module, float(outputs["loss"]))
+
+    def _say(self, trainer: Any, pl_module: Any, loss: float) -> None:
+        steps = pl_module.config.epochs * len(pl_module.batches)
+        self._report(Progress(trainer.global_step, steps, trainer.current_epoch, loss))
+
+
+def _logger(config: TrainingConfig, place: Path) -> Any:
+    """Lightning's logger for TensorBoard, or none: ``log.csv`` is always written."""
+    if config.logger == "csv":
+        return False
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(place, name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f'training {config.name!r}: logger = "tensorboard" needs the package tensorboard; '
+            "pip install 'rheobase[tensorboard]', or use \"csv\""
+        ) from error
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Use so many CPU threads inside, and as many as before afterwards; 0 changes nothing."""
@@ -203,11 +266,11 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _silence(progress: bool) -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Keep Lightning's remarks off the screen, and its warnings about loaders that are not PyTorch's."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
-    log.setLevel(level if progress else logging.ERROR)
+    log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
