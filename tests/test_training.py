@@ -28,8 +28,9 @@ from rheobase.training import (
     train,
 )
 from rheobase.training.batches import Samples, ShuffledBatches
+from rheobase.training.inputs import prepare
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
-from rheobase.training.task import learning_rate_factor, prepare
+from rheobase.training.task import learning_rate_factor
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "train").glob("*.toml"))
 TINY = TrainingConfig(

@@ -1,11 +1,20 @@
-"""Training of the networks in `rheobase.models`, through `lightning`: recipes, checkpoints, the zoo."""
+"""Training of the networks in `rheobase.models`: recipes, checkpoints, the zoo.
+
+Only `train` needs `lightning`, which takes seconds to import: it is imported with that name.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from rheobase.training.config import TrainingConfig, read_config
 from rheobase.training.folds import FoldSummary, fold_config, summarise
-from rheobase.training.publish import AnnAccuracy, evaluate_ann, publish
-from rheobase.training.run import Progress, TrainingResult, train
+from rheobase.training.measure import AnnAccuracy, evaluate_ann, evaluate_run
+from rheobase.training.publish import publish
+
+if TYPE_CHECKING:
+    from rheobase.training.run import Progress, TrainingResult, train
 
 __all__ = [
     "AnnAccuracy",
@@ -14,9 +23,16 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "evaluate_ann",
+    "evaluate_run",
     "fold_config",
     "publish",
     "read_config",
     "summarise",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Progress", "TrainingResult", "train"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("rheobase.training.run"), name)

@@ -25,10 +25,11 @@ from rheobase import models
 from rheobase.errors import SettingError
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
 from rheobase.training.samples import load_samples
-from rheobase.training.task import Task, prepare
+from rheobase.training.task import Task
 
 __all__ = ["Progress", "TrainingResult", "train"]
 
@@ -47,13 +48,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave: the network in evaluation mode, its accuracy on the test split, its time."""
+    """What a training gave: the network in evaluation mode, its accuracy on the test samples, its time."""
 
     config: TrainingConfig
     model: nn.Module
     accuracy: float
     seconds: float
     folder: Path
+    test_samples: int
 
 
 def train(
@@ -80,7 +82,10 @@ def train(
     place = Path(folder) if folder is not None else Path("runs") / config.name
     logger = _logger(config, place)
     training, test = data if data is not None else load_samples(config)
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"{place} cannot be made ({error.strerror}); name another folder") from error
     if not resume:
         for name in _FILES:
             (place / name).unlink(missing_ok=True)
@@ -120,22 +125,10 @@ def train(
         task = Task(model, batches, config)
         trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
     model.eval()
-    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place)
+    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
     if trainer.is_global_zero:
         _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
     return result
-
-
-def accuracy(model: nn.Module, samples: Samples, config: TrainingConfig, batch_size: int = 500) -> float:
-    """The part of the samples whose class the network names, in float32."""
-    correct = 0
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        for start in range(0, len(samples), batch_size):
-            part = slice(start, start + batch_size)
-            answers = model(prepare(samples.inputs[part].to(device), config, None)).argmax(1)
-            correct += int((answers.cpu() == samples.labels[part]).sum())
-    return correct / len(samples)
 
 
 def _check_recipe(config: TrainingConfig, place: Path) -> None:
