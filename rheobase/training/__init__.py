@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rheobase.training.config import TrainingConfig, read_config
+from rheobase.training.config import TrainingConfig, config_from, read_config
 from rheobase.training.folds import FoldSummary, fold_config, summarise
 from rheobase.training.measure import AnnAccuracy, evaluate_ann, evaluate_run
 from rheobase.training.publish import publish
+from rheobase.training.samples import calibration_samples
 
 if TYPE_CHECKING:
     from rheobase.training.run import Progress, TrainingResult, train
@@ -22,6 +23,8 @@ __all__ = [
     "Progress",
     "TrainingConfig",
     "TrainingResult",
+    "calibration_samples",
+    "config_from",
     "evaluate_ann",
     "evaluate_run",
     "fold_config",

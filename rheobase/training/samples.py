@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from rheobase import data
+from rheobase.errors import DataError
 from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig
 from rheobase.training.folds import fold_rows
+from rheobase.training.inputs import prepare
 
-__all__ = ["load_samples", "samples_to_test"]
+__all__ = ["calibration_samples", "load_samples", "samples_to_test"]
 
 _Raw = tuple[Tensor | list[str], Tensor]  # texts are not numbers before the vocabulary is learned
 
@@ -30,6 +34,30 @@ def samples_to_test(config: TrainingConfig, limit: int | None = None) -> Samples
         return Samples(test.inputs[:limit], test.labels[:limit])
     test_split = _raw(config, "test", limit)
     return _encode(test_split, _raw(config, "train") if isinstance(test_split[0], list) else test_split, config)
+
+
+def calibration_samples(config: TrainingConfig, count: int = 1024, seed: int = 0) -> TensorDataset:
+    """A random subset of what a network was trained on, as it takes it: images, waveforms or tokens, not augmented.
+
+    Args:
+        config: The recipe of the network; of one of the zoo, ``config_from(card.recipe)``.
+        count: Number of samples.
+        seed: Which ones. Without folds they are those of `rheobase.data.calibration_subset`.
+
+    Raises:
+        DataError: There are fewer training samples, or the data set cannot be read.
+    """
+    if config.folds:
+        training = load_samples(config)[0]
+    else:
+        training = _encode(raw := _raw(config, "train"), raw, config)
+    if not 0 < count <= len(training):
+        raise DataError(
+            f"calibration for {config.name!r}: {count} samples were asked for, and there are {len(training)} training "
+            "samples; give a number from 1 to that"
+        )
+    rows = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
+    return TensorDataset(prepare(training.inputs[rows], config, None), training.labels[rows])
 
 
 def _raw(config: TrainingConfig, split: str, limit: int | None = None) -> _Raw:
