@@ -21,7 +21,7 @@ LABELS = torch.arange(103) % 4
 
 
 def test_every_row_is_tested_on_once_and_never_trained_on_then() -> None:
-    parts = [fold_rows(LABELS, 5, fold, 7) for fold in range(5)]
+    parts = [fold_rows(LABELS, range(103), 5, fold, 7) for fold in range(5)]
     for train, test in parts:
         assert sorted([*train.tolist(), *test.tolist()]) == list(range(103))
     assert sorted(torch.cat([test for _, test in parts]).tolist()) == list(range(103))
@@ -29,13 +29,23 @@ def test_every_row_is_tested_on_once_and_never_trained_on_then() -> None:
 
 def test_every_fold_has_the_classes_in_their_proportions() -> None:
     for fold in range(5):
-        counts = LABELS[fold_rows(LABELS, 5, fold, 0)[1]].bincount()
+        counts = LABELS[fold_rows(LABELS, range(103), 5, fold, 0)[1]].bincount()
         assert counts.tolist() == pytest.approx([103 / 20] * 4, abs=1)
 
 
+def test_rows_of_equal_content_are_in_one_fold() -> None:
+    contents = [row // 4 if row < 60 else row for row in range(103)]  # 15 samples four times, of one class each
+    labels = torch.tensor(contents) % 4
+    for fold in range(5):
+        train, test = fold_rows(labels, contents, 5, fold, 0)
+        assert len(train) + len(test) == 103
+        assert len(test) > 5
+        assert not {contents[row] for row in train} & {contents[row] for row in test}
+
+
 def test_another_seed_gives_other_folds() -> None:
-    assert fold_rows(LABELS, 5, 0, 0)[1].tolist() != fold_rows(LABELS, 5, 0, 1)[1].tolist()
-    assert fold_rows(LABELS, 5, 0, 0)[1].tolist() == fold_rows(LABELS, 5, 0, 0)[1].tolist()
+    assert fold_rows(LABELS, range(103), 5, 0, 0)[1].tolist() != fold_rows(LABELS, range(103), 5, 0, 1)[1].tolist()
+    assert fold_rows(LABELS, range(103), 5, 0, 0)[1].tolist() == fold_rows(LABELS, range(103), 5, 0, 0)[1].tolist()
 
 
 @pytest.fixture
@@ -89,6 +99,20 @@ def test_vocabulary_of_a_fold_has_no_word_of_its_test_texts(monkeypatch: pytest.
     assert set(train.inputs[:, 0].tolist()) == set(range(2, 14))  # 12 texts, each of its own word
     assert test.inputs[:, 0].tolist() == [1] * 3  # unknown words
     assert samples_to_test(LSTM, 2).inputs[:, 0].tolist() == [1] * 2
+
+
+@pytest.mark.slow
+def test_folds_of_real_recordings_share_none_although_the_official_splits_do(real_data: Path) -> None:
+    config = TrainingConfig(name="real", model="m5", data=str(real_data / "speech_commands"))
+
+    def shared(config: TrainingConfig) -> int:
+        train, test = load_samples(config)
+        assert len(train) + len(test) == 4890
+        known = {sample.numpy().tobytes() for sample in train.inputs}
+        return sum(sample.numpy().tobytes() in known for sample in test.inputs)
+
+    assert shared(config) == 39
+    assert shared(dataclasses.replace(config, folds=5, fold=1)) == 0
 
 
 # ------------------------------------------------------------------------------------- summary

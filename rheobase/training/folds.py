@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,14 +20,16 @@ __all__ = ["FoldSummary", "fold_config", "fold_rows", "summarise"]
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles for 1 to 9 degrees of freedom
 
 
-def fold_rows(labels: Tensor, folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
+def fold_rows(labels: Tensor, contents: Sequence[Hashable], folds: int, fold: int, seed: int) -> tuple[Tensor, Tensor]:
     """The rows to train on and those to test on. Over all folds, every row is tested on once.
 
-    The rows of each class are put into a random order and dealt to the folds in turn, so that each fold has
-    the classes in their proportions.
+    Rows of equal content stay together, so that no sample is trained on and tested on because the data set has it
+    twice. The different samples of each class are put into a random order and dealt to the folds in turn, so that
+    each fold has the classes in their proportions.
 
     Args:
         labels: Of all rows.
+        contents: What each row holds, or a checksum of it.
         folds: How many parts.
         fold: The part that is tested on, from 0.
         seed: Of the order.
@@ -34,14 +37,17 @@ def fold_rows(labels: Tensor, folds: int, fold: int, seed: int) -> tuple[Tensor,
     Shape:
         (N,) -> (N - n,) and (n,), n about N / folds; both ascend.
 
-    >>> [rows.tolist() for rows in fold_rows(torch.zeros(4), 2, 0, 0)]
-    [[1, 2], [0, 3]]
+    >>> [rows.tolist() for rows in fold_rows(torch.zeros(5), "aabcd", 2, 0, 0)]
+    [[2, 3], [0, 1, 4]]
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = order[labels[order].argsort(stable=True)]
-    test = torch.zeros(len(labels), dtype=torch.bool)
-    test[order[fold::folds]] = True
-    return (~test).nonzero().flatten(), test.nonzero().flatten()
+    number: dict[Hashable, int] = {}
+    samples = torch.tensor([number.setdefault(content, len(number)) for content in contents])  # (N,) -> 0 .. M-1
+    first = torch.from_numpy(np.unique(samples.numpy(), return_index=True)[1])  # (M,) rows
+    order = torch.randperm(len(number), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[first[order]].argsort(stable=True)]
+    chosen = torch.zeros(len(number), dtype=torch.bool)
+    chosen[order[fold::folds]] = True
+    return (~chosen[samples]).nonzero().flatten(), chosen[samples].nonzero().flatten()
 
 
 def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -70,14 +72,16 @@ def _raw(config: TrainingConfig, split: str, limit: int | None = None) -> _Raw:
 
 def _fold(training: _Raw, test: _Raw, config: TrainingConfig) -> tuple[_Raw, _Raw]:
     labels = torch.cat([training[1], test[1]])
-    rows = fold_rows(labels, config.folds, config.fold, config.seed)
     first, second = training[0], test[0]
     if isinstance(first, list) or isinstance(second, list):
         texts = [*first, *second]
-        one, other = (([texts[row] for row in part.tolist()], labels[part]) for part in rows)
+        parts = fold_rows(labels, texts, config.folds, config.fold, config.seed)
+        one, other = (([texts[row] for row in part.tolist()], labels[part]) for part in parts)
         return one, other
     inputs = torch.cat([first, second])
-    return (inputs[rows[0]], labels[rows[0]]), (inputs[rows[1]], labels[rows[1]])
+    checksums = [hashlib.sha256(sample.numpy().tobytes()).digest() for sample in inputs]
+    train, tested = fold_rows(labels, checksums, config.folds, config.fold, config.seed)
+    return (inputs[train], labels[train]), (inputs[tested], labels[tested])
 
 
 def _encode(raw: _Raw, training: _Raw, config: TrainingConfig) -> Samples:
