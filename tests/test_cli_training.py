@@ -170,6 +170,14 @@ def test_training_is_measured_on_the_whole_test_set_and_left_as_it_is() -> None:
     assert {"commit", "hardware", "versions", "date"} <= set(found)
 
 
+def test_training_of_an_older_version_is_measured_and_published() -> None:
+    file = Path(RUN, "config.json")
+    newer = ("folds", "fold", "logger", "length")
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in newer}))
+    assert "Published" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
+    assert _ok("evaluate-ann", "small").rstrip().endswith("yes")
+
+
 def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> None:
     assert "Published: zoo/small.safetensors" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
     assert "| small | pictures |" in Path("zoo/README.md").read_text()

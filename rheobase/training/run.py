@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
-import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ from torch import nn
 from rheobase import models
 from rheobase.errors import SettingError
 from rheobase.training.batches import Samples, ShuffledBatches
+from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
 from rheobase.training.config import TrainingConfig, config_from
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
@@ -34,16 +32,6 @@ from rheobase.training.task import Task
 __all__ = ["Progress", "TrainingResult", "train"]
 
 _FILES = ("last.ckpt", "log.csv", "config.json", "provenance.json", "result.json")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is: steps done of all steps, the pass it is in (from 0), and the last loss."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -95,9 +83,9 @@ def train(
     model = models.build(config.model, **config.model_settings)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
-    callbacks: list[Callback] = [_Checkpoint(place, config.checkpoint_steps), _Log(place / "log.csv")]
+    callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
     callbacks += [LearningRateMonitor("step")] if logger else []
-    callbacks += [_Report(progress)] if progress is not None else []
+    callbacks += [Report(progress)] if progress is not None else []
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
@@ -157,79 +145,6 @@ def _replace(file: Path, value: Any) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, file)
-
-
-class _Checkpoint(Callback):
-    """Writes ``last.ckpt`` beside itself and renames it, so that there is always a whole one."""
-
-    def __init__(self, place: Path, every: int) -> None:
-        self._file, self._every, self._since = place / "last.ckpt", every, time.monotonic()
-
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        pl_module.seconds = float(checkpoint["seconds"])
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        now = time.monotonic()
-        pl_module.seconds += now - self._since
-        self._since = now
-        checkpoint["seconds"] = pl_module.seconds
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._since = time.monotonic()
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self._every == 0:
-            self._write(trainer)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._write(trainer)
-
-    def _write(self, trainer: Any) -> None:
-        partial = self._file.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(partial, self._file)
-
-
-class _Log(Callback):
-    """Appends step, loss, learning rate and time to a CSV file; a resumed run repeats the steps it lost."""
-
-    def __init__(self, file: Path, every: int = 10) -> None:
-        self._file, self._every = file, every
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not trainer.is_global_zero or trainer.global_step % self._every:
-            return
-        new = not self._file.is_file()
-        with self._file.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(("step", "epoch", "loss", "learning_rate", "time"))
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            loss = float(outputs["loss"])
-            writer.writerow(
-                (trainer.global_step, trainer.current_epoch, f"{loss:.5f}", f"{rate:.6f}", int(time.time()))
-            )
-
-
-class _Report(Callback):
-    """Says where the training is."""
-
-    def __init__(self, report: Callable[[Progress], None], every: int = 10) -> None:
-        self._report, self._every = report, every
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._say(trainer, pl_module, math.nan)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self._every == 0:
-            self._say(trainer, pl_module, float(outputs["loss"]))
-
-    def _say(self, trainer: Any, pl_module: Any, loss: float) -> None:
-        steps = pl_module.config.epochs * len(pl_module.batches)
-        self._report(Progress(trainer.global_step, steps, trainer.current_epoch, loss))
 
 
 def _logger(config: TrainingConfig, place: Path) -> Any:
