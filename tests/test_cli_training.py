@@ -21,6 +21,7 @@ from rheobase.training import Progress
 
 datasets = pytest.importorskip("datasets")
 from PIL import Image  # noqa: E402
+from test_data import _write_recordings  # noqa: E402
 
 RECIPE = """
 model = "resnet20"
@@ -190,6 +191,27 @@ def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> Non
 def test_training_may_publish_at_its_end_and_only_what_is_better() -> None:
     assert "Published:" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
     assert "Not published: zoo already holds small" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
+
+
+@pytest.mark.parametrize("kind", ["m5", "bilstm"])
+def test_recordings_and_texts_go_from_recipe_to_zoo_too(kind: str) -> None:
+    pytest.importorskip("soundfile")
+    pytest.importorskip("tokenizers")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    Path("samples").mkdir()
+    for split, count in (("train", 16), ("test", 6)):
+        file = Path("samples", f"{split}.parquet")
+        if kind == "m5":
+            _write_recordings(file, [np.sin(np.arange(8000) * (0.1 + 0.5 * (i % 2))) for i in range(count)], 8000)
+        else:
+            rows = {"text": [("good film", "bad film")[i % 2] for i in range(count)], "label": [0, 1] * (count // 2)}
+            datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
+    size = "width = 4" if kind == "m5" else "vocabulary = 9, embedding = 4, hidden = 4"
+    recipe = RECIPE.replace("resnet20", kind).replace("pictures", "./samples").replace("width = 2", size)
+    Path("kind.toml").write_text(recipe)
+    _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
+    (found,) = json.loads(_ok("evaluate-ann", "kind", "--json"))["networks"]
+    assert (found["name"], found["samples"], found["reproduced"]) == ("kind", 6, True)
 
 
 def test_checkpoint_may_be_named_instead_of_its_folder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def training_progress(name: str, epochs: int, show: bool) -> Iterator[Callable[[
 
 
 def _where(at: Progress, epochs: int) -> str:
-    return f"pass {min(at.epoch + 1, epochs)} of {epochs}, loss {at.loss:.3f}"
+    loss = "" if math.isnan(at.loss) else f", loss {at.loss:.3f}"
+    return f"pass {min(at.epoch + 1, epochs)} of {epochs}{loss}"
 
 
 def _lines(name: str, epochs: int) -> Callable[[Progress], None]:

@@ -95,5 +95,7 @@ class Report(Callback):
             self._say(trainer, pl_module, float(outputs["loss"]))
 
     def _say(self, trainer: Any, pl_module: Any, loss: float) -> None:
+        if not trainer.is_global_zero:
+            return
         steps = pl_module.config.epochs * len(pl_module.batches)
         self._report(Progress(trainer.global_step, steps, trainer.current_epoch, loss))

@@ -67,7 +67,8 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
 _PREFACE = """# Trained networks
 
 `rheobase.models.load("NAME")` gives the network with its weights, the transform of its input and its accuracy.
-The accuracy is that of the stored, rounded weights on the whole test split. This page is generated from the cards.
+The accuracy is that of the stored, rounded weights on the whole test split; `rheobase evaluate-ann` measures it again.
+This page is generated from the cards.
 
 """
 
