@@ -265,6 +265,6 @@ def test_only_disjoint_parts_of_one_split_are_let_through(split: str, calibratio
 def test_version_and_help() -> None:
     assert _ok("--version") == f"rheobase {rb.__version__}\n"
     text = _ok("--help")
-    for verb in ("demo", "convert", "evaluate", "compare"):
+    for verb in ("demo", "convert", "evaluate", "compare", "train", "evaluate-ann"):
         assert verb in text
         assert "Example" in _ok(verb, "--help")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,13 +23,12 @@ from rheobase.errors import DataError, SettingError
 from rheobase.models import resnet20, vgg16
 from rheobase.training import (
     TrainingConfig,
-    augment,
     read_config,
     train,
 )
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
-from rheobase.training.task import learning_rate_factor, prepare
+from rheobase.training.task import learning_rate_factor
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "train").glob("*.toml"))
 TINY = TrainingConfig(
@@ -76,19 +76,19 @@ _KILLED = """
     sys.path.insert(0, {tests!r})
     from test_training import TINY, _random_samples
     from rheobase.training import train
-    from rheobase.training.run import _Checkpoint
+    from rheobase.training.callbacks import Checkpoint
     import os, signal
 
     at, stage = int(sys.argv[2]), sys.argv[3]
     if stage == "step":
-        whole = _Checkpoint.on_train_batch_end
+        whole = Checkpoint.on_train_batch_end
 
         def die_after_step(self, trainer, *args):
             whole(self, trainer, *args)
             if trainer.global_step == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _Checkpoint.on_train_batch_end = die_after_step
+        Checkpoint.on_train_batch_end = die_after_step
     else:
         replace = os.replace
 
@@ -240,70 +240,6 @@ def test_processes_share_every_batch_without_overlap() -> None:
     assert sorted(torch.cat(parts).tolist()) == sorted(ShuffledBatches(samples, 8, 0, lambda: 0).rows(0).tolist())
 
 
-# -------------------------------------------------------------------------------- augmentation
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def test_flip_mirrors_some_images_and_leaves_the_others() -> None:
-    x = torch.rand(64, 3, 4, 5)
-    y = augment.flip(x, _generator())
-    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(x, y, strict=True)]
-    same = [torch.equal(a, b) for a, b in zip(x, y, strict=True)]
-    assert 15 < sum(mirrored) < 49
-    assert sum(mirrored) + sum(same) == 64
-
-
-def test_shifted_images_equal_windows_of_the_reflected_image() -> None:
-    x = torch.randint(0, 256, (20, 3, 6, 7), dtype=torch.uint8)
-    y = augment.shift_images(x, 2, _generator())
-    padded = F.pad(x.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
-    for image, moved in zip(padded, y, strict=True):
-        windows = [image[:, i : i + 6, j : j + 7] for i in range(5) for j in range(5)]
-        assert any(torch.equal(moved, window) for window in windows)
-    assert not torch.equal(x, y)
-
-
-def test_cutout_zeroes_a_square_and_nothing_else() -> None:
-    x = torch.rand(50, 3, 8, 8) + 1
-    y = augment.cutout(x, 4, _generator())
-    holes = (y == 0).sum((1, 2, 3)) / 3
-    assert torch.equal(y[y != 0], x[y != 0])
-    assert holes.max() == 16
-    assert holes.min() >= 4  # a quarter of the square at a corner
-
-
-def test_shifted_waves_keep_their_length_and_are_filled_with_silence() -> None:
-    x = torch.arange(1.0, 11).expand(30, 1, 10)
-    y = augment.shift_waves(x, 3, _generator())
-    for wave in y[:, 0]:
-        shift = int(wave[5]) - 6
-        expected = [value if 1 <= value <= 10 else 0 for value in range(1 + shift, 11 + shift)]
-        assert wave.tolist() == expected
-
-
-def test_noise_has_at_most_the_deviation_it_is_given() -> None:
-    y = augment.noise(torch.zeros(200, 1, 1000), 0.1, _generator())
-    assert 0.08 < y.std(2).max() < 0.11
-    assert y.std(2).min() < 0.02
-
-
-def test_auto_augment_needs_no_torchvision() -> None:
-    pytest.importorskip("kornia")
-    torch.manual_seed(0)
-    y = augment.auto_augment(torch.rand(4, 3, 8, 8))
-    assert y.shape == (4, 3, 8, 8)
-    assert torch.isfinite(y).all()
-
-
-def test_evaluation_inputs_are_normalised_and_not_augmented() -> None:
-    x = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
-    config = dataclasses.replace(TINY, mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.75), cutout=8)
-    assert prepare(x, config, None)[:, :, 3, 3].tolist() == [[1.0, 2.0, 1.0]] * 2
-
-
 # -------------------------------------------------------------------- learning rate and speed
 
 
@@ -382,3 +318,50 @@ def test_training_writes_what_it_ran_on(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "provenance.json").read_text())
     assert found["versions"]["torch"] == torch.__version__
     assert time.time() - (tmp_path / "provenance.json").stat().st_mtime < 600
+
+
+def test_progress_says_how_many_steps_are_left(tmp_path: Path) -> None:
+    samples, seen = _random_samples(), []
+    train(dataclasses.replace(TINY, epochs=4), tmp_path, data=(samples, samples), progress=seen.append)
+    assert [(at.step, at.steps, at.epoch) for at in seen] == [(0, 24, 0), (10, 24, 1), (20, 24, 3)]
+    assert math.isfinite(seen[-1].loss)
+
+
+def test_training_begins_anew_where_it_may_not_resume(tmp_path: Path, uninterrupted: nn.Module) -> None:
+    samples = _random_samples()
+    train(dataclasses.replace(TINY, seed=1), tmp_path, data=(samples, samples))
+    again = train(TINY, tmp_path, data=(samples, samples), resume=False)
+    assert _equal(again.model, uninterrupted)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_recipe_without_the_newest_settings_goes_on_with_their_defaults_only(tmp_path: Path) -> None:
+    samples = _random_samples()
+    train(TINY, tmp_path, data=(samples, samples))
+    old = json.loads((tmp_path / "config.json").read_text())
+    del old["folds"], old["fold"], old["logger"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(SettingError, match=r"another recipe \(folds 0 is now 5, fold 0 is now 3\)"):
+        train(dataclasses.replace(TINY, folds=5, fold=3), tmp_path, data=(samples, samples))
+    train(TINY, tmp_path, data=(samples, samples))
+
+
+def test_missing_tensorboard_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("no tensorboard")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger", missing)
+    with pytest.raises(SettingError, match=r"needs the package tensorboard; pip install 'rheobase\[tensorboard\]'"):
+        train(dataclasses.replace(TINY, logger="tensorboard"), tmp_path / "run", data=(_random_samples(),) * 2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_logger_gets_loss_and_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = pytest.importorskip("lightning.pytorch.loggers")
+    monkeypatch.setattr(loggers, "TensorBoardLogger", loggers.CSVLogger)
+    train(dataclasses.replace(TINY, logger="tensorboard"), tmp_path, data=(_random_samples(),) * 2)
+    header, *rows = (tmp_path / "tensorboard" / "metrics.csv").read_text().splitlines()
+    assert "loss" in header
+    assert "lr-SGD" in header
+    assert rows
+    assert (tmp_path / "log.csv").is_file()

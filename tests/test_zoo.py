@@ -83,7 +83,7 @@ def test_better_network_replaces_a_worse_one(run: Path, zoo: Path) -> None:
 def test_unfinished_training_is_not_published(run: Path, tmp_path: Path) -> None:
     for file in ("last.ckpt", "config.json"):
         (tmp_path / file).write_bytes((run / file).read_bytes())
-    with pytest.raises(DataError, match="let it end before it is published"):
+    with pytest.raises(DataError, match="let it end before it is measured or published"):
         publish(tmp_path, tmp_path / "zoo", test=SAMPLES)
 
 

@@ -13,7 +13,9 @@ from rheobase.cli.compare import compare
 from rheobase.cli.convert import convert
 from rheobase.cli.demo import demo
 from rheobase.cli.evaluate import evaluate
+from rheobase.cli.evaluate_ann import evaluate_ann
 from rheobase.cli.terminal import failing_cleanly
+from rheobase.cli.train import train
 
 __all__ = ["app", "main"]
 
@@ -48,6 +50,8 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     "--images 1000 --steps 256",
     compare: "rheobase compare --config experiment.toml --method MSAT --method 'ConstantThreshold(fraction=0.5)' "
     "--output results",
+    train: "rheobase train experiments/train/m5-speech_commands-fast.toml --output runs/m5",
+    evaluate_ann: "rheobase evaluate-ann vgg16-cifar10",
 }
 for _verb, _example in _EXAMPLES.items():
     app.command(epilog=f"Example:\n\n  {_example}")(_verb)

@@ -27,7 +27,7 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     content = _read(path)
     group = context.parent.command if context.parent is not None else None
     verbs: Mapping[str, Any] = getattr(group, "commands", {})
-    flags = {verb: _flags(command) for verb, command in verbs.items()}
+    flags = {verb: _flags(command) for verb, command in verbs.items() if _reads_files(command)}
     tables = {key: value for key, value in content.items() if key in flags and isinstance(value, Mapping)}
     shared = {_flag(key): value for key, value in content.items() if key not in tables}
     problems = _unknown(shared, {flag for known in flags.values() for flag in known}, "at the top level")
@@ -54,6 +54,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _flag(key: str) -> str:
     return key.replace("_", "-")
+
+
+def _reads_files(command: Any) -> bool:
+    return any(parameter.name == "config" for parameter in command.params)
 
 
 def _flags(command: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ __all__ = [
     "Model",
     "ModelArgs",
     "OutputFolder",
+    "Publish",
     "Quiet",
     "Seed",
     "Seeds",
@@ -138,6 +139,14 @@ Seeds = Annotated[
 OutputFolder = Annotated[
     Path | None,
     typer.Option(help="Write curve.json and curve.png into this folder.", metavar="FOLDER", rich_help_panel=_OUTPUT),
+]
+Publish = Annotated[
+    Path | None,
+    typer.Option(
+        help="Then store the network in this zoo, where it is better than what is there under its name.",
+        metavar="ZOO",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", metavar="", help="Replace output that exists.", rich_help_panel=_OUTPUT)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -12,7 +12,11 @@ from rich.text import Text
 from rheobase.curve import Curve, wilson
 from rheobase.spiking import SpikingModel
 
+if TYPE_CHECKING:
+    from rheobase.training import AnnAccuracy
+
 __all__ = [
+    "ann_table",
     "comparison_table",
     "curve_table",
     "early",
@@ -72,6 +76,24 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
     for label, curve in curves.items():
         name = label.replace("(", "(\n  ", 1).replace(", ", ",\n  ") if narrow else label
         table.add_row(Text(name), *(percent(row[key], 1) for row in curve.rows()))
+    return table
+
+
+def ann_table(measured: Sequence[AnnAccuracy]) -> Table:
+    """Trained networks, a row each: their accuracy beside the stated one."""
+    table = _table("accuracy before conversion", "network|accuracy %|95 % interval|samples|stated %|reproduced")
+    table.columns[0].justify = "left"
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+    for found in measured:
+        low, high = found.interval
+        table.add_row(
+            Text(found.name),
+            percent(found.accuracy),
+            f"{percent(low)} to {percent(high)}",
+            f"{found.samples:,}",
+            percent(found.stated),
+            "yes" if found.reproduced else "no",
+        )
     return table
 
 

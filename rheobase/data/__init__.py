@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rheobase.data.audio import resample, waveforms
-from rheobase.data.images import ImageBatches, calibration_subset, images, pixels
+from rheobase.data.calibration import calibration_subset, calibration_texts, calibration_waveforms
+from rheobase.data.images import ImageBatches, images, pixels
 from rheobase.data.source import KNOWN, Columns, DataSource, load
 from rheobase.data.text import learn_tokenizer, texts, tokens
 
@@ -13,6 +14,8 @@ __all__ = [
     "DataSource",
     "ImageBatches",
     "calibration_subset",
+    "calibration_texts",
+    "calibration_waveforms",
     "images",
     "learn_tokenizer",
     "load",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from rheobase.data.rows import choose
 from rheobase.data.source import Columns
 from rheobase.errors import DataError, SettingError
 
-__all__ = ["ImageBatches", "calibration_subset", "images", "normalise", "pixels"]
-
-_TRAIN = re.compile(r"train(\[[^\]]*\])?")
+__all__ = ["ImageBatches", "images", "normalise", "pixels"]
 
 
 def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -97,43 +94,6 @@ def images(
     """
     raw, labels = pixels(name, split, size=size, limit=limit, seed=seed, columns=columns, root=root)
     return TensorDataset(normalise(raw, mean, std), labels)
-
-
-def calibration_subset(
-    name: str | Path,
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    count: int = 1024,
-    seed: int = 0,
-    split: str = "train",
-    size: int | None = None,
-    columns: Columns | tuple[str, str] | None = None,
-    root: str | Path | None = None,
-) -> TensorDataset:
-    """A random subset of the training split, the same for the same seed. Never of the test split.
-
-    Args:
-        name: The data set, see `load`.
-        mean: As for `images`.
-        std: As for `images`.
-        count: Number of images.
-        seed: Which ones.
-        split: ``"train"`` or a part of it, such as ``"train[:5000]"``.
-        size: As for `images`.
-        columns: As for `images`.
-        root: As for `images`.
-
-    Raises:
-        DataError: `split` is not of the training data, or as `pixels`.
-    """
-    if not _TRAIN.fullmatch(split):
-        raise DataError(
-            f"calibration on split {split!r} of {str(name)!r}: calibration data come from the training split "
-            "only, or the accuracy on the test split means nothing; use 'train' or a part of it, such as "
-            "'train[:5000]'"
-        )
-    return images(name, split, mean, std, size=size, limit=count, seed=seed, columns=columns, root=root)
 
 
 class ImageBatches:

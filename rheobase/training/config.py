@@ -10,15 +10,17 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rheobase.errors import SettingError
 
-__all__ = ["Optimizer", "Precision", "Schedule", "TrainingConfig", "config_from", "read_config"]
+__all__ = ["Logger", "Optimizer", "Precision", "Schedule", "TrainingConfig", "config_from", "read_config"]
 
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Schedule = Literal["one-cycle", "cosine"]
+Logger = Literal["csv", "tensorboard"]
 
 _POSITIVE = ("epochs", "batch_size", "length", "learning_rate", "checkpoint_steps", "devices", "nodes")
-_NOT_NEGATIVE = ("weight_decay", "clip", "crop", "cutout", "noise", "threads")
+_NOT_NEGATIVE = ("weight_decay", "clip", "crop", "cutout", "noise", "folds", "fold", "threads")
 _PARTS = ("momentum", "warmup", "label_smoothing")
+_CHOICES = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "logger": Logger}
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,12 @@ class TrainingConfig:
         auto_augment: Whether the AutoAugment policy for CIFAR-10 is applied (needs kornia).
         noise: Standard deviation of noise added to waveforms, up to.
         length: Tokens of a text that are read.
+        folds: Divide training and test samples together into so many parts; 0 keeps the official split.
+        fold: Which part is tested on, from 0; the others are trained on.
         precision: Of the arithmetic, as Lightning names it.
         checkpoint_steps: Steps between checkpoints.
         seed: Of the initial weights, the order of the samples and the augmentation.
+        logger: ``"csv"`` writes ``log.csv``; ``"tensorboard"`` event files too (needs tensorboard).
         threads: CPU threads; 0 leaves it to PyTorch. One is best where other programs share the cores.
         devices: Number of devices on each node.
         nodes: Number of nodes.
@@ -81,9 +86,12 @@ class TrainingConfig:
     auto_augment: bool = False
     noise: float = 0.0
     length: int = 256
+    folds: int = 0
+    fold: int = 0
     precision: Precision = "32-true"
     checkpoint_steps: int = 50
     seed: int = 0
+    logger: Logger = "csv"
     threads: int = 0
     devices: int = 1
     nodes: int = 1
@@ -104,9 +112,11 @@ class TrainingConfig:
         ]
         problems += [
             f"{key} is {getattr(self, key)!r}; choose one of {', '.join(get_args(kind))}"
-            for key, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision))
+            for key, kind in _CHOICES.items()
             if getattr(self, key) not in get_args(kind)
         ]
+        if self.folds == 1 or self.fold >= max(self.folds, 1):
+            problems.append(f"fold is {self.fold} of folds = {self.folds}; give 2 or more folds, and one of 0, 1, ...")
         if len(self.mean) != len(self.std) or min(self.std, default=1) <= 0:
             problems.append(f"mean is {self.mean} and std {self.std}; give as many, and positive deviations")
         if problems:

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ class Provenance:
 
 def provenance(threads: int = 0) -> Provenance:
     """Describe this machine and this code, now."""
-    return Provenance(_commit(), _hardware(threads), {name: version(name) for name in ("torch", "lightning")})
+    return Provenance(_commit(), _hardware(threads), {name: _version(name) for name in ("torch", "lightning")})
 
 
 def read_provenance(folder: Path) -> Provenance:
@@ -41,6 +41,13 @@ def write_provenance(folder: Path, threads: int) -> None:
     file = folder / "provenance.json"
     if not file.is_file():
         file.write_text(json.dumps(dataclasses.asdict(provenance(threads)), indent=2) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _commit() -> str:

@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
-
-import torch
-from torch import nn
 
 from rheobase import models
 from rheobase.errors import DataError
 from rheobase.models.zoo import Card, names, read_card, store, table
 from rheobase.training.batches import Samples
-from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.finished import Finished, read_finished
+from rheobase.training.measure import evaluate_ann
 from rheobase.training.provenance import Provenance, read_provenance
-from rheobase.training.run import accuracy
 from rheobase.training.samples import samples_to_test
 
-__all__ = ["AnnAccuracy", "evaluate_ann", "publish"]
+__all__ = ["publish"]
 
-
-@dataclass(frozen=True)
-class AnnAccuracy:
-    """How many test samples a network of the zoo classifies correctly."""
-
-    name: str
-    correct: int
-    samples: int
-
-    @property
-    def accuracy(self) -> float:
-        """The part that is correct."""
-        return self.correct / self.samples
-
-    def __str__(self) -> str:
-        """One line: the name, the percentage and the counts."""
-        return f"{self.name}: {100 * self.accuracy:.2f} % ({self.correct:,} of {self.samples:,})"
-
-
-def evaluate_ann(
-    name: str, *, folder: str | Path | None = None, limit: int | None = None, test: Samples | None = None
-) -> AnnAccuracy:
-    """Measure the stored weights of a network of the zoo on the test split.
-
-    Args:
-        name: One of `rheobase.models.names`.
-        folder: Of the zoo, where it is another.
-        limit: Use the first `limit` test samples only.
-        test: Test samples, instead of the data set that the card names.
-
-    Raises:
-        DataError: There is no such network or data set, or a file is damaged.
-    """
-    pretrained = models.load(name, folder)
-    config = config_from(pretrained.card.recipe)
-    samples = test if test is not None else samples_to_test(config, limit)
-    if limit is not None:
-        samples = Samples(samples.inputs[:limit], samples.labels[:limit])
-    correct = round(accuracy(pretrained.model, samples, config) * len(samples))
-    return AnnAccuracy(name, correct, len(samples))
+_LARGEST = 30_000_000  # bytes of a weights file
 
 
 def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) -> Card:
@@ -77,21 +35,31 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
         The card of what the zoo now holds under that name.
 
     Raises:
-        DataError: The training is not finished, or a file cannot be read.
+        DataError: The training is not finished or of a fold, its weights are too large, or a file cannot be read.
     """
     place = Path(run)
-    config, model, seconds = _finished(place)
+    finished = read_finished(place)
+    config = finished.config
+    if config.folds:
+        raise DataError(
+            f"{place} is a training on fold {config.fold} of {config.folds}; the zoo holds networks of the official "
+            "training split, so that its test split is new to them: publish one of those"
+        )
     name = config.name.removesuffix("-fast").removesuffix("-paper")
     origin = read_provenance(place)
     samples = test if test is not None else samples_to_test(config)
-    card = _card(name, config, model, seconds, origin, len(samples))
-    staged = place / "zoo"
-    store(model, card, staged)
-    measured = evaluate_ann(name, folder=staged, test=samples)
-    if name in names(zoo) and read_card(name, zoo).accuracy >= measured.accuracy:
-        return read_card(name, zoo)
-    kept = models.load(name, staged)
-    card = store(kept.model, dataclasses.replace(card, accuracy=measured.accuracy), zoo)
+    with tempfile.TemporaryDirectory() as staged:
+        card = store(finished.model, _card(name, finished, origin, len(samples)), staged)
+        size = (Path(staged) / f"{name}.safetensors").stat().st_size
+        if size > _LARGEST:
+            raise DataError(
+                f"the weights of {name!r} take {size:,} bytes, the zoo at most {_LARGEST:,}; make it smaller"
+            )
+        measured = evaluate_ann(name, folder=staged, test=samples)
+        if name in names(zoo) and read_card(name, zoo).accuracy >= measured.accuracy:
+            return read_card(name, zoo)
+        kept = models.load(name, staged).model
+    card = store(kept, dataclasses.replace(card, accuracy=measured.accuracy), zoo)
     (Path(zoo) / "README.md").write_text(_PREFACE + table(zoo), encoding="utf-8")
     return card
 
@@ -99,32 +67,14 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
 _PREFACE = """# Trained networks
 
 `rheobase.models.load("NAME")` gives the network with its weights, the transform of its input and its accuracy.
-The accuracy is that of the stored, rounded weights on the whole test split. This page is generated from the cards.
+The accuracy is that of the stored, rounded weights on the whole test split; `rheobase evaluate-ann` measures it again.
+This page is generated from the cards.
 
 """
 
 
-def _finished(place: Path) -> tuple[TrainingConfig, nn.Module, float]:
-    try:
-        values = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        checkpoint = torch.load(place / "last.ckpt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{place} does not hold a training ({error}); give the folder of a finished one") from error
-    config = config_from(values)
-    if checkpoint["epoch"] < config.epochs - 1 or not (place / "result.json").is_file():
-        raise DataError(
-            f"the training in {place} is in epoch {checkpoint['epoch']} of {config.epochs}; let it end before it is "
-            "published"
-        )
-    model = models.build(config.model, **config.model_settings)
-    state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
-    model.load_state_dict(state)
-    return config, model.eval(), float(checkpoint["seconds"])
-
-
-def _card(
-    name: str, config: TrainingConfig, model: nn.Module, seconds: float, origin: Provenance, samples: int
-) -> Card:
+def _card(name: str, finished: Finished, origin: Provenance, samples: int) -> Card:
+    config = finished.config
     return Card(
         name=name,
         model=config.model,
@@ -134,9 +84,9 @@ def _card(
         std=config.std,
         accuracy=0.0,
         test_samples=samples,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in finished.model.parameters()),
         recipe=json.loads(json.dumps(dataclasses.asdict(config))),  # lists for tuples, as in the file
-        seconds=round(seconds, 1),
+        seconds=round(finished.seconds, 1),
         hardware=origin.hardware,
         commit=origin.commit,
         versions=origin.versions,

@@ -2,29 +2,93 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
 from rheobase import data
+from rheobase.errors import DataError
 from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig
+from rheobase.training.folds import fold_rows
+from rheobase.training.inputs import prepare
 
-__all__ = ["load_samples", "samples_to_test"]
+__all__ = ["calibration_samples", "load_samples", "samples_to_test"]
+
+_Raw = tuple[Tensor | list[str], Tensor]  # texts are not numbers before the vocabulary is learned
 
 
 def load_samples(config: TrainingConfig) -> tuple[Samples, Samples]:
-    """The training split and the test split of the data set that the recipe names."""
-    return _samples(config, "train", None), samples_to_test(config)
+    """The training and the test samples of the data set that the recipe names: its splits, or a fold."""
+    training, test = _raw(config, "train"), _raw(config, "test")
+    if config.folds:
+        training, test = _fold(training, test, config)
+    return _encode(training, training, config), _encode(test, training, config)
 
 
 def samples_to_test(config: TrainingConfig, limit: int | None = None) -> Samples:
-    """The test split, or its first `limit` samples."""
-    return _samples(config, "test", limit)
+    """The test samples, or the first `limit` of them."""
+    if config.folds:
+        test = load_samples(config)[1]
+        return Samples(test.inputs[:limit], test.labels[:limit])
+    test_split = _raw(config, "test", limit)
+    return _encode(test_split, _raw(config, "train") if isinstance(test_split[0], list) else test_split, config)
 
 
-def _samples(config: TrainingConfig, split: str, limit: int | None) -> Samples:
+def calibration_samples(config: TrainingConfig, count: int = 1024, seed: int = 0) -> TensorDataset:
+    """A random subset of what a network was trained on, as it takes it: images, waveforms or tokens, not augmented.
+
+    Args:
+        config: The recipe of the network; of one of the zoo, ``config_from(card.recipe)``.
+        count: Number of samples.
+        seed: Which ones. Without folds they are those of `rheobase.data.calibration_subset`.
+
+    Raises:
+        DataError: There are fewer training samples, or the data set cannot be read.
+    """
+    if config.folds:
+        training = load_samples(config)[0]
+    else:
+        training = _encode(raw := _raw(config, "train"), raw, config)
+    if not 0 < count <= len(training):
+        raise DataError(
+            f"calibration for {config.name!r}: {count} samples were asked for, and there are {len(training)} training "
+            "samples; give a number from 1 to that"
+        )
+    rows = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
+    return TensorDataset(prepare(training.inputs[rows], config, None), training.labels[rows])
+
+
+def _raw(config: TrainingConfig, split: str, limit: int | None = None) -> _Raw:
     if config.model == "m5":
-        return Samples(*data.waveforms(config.data, split, limit=limit))
+        return data.waveforms(config.data, split, limit=limit)
     if config.model == "bilstm":
-        vocabulary = int(config.model_settings.get("vocabulary", 20_000))
-        tokenizer = data.learn_tokenizer(data.texts(config.data, "train")[0], vocabulary)
-        corpus, labels = data.texts(config.data, split, limit=limit)
-        return Samples(data.tokens(corpus, tokenizer, config.length), labels)
-    return Samples(*data.pixels(config.data, split, limit=limit))
+        return data.texts(config.data, split, limit=limit)
+    return data.pixels(config.data, split, limit=limit)
+
+
+def _fold(training: _Raw, test: _Raw, config: TrainingConfig) -> tuple[_Raw, _Raw]:
+    labels = torch.cat([training[1], test[1]])
+    first, second = training[0], test[0]
+    if isinstance(first, list) or isinstance(second, list):
+        texts = [*first, *second]
+        parts = fold_rows(labels, texts, config.folds, config.fold, config.seed)
+        one, other = (([texts[row] for row in part.tolist()], labels[part]) for part in parts)
+        return one, other
+    inputs = torch.cat([first, second])
+    checksums = [hashlib.sha256(sample.numpy().tobytes()).digest() for sample in inputs]
+    train, tested = fold_rows(labels, checksums, config.folds, config.fold, config.seed)
+    return (inputs[train], labels[train]), (inputs[tested], labels[tested])
+
+
+def _encode(raw: _Raw, training: _Raw, config: TrainingConfig) -> Samples:
+    """Texts as tokens of the words that the training samples have; all else as it is."""
+    inputs, labels = raw
+    if not isinstance(inputs, list):
+        return Samples(inputs, labels)
+    vocabulary = int(config.model_settings.get("vocabulary", 20_000))
+    tokenizer = data.learn_tokenizer(list(training[0]), vocabulary)
+    return Samples(data.tokens(inputs, tokenizer, config.length), labels)

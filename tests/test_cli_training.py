@@ -1,0 +1,300 @@
+"""`rheobase train` and `rheobase evaluate-ann`: from a recipe to a network in the zoo, and what goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("lightning")
+from rheobase.cli import app
+from rheobase.cli.progress import _lines, duration
+from rheobase.training import Progress
+
+datasets = pytest.importorskip("datasets")
+from PIL import Image  # noqa: E402
+from test_data import _write_recordings  # noqa: E402
+
+RECIPE = """
+model = "resnet20"
+model_settings = { width = 2, classes = 2 }
+data = "pictures"
+epochs = 2
+batch_size = 8
+threads = 1
+"""
+
+
+def _pictures(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 9)):
+        for kind in ("dark", "light"):
+            (folder / split / kind).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 100, (8, 8, 3)) + 150 * (kind == "light")
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / kind / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, a recipe and its finished training."""
+    place = tmp_path_factory.mktemp("work")
+    _pictures(place / "pictures")
+    (place / "small-fast.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
+        patch.delenv("RHEOBASE_DATA", raising=False)
+        _ok("train", "small-fast.toml", "--quiet")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def work(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as the current folder, with an empty zoo."""
+    place = tmp_path / "work"
+    shutil.copytree(trained, place, ignore=shutil.ignore_patterns("cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.delenv("RHEOBASE_DATA", raising=False)
+    monkeypatch.setenv("RHEOBASE_ZOO", str(place / "zoo"))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(place)
+    return place
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def _ok(*arguments: str) -> str:
+    result = _run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def _error(*arguments: str) -> str:
+    result = _run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+RUN = "runs/small-fast"
+
+
+def test_training_ends_with_its_accuracy_and_where_the_files_are() -> None:
+    text = _ok("train", "small-fast.toml")
+    stored = json.loads(Path(RUN, "result.json").read_text())["accuracy"]
+    assert text.startswith(f"small-fast: accuracy {100 * stored:.2f} % of 18 test samples (95 % interval ")
+    assert text.rstrip().endswith(f"the files are in {RUN}.")
+    assert {file.name for file in Path(RUN).iterdir()} >= {"last.ckpt", "result.json", "config.json"}
+
+
+def test_training_as_json_says_what_it_ran_on() -> None:
+    found = json.loads(_ok("train", "small-fast.toml", "--json"))
+    assert found["folder"] == RUN
+    assert found["test_samples"] == 18
+    assert found["low"] < found["accuracy"] <= found["high"]
+    assert set(found["versions"]) == {"torch", "lightning"}
+
+
+def test_training_anew_needs_force_where_there_is_a_checkpoint() -> None:
+    before = Path(RUN, "last.ckpt").stat().st_mtime_ns
+    assert "exists already" in _error("train", "small-fast.toml", "--no-resume")
+    _ok("train", "small-fast.toml")
+    assert Path(RUN, "last.ckpt").stat().st_mtime_ns == before
+    _ok("train", "small-fast.toml", "--no-resume", "--force")
+    assert Path(RUN, "last.ckpt").stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (None, "cannot be read as a training recipe"),
+        (RECIPE + "epoch = 3\n", "there is no setting 'epoch'; accepted are auto_augment"),
+        (RECIPE.replace("pictures", "./nowhere"), "no data set './nowhere'"),
+        (RECIPE.replace("resnet20", "alexnet"), "no network 'alexnet'; choose one of"),
+    ],
+    ids=["missing", "key", "data", "network"],
+)
+def test_recipe_that_cannot_be_trained_is_one_clear_error(recipe: str | None, message: str) -> None:
+    if recipe is not None:
+        Path("other.toml").write_text(recipe)
+    result = _run("train", "other.toml")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_output_that_is_a_file_is_a_clear_error() -> None:
+    assert "small-fast.toml cannot be made (File exists)" in _error(
+        "train", "small-fast.toml", "-q", "--output", "small-fast.toml"
+    )
+
+
+def test_missing_lightning_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rheobase.training.run")
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert "training needs the package lightning; pip install 'rheobase[train]'" in _error("train", "small-fast.toml")
+
+
+def test_measuring_a_network_does_not_import_lightning() -> None:
+    code = "import sys, rheobase.cli, rheobase.training; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+# --------------------------------------------------------------------------------- evaluate-ann
+
+
+def _card(**changes: object) -> None:
+    file = Path("zoo/small.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_training_is_measured_on_the_whole_test_set_and_left_as_it_is() -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in Path(RUN).iterdir()}
+    found = json.loads(_ok("evaluate-ann", RUN, "--json"))
+    (network,) = found["networks"]
+    assert network["samples"] == 18
+    assert network["accuracy"] == network["stated"] == json.loads(Path(RUN, "result.json").read_text())["accuracy"]
+    assert network["reproduced"]
+    assert {file.name: file.stat().st_mtime_ns for file in Path(RUN).iterdir()} == before
+    assert found["command"] == f"rheobase evaluate-ann {RUN}"
+    assert {"commit", "hardware", "versions", "date"} <= set(found)
+
+
+def test_training_of_an_older_version_is_measured_and_published() -> None:
+    file = Path(RUN, "config.json")
+    newer = ("folds", "fold", "logger", "length")
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in newer}))
+    assert "Published" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
+    assert _ok("evaluate-ann", "small").rstrip().endswith("yes")
+
+
+def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> None:
+    assert "Published: zoo/small.safetensors" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
+    assert "| small | pictures |" in Path("zoo/README.md").read_text()
+    for arguments in ((), ("small",), ("zoo/small.safetensors",), ("small", "--zoo", "zoo")):
+        text = _ok("evaluate-ann", *arguments)
+        assert text.split("\n")[4].split()[0] == "small"
+        assert text.rstrip().endswith("yes")
+
+
+def test_training_may_publish_at_its_end_and_only_what_is_better() -> None:
+    assert "Published:" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
+    assert "Not published: zoo already holds small" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
+
+
+@pytest.mark.parametrize("kind", ["m5", "bilstm"])
+def test_recordings_and_texts_go_from_recipe_to_zoo_too(kind: str) -> None:
+    pytest.importorskip("soundfile")
+    pytest.importorskip("tokenizers")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    Path("samples").mkdir()
+    for split, count in (("train", 16), ("test", 6)):
+        file = Path("samples", f"{split}.parquet")
+        if kind == "m5":
+            _write_recordings(file, [np.sin(np.arange(8000) * (0.1 + 0.5 * (i % 2))) for i in range(count)], 8000)
+        else:
+            rows = {"text": [("good film", "bad film")[i % 2] for i in range(count)], "label": [0, 1] * (count // 2)}
+            datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
+    size = "width = 4" if kind == "m5" else "vocabulary = 9, embedding = 4, hidden = 4"
+    recipe = RECIPE.replace("resnet20", kind).replace("pictures", "./samples").replace("width = 2", size)
+    Path("kind.toml").write_text(recipe)
+    _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
+    (found,) = json.loads(_ok("evaluate-ann", "kind", "--json"))["networks"]
+    assert (found["name"], found["samples"], found["reproduced"]) == ("kind", 6, True)
+
+
+def test_checkpoint_may_be_named_instead_of_its_folder() -> None:
+    assert "small-fast" in _ok("evaluate-ann", f"{RUN}/last.ckpt", "--images", "4")
+
+
+def test_card_that_is_not_reproduced_is_an_error_after_the_table() -> None:
+    _ok("evaluate-ann", RUN, "--publish", "zoo")
+    _card(accuracy=0.31)
+    result = _run("evaluate-ann")
+    assert result.exit_code == 2
+    assert "small: 31.00 % is stated, and " in result.stderr
+    assert result.stdout.rstrip().endswith("no")
+
+
+def test_damaged_weights_are_an_error_and_the_others_are_measured() -> None:
+    _ok("evaluate-ann", RUN, "--publish", "zoo")
+    _card(sha256="0" * 64)
+    result = _run("evaluate-ann", "small", RUN)
+    assert result.exit_code == 2
+    assert "small.safetensors has the checksum" in result.stderr
+    assert "small-fast" in result.stdout
+
+
+def test_result_file_is_the_json_that_is_printed_and_not_replaced_unasked() -> None:
+    printed = _ok("evaluate-ann", RUN, "--json", "--output", "out/ann.json")
+    assert json.loads(Path("out/ann.json").read_text()) == json.loads(printed)
+    assert "exists already" in _error("evaluate-ann", RUN, "--output", "out/ann.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "The zoo at .* holds no network; name another with --zoo"),
+        (("small",), "no network 'small' in the zoo"),
+        (("pictures",), "pictures does not hold a training"),
+        ((RUN, "--images", "19"), "has 18 rows, 19 were asked for"),
+        ((RUN, "--folds"), "a summary needs each fold once"),
+        ((RUN, "--folds", "--images", "3"), "leave out --images"),
+    ],
+    ids=["empty", "name", "folder", "images", "folds", "part"],
+)
+def test_network_that_cannot_be_measured_is_one_clear_error(arguments: tuple[str, ...], message: str) -> None:
+    result = _run("evaluate-ann", *arguments)
+    assert result.exit_code == 2
+    assert re.search(message, result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_unfinished_training_is_neither_measured_nor_published() -> None:
+    Path(RUN, "result.json").unlink()
+    assert "let it end before it is measured or published" in _error("evaluate-ann", RUN, "--publish", "zoo")
+    assert not Path("zoo").exists()
+
+
+def test_folds_are_trained_one_by_one_and_summarised() -> None:
+    Path("two.toml").write_text(RECIPE.replace("epochs = 2", "epochs = 1\nfolds = 2"))
+    for fold in "01":
+        _ok("train", "two.toml", "--fold", fold, "--quiet")
+    runs = ("runs/two-fold0", "runs/two-fold1")
+    assert "2 folds: mean accuracy" in _ok("evaluate-ann", *runs, "--folds")
+    found = json.loads(_ok("evaluate-ann", *runs, "--folds", "--json"))
+    assert [network["samples"] for network in found["networks"]] == [25, 25]
+    assert found["folds"]["accuracies"] == [network["accuracy"] for network in found["networks"]]
+    assert "training on fold 0 of 2; the zoo holds" in _error("evaluate-ann", runs[0], "--publish", "zoo")
+    assert "leave it out" in _error("train", "two.toml", "--fold", "0", "--publish", "zoo")
+
+
+# ------------------------------------------------------------------------------------- progress
+
+
+def test_log_has_a_line_a_minute_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("rheobase.cli.progress.time.monotonic", lambda: clock)
+    show, at = _lines("net", 4), Progress(step=100, steps=400, epoch=1, loss=float("nan"))
+    for step in (100, 130, 160, 190):  # after a resume at step 100; 30 steps take 40 s
+        show(dataclasses.replace(at, step=step, loss=0.5))
+        clock += 40
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["net: pass 2 of 4, loss 0.500, step 160 of 400, 5 min left"]
+
+
+def test_durations_have_about_two_figures() -> None:
+    assert [duration(s) for s in (45.4, 99, 1020, 5400)] == ["45 s", "99 s", "17 min", "1 h 30 min"]
