@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from rheobase.batches import as_batches
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import trace
-from rheobase.methods import MSAT
+from rheobase.methods import Auto
 from rheobase.methods._base import Method
 from rheobase.observers import observe
 from rheobase.spiking import SpikingModel
@@ -26,7 +27,7 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         model: a trained feed-forward network with ReLU activations.
         batches: calibration data from the training set: a data loader, or anything that yields
             tensors, arrays, ``(x, y)`` or dictionaries; also one tensor. Labels are not used.
-        method: how; `MSAT` with the paper's hyper-parameters for ResNet20 if none is given.
+        method: how; `Auto` if none is given, which chooses for ternary spikes and says why in ``plan.reason``.
 
     Returns:
         The spiking network, on the device of the model.
@@ -34,7 +35,7 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     Raises:
         ConversionError: the network, the data or a setting cannot be used; the message says why.
     """
-    method = MSAT() if method is None else method
+    method = Auto() if method is None else method
     if not isinstance(method, Method):
         raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None  # trace refuses others
@@ -45,5 +46,6 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     if not bool(torch.isfinite(example).all()):
         raise DataError("Batch 0: the calibration data have NaN or infinite values. Check how they are made.")
     graph = trace(model, example)
+    method, reason = method.resolve(graph, data)
     plan = method.plan(graph, observe(graph, data, method.observer()))
-    return method.refine(SpikingModel(graph, plan), graph, data)
+    return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)

@@ -38,6 +38,7 @@ class Plan:
         encoder: how the input is coded.
         readout: how the output is read.
         edits: new values for parameters of the normal form, by their dotted path.
+        reason: why this method, where it was chosen among others.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Plan:
     encoder: Encoder = field(default_factory=ConstantCurrent)
     readout: Readout = field(default_factory=Mean)
     edits: Mapping[str, Tensor] = field(default_factory=dict)
+    reason: str = ""
 
     def with_neuron(self, site: str, neuron: Neuron) -> Plan:
         """The same plan with another neuron at one site.
@@ -62,7 +64,7 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         coding = f"input: {type(self.encoder).__name__}, output: {type(self.readout).__name__}"
-        return "\n".join([self.method, coding, *lines])
+        return "\n".join([self.method, *self.reason.splitlines(), coding, *lines])
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write the plan as one safetensors file; an old file stays whole if this fails.
@@ -77,6 +79,7 @@ class Plan:
         tensors: dict[str, Tensor] = {f"edits/{k}": _own(v) for k, v in self.edits.items()}
         header = {
             "method": self.method,
+            "reason": self.reason,
             "neurons": {s: _to_json(n, f"neurons/{s}", tensors) for s, n in self.neurons.items()},
             "encoder": _to_json(self.encoder, "encoder", tensors),
             "readout": _to_json(self.readout, "readout", tensors),
@@ -110,6 +113,7 @@ class Plan:
                 _from_json(header["encoder"], tensors),
                 _from_json(header["readout"], tensors),
                 {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
+                header.get("reason", ""),
             )
         except DataError as error:
             raise DataError(f"{path} cannot be read: {error}") from error

@@ -30,6 +30,10 @@ class Method(ABC):
                 changed.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(changed)})"
 
+    def resolve(self, graph: Graph, batches: Batches) -> tuple[Method, str]:
+        """The method that is to be used, and why; a method is itself, unless it chooses among others."""
+        return self, ""
+
     @abstractmethod
     def observer(self) -> Observer:
         """What to measure at each site of the ANN, on the calibration data."""

@@ -1,0 +1,164 @@
+"""Every method on one bench: the same network, calibration images, test images and count of steps.
+
+    python -m benchmarks.methods [--network resnet20-cifar10|vgg16-cifar10] [--images 2000] [--only TEXT]
+
+For each method and number of steps T: accuracy, agreement with the ANN, logit error, events a neuron, latency and
+calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T steps has. A method goes
+on to more steps until it is within 0.1 points of the ANN. Calibration on training images without labels. Finished cells
+are kept in runs/methods/ and are not repeated. $RHEOBASE_DATA names the folder of the data, $RHEOBASE_WEIGHTS that of
+resnet20-cifar10.th.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.accuracy import shorten
+from benchmarks.entries import ENTRIES, Entry
+from rheobase import models
+from rheobase.batches import as_batches
+from rheobase.data import calibration_subset, images
+from rheobase.files import write_atomically
+from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
+from rheobase.observers import MMSE
+from rheobase.quantisation import quantised_twin
+from rheobase.thresholds import scales
+
+STEPS = (1, 2, 4, 6, 8, 16, 32, 64, 128)
+ENOUGH = 0.001
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A network with its data."""
+
+    name: str
+    model: nn.Module
+    calibration: Tensor
+    test: Any
+    weights: str
+
+
+def bench(name: str, count: int, calibration: int) -> Bench:
+    """The network, calibration images and the first test images."""
+    if name == "resnet20-cifar10":
+        file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
+        model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    else:
+        loaded = models.load(name)
+        model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
+    data = name.rpartition("-")[2]
+    subset = calibration_subset(data, mean, std, count=calibration, seed=0)
+    x = torch.stack([subset[i][0] for i in range(len(subset))])
+    test = torch.utils.data.DataLoader(images(data, "test", mean, std, limit=count), batch_size=50)
+    return Bench(name, model.eval(), x, test, digest)
+
+
+def cell(on: Bench, entry: Entry, steps: int, count: int) -> dict[str, Any]:
+    """One method at one T; measured once."""
+    method = entry.make(steps)
+    key = (on.name, on.weights, repr(method), steps, count, len(on.calibration))
+    path = Path("runs/methods") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    start = time.perf_counter()
+    snn = rb.convert(on.model, torch.utils.data.DataLoader(on.calibration, batch_size=128), method)
+    seconds = time.perf_counter() - start
+    curve = rb.evaluate(snn, on.test, steps, reference=on.model)
+    assert curve.accuracy is not None
+    assert curve.agreement is not None
+    assert curve.logit_error is not None
+    origin = record.provenance(0)
+    neurons = sum(curve.neurons.values())
+    alphabets = sorted({str(neuron.alphabet) for neuron in snn.plan.neurons.values()})
+    content = {
+        **{name: origin[name] for name in ("commit", "uncommitted_changes", "date")},
+        "method": repr(method),
+        "alphabet": ", ".join(alphabets),
+        "causal": snn.causal,
+        "steps": steps,
+        "accuracy": curve.accuracy[-1],
+        "agreement": curve.agreement[-1],
+        "logit_error": curve.logit_error[-1],
+        "events_per_neuron": sum(map(sum, curve.spikes.values())) / neurons,
+        "reference_accuracy": curve.reference_accuracy,
+        "calibration_seconds": seconds,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(shorten(content)))
+    return content
+
+
+def twin(on: Bench, levels: int) -> dict[str, Any]:
+    """The ANN with activations of so many levels, with bias correction."""
+    graph = rb.trace(on.model, on.calibration[:2])
+    data = as_batches(on.calibration.split(128))
+    clips = scales(rb.observe(graph, data, MMSE(levels)))
+    network = quantised_twin(graph, clips, levels, batches=data)
+    correct = agree = seen = 0
+    with torch.no_grad():
+        for x, y in on.test:
+            answer, wanted = network(x).argmax(1), on.model(x).argmax(1)
+            correct, agree, seen = (
+                correct + int((answer == y).sum()),
+                agree + int((answer == wanted).sum()),
+                seen + len(x),
+            )
+    return {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
+
+
+def steps_of(entry: Entry) -> tuple[int, ...]:
+    """The numbers of steps that an entry is measured at."""
+    return tuple(t for t in STEPS if entry.first <= t <= entry.last)
+
+
+def main() -> None:
+    """Measure what is missing, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet20-cifar10")
+    parser.add_argument("--images", type=int, default=2000, help="the first test images")
+    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
+    parser.add_argument("--only", default="", help="entries whose name contains this; nothing is written then")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    on = bench(arguments.network, arguments.images, arguments.calibration)
+    rows: dict[str, Any] = {}
+    for entry in ENTRIES:
+        if arguments.only not in entry.name:
+            continue
+        cells = []
+        for steps in steps_of(entry):
+            cells.append(cell(on, entry, steps, arguments.images))
+            last = cells[-1]
+            print(f"{entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
+                  f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
+                  flush=True)  # fmt: skip
+            if last["reference_accuracy"] - last["accuracy"] <= ENOUGH:
+                break
+        rows[entry.name] = {"group": entry.group, "paper": entry.paper, "cells": cells}
+    if arguments.only:
+        return
+    twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
+    content = {
+        **record.provenance(0), "network": on.name, "images": arguments.images,
+        "calibration_images": len(on.calibration), "methods": rows, "twins": twins,
+    }  # fmt: skip
+    print(record.write(f"methods-{on.name}", content))
+
+
+if __name__ == "__main__":
+    main()

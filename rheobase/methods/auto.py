@@ -1,0 +1,213 @@
+"""Auto: the method for the spikes that a chip allows and the steps or the accuracy that are wanted.
+
+It converts with each candidate on most of the calibration samples, compares the answers with the ANN's on the
+rest (no labels), and takes the best. Nothing in it knows a network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rheobase.batches import Batches, as_batches
+from rheobase.errors import DataError, SettingError
+from rheobase.graph import Graph
+from rheobase.methods._base import Method
+from rheobase.methods.annealed_delta import AnnealedDelta
+from rheobase.methods.differential import DifferentialCoding
+from rheobase.methods.rate import Calibrated, RateCoding
+from rheobase.methods.temporal_bias import TemporalBias
+from rheobase.observers import Max, Observer, Statistics, observe
+from rheobase.plan import Plan
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+__all__ = ["Auto", "Candidate", "Choice"]
+
+_GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
+_HELD_OUT = 256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method, and how it did on the held-out samples.
+
+    Attributes:
+        method: what was tried.
+        steps: T.
+        agreement: the share of samples with the ANN's answer (classes), from 0 to 1.
+        error: the relative error of the answers, |o(T) - o| / |o|.
+        events: spikes a neuron and sample.
+    """
+
+    method: Method
+    steps: int
+    agreement: float
+    error: float
+    events: float
+
+    def better(self, other: Candidate) -> bool:
+        """Whether it agrees more with the ANN, or as much with a smaller error."""
+        return (self.agreement, -self.error) > (other.agreement, -other.error)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `Auto` tried and took; its text is the table."""
+
+    taken: Candidate
+    tried: tuple[Candidate, ...]
+    samples: int
+    why: str
+
+    def __str__(self) -> str:
+        rows = [("T", "agreement", "error", "events", "method")]
+        rows += [
+            (str(c.steps), f"{100 * c.agreement:.1f} %", f"{c.error:.3f}", f"{c.events:.2f}", repr(c.method))
+            for c in self.tried
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+        return "\n".join([*lines, f"On {self.samples} held-out samples: {self.why} Taken: {self.taken.method!r}."])
+
+
+@dataclass(frozen=True, repr=False)
+class Auto(Method):
+    """Chooses thresholds, neuron, coding and calibration for a constraint, and says why in ``plan.reason``.
+
+    Args:
+        alphabet: what one spike may carry.
+        levels: magnitudes of an integer or power-of-two spike; 4 if not given.
+        step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
+        steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
+        accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1.
+        energy_budget: the most events a neuron and sample that may be spent, above 0.
+        iterations: of gradient tuning for the candidates that allow it; 0 tries none.
+        images: calibration samples that are used, the first ones; a quarter of them, at most 256, are held out.
+
+    Raises:
+        SettingError: a value is outside its range.
+    """
+
+    alphabet: Literal["binary", "ternary", "integer", "power_of_two"] = "ternary"
+    levels: int | None = None
+    step_weighted: bool = True
+    steps: int | None = None
+    accuracy_drop: float | None = None
+    energy_budget: float | None = None
+    iterations: int = 100
+    images: int = 1024
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.alphabet not in ("binary", "ternary", "integer", "power_of_two"):
+            problems.append(f"alphabet is {self.alphabet!r}; it must be binary, ternary, integer or power_of_two")
+        problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
+                     (("levels", self.levels, 1), ("steps", self.steps, 1), ("iterations", self.iterations, 0),
+                      ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
+        if self.accuracy_drop is not None and not 0 < self.accuracy_drop < 1:
+            problems.append(f"accuracy_drop is {self.accuracy_drop}; it must be above 0 and below 1, such as 0.01")
+        if self.energy_budget is not None and not self.energy_budget > 0:
+            problems.append(f"energy_budget is {self.energy_budget}; it must be above 0")
+        if problems:
+            raise SettingError("Auto: " + "; ".join(problems) + ".")
+
+    def candidates(self, steps: int) -> list[Calibrated]:
+        """What is tried for T steps, without gradient tuning."""
+        levels = self.levels or 4
+        if self.alphabet == "binary":
+            return [TemporalBias(steps=steps)]
+        if self.alphabet == "ternary":
+            signed = TemporalBias(steps=steps, signed=True)
+            return [AnnealedDelta(steps=steps, iterations=0), signed] if self.step_weighted else [signed]
+        if self.alphabet == "integer":
+            integers = RateCoding(steps=steps, levels=levels, signed=steps > 1)
+            return [integers, TemporalBias(steps=steps, levels=levels, signed=steps > 1)]
+        rate = RateCoding(steps=steps, levels=levels, powers=True, signed=True, fire=0.75)
+        weighted = DifferentialCoding(steps=steps, levels=levels)
+        return [weighted, rate] if self.step_weighted else [rate]
+
+    def choose(self, graph: Graph, batches: Batches) -> Choice:
+        """Try the candidates on the calibration samples.
+
+        Raises:
+            DataError: there are fewer than 4 samples.
+        """
+        x = torch.cat([x for x, _ in batches])[: self.images]
+        if len(x) < 4:
+            raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
+        held = min(max(len(x) // 4, 1), _HELD_OUT)
+        data, test = as_batches(torch.split(x[:-held], 128)), x[-held:]
+        tried: list[Candidate] = []
+        for steps in self._grid():
+            found = [measure(graph, data, test, m, steps) for m in self.candidates(steps)]
+            best = _best(found)
+            if self.iterations and not self._enough(best):
+                tuned = [measure(graph, data, test, self._tuned(c.method), steps) for c in found]
+                found += tuned
+            tried += found
+            if self.steps is None and self._enough(_best(tried)):
+                break
+        allowed = [c for c in tried if self.energy_budget is None or c.events <= self.energy_budget]
+        taken = _best(allowed or [min(tried, key=lambda c: c.events)])
+        return Choice(taken, tuple(tried), held, self._why(taken, allowed))
+
+    def _grid(self) -> Iterator[int]:
+        return iter(_GRID if self.steps is None else (self.steps,))
+
+    def _enough(self, candidate: Candidate) -> bool:
+        """Whether nothing better need be sought."""
+        return 1 - candidate.agreement <= (self.accuracy_drop or 0.01)
+
+    def _tuned(self, method: Method) -> Method:
+        rate = 3e-4 if isinstance(method, RateCoding) else 5e-4
+        return dataclasses.replace(method, iterations=self.iterations, weight_rate=rate)  # type: ignore[type-var]
+
+    def _why(self, taken: Candidate, allowed: list[Candidate]) -> str:
+        if not allowed:
+            return f"no candidate stays within {self.energy_budget} events a neuron; the most frugal one comes nearest."
+        if self.steps is None and not self._enough(taken):
+            return f"no T up to {_GRID[-1]} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
+        if self.steps is None:
+            return f"T = {taken.steps} is the first that keeps the answers wanted, and this agrees most with the ANN."
+        return "it agrees most with the ANN."
+
+    def resolve(self, graph: Graph, batches: Batches) -> tuple[Method, str]:
+        choice = self.choose(graph, batches)
+        return choice.taken.method, str(choice)
+
+    def observer(self) -> Observer:
+        return Max()
+
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        raise SettingError("Auto makes no plan of its own; use rheobase.convert, or the method that Auto.choose takes.")
+
+
+def _best(candidates: list[Candidate]) -> Candidate:
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        best = candidate if candidate.better(best) else best
+    return best
+
+
+def measure(graph: Graph, data: Batches, test: Tensor, method: Method, steps: int) -> Candidate:
+    """Convert with a method on some samples, and compare it with the ANN on others."""
+    plan = method.plan(graph, observe(graph, data, method.observer()))
+    snn = method.refine(SpikingModel(graph, plan), graph, data)
+    agree = wrong = size = events = 0.0
+    with torch.no_grad():
+        for x in torch.split(test, 128):
+            wanted, run = graph.module(x), simulate(snn, x, steps)
+            classes = wanted.ndim == 2 and wanted.shape[1] > 1
+            same = run.output.argmax(1) == wanted.argmax(1) if classes else torch.isclose(run.output, wanted, rtol=0.1)
+            agree += float(same.double().mean()) * len(x)
+            wrong += float((run.output - wanted).double().square().sum())
+            size += float(wanted.double().square().sum())
+            events += sum(float(n.sum()) for n in run.spikes.values())
+    neurons = sum(graph.neurons(site) for site in graph.sites) * len(test)
+    return Candidate(method, steps, agree / len(test), (wrong / max(size, 1e-30)) ** 0.5, events / neurons)

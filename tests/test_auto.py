@@ -1,0 +1,112 @@
+"""The method that chooses among the others, and what convert does when none is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from networks import RESIDUAL_INPUT, inputs, residual
+
+import rheobase as rb
+from rheobase.batches import as_batches
+from rheobase.errors import DataError, SettingError
+from rheobase.methods import Auto
+from rheobase.methods._base import Method
+from rheobase.methods.auto import Candidate
+from rheobase.neurons import Payload
+
+X = inputs(RESIDUAL_INPUT, 64, seed=1).float()
+
+
+def graph() -> rb.Graph:
+    return rb.trace(residual(), X[:2])
+
+
+@pytest.mark.parametrize(
+    ("auto", "payload"),
+    [
+        (Auto("binary", steps=4, iterations=0), Payload.BINARY),
+        (Auto("ternary", steps=4, iterations=2), Payload.TERNARY),
+        (Auto("integer", levels=3, steps=2, iterations=0), Payload.INTEGER),
+        (Auto("power_of_two", steps=2, iterations=0), Payload.POWER_OF_TWO),
+    ],
+    ids=repr,
+)
+def test_the_spikes_are_those_that_are_allowed(auto: Auto, payload: Payload) -> None:
+    snn = rb.convert(residual(), X, auto)
+    assert {neuron.alphabet.payload for neuron in snn.plan.neurons.values()} == {payload}
+
+
+def test_without_weighing_by_step_no_spike_depends_on_its_step() -> None:
+    for auto in (
+        Auto(step_weighted=False, steps=4, iterations=0),
+        Auto("power_of_two", step_weighted=False, steps=2, iterations=0),
+    ):
+        snn = rb.convert(residual(), X, auto)
+        assert not any(neuron.alphabet.step_weighted for neuron in snn.plan.neurons.values())
+
+
+def test_the_taken_candidate_is_the_best_of_the_table() -> None:
+    choice = Auto(steps=4, iterations=3).choose(graph(), as_batches(X))
+    assert len(choice.tried) >= 2
+    assert not any(candidate.better(choice.taken) for candidate in choice.tried)
+    assert choice.samples == 16
+    assert all(repr(candidate.method) in str(choice) for candidate in choice.tried)
+
+
+def test_agreement_counts_before_the_error() -> None:
+    method: Method = rb.MSAT()
+    good, close, bad = (Candidate(method, 4, a, e, 1.0) for a, e in ((0.9, 0.5), (0.9, 0.4), (0.8, 0.1)))
+    assert good.better(bad)
+    assert close.better(good)
+    assert not good.better(good)
+
+
+def test_without_steps_the_first_that_is_good_enough_is_taken() -> None:
+    choice = Auto(accuracy_drop=0.2, iterations=0).choose(graph(), as_batches(X))
+    assert choice.taken.agreement >= 0.8
+    assert all(c.agreement < 0.8 for c in choice.tried if c.steps < choice.taken.steps)
+    assert f"T = {choice.taken.steps} is the first" in str(choice)
+
+
+def test_a_budget_of_events_is_kept() -> None:
+    free = Auto(steps=8, iterations=0).choose(graph(), as_batches(X))
+    budget = (min(c.events for c in free.tried) + max(c.events for c in free.tried)) / 2
+    kept = Auto(steps=8, iterations=0, energy_budget=budget).choose(graph(), as_batches(X))
+    assert kept.taken.events <= budget
+    assert "no candidate stays within" in str(
+        Auto(steps=8, iterations=0, energy_budget=1e-9).choose(graph(), as_batches(X))
+    )
+
+
+def test_convert_without_a_method_says_what_it_took(tmp_path: Any) -> None:
+    snn = rb.convert(residual(), X)
+    assert "agreement" in snn.plan.reason
+    assert "Taken: " in str(snn.plan)
+    snn.save(tmp_path / "net")
+    assert rb.load(tmp_path / "net", residual()).plan.reason == snn.plan.reason
+
+
+def test_the_choice_repeats() -> None:
+    first, second = (str(Auto(steps=4, iterations=3).choose(graph(), as_batches(X))) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"alphabet": "real"}, {"levels": 0}, {"steps": 0}, {"accuracy_drop": 1.0}, {"energy_budget": 0.0}, {"images": 3}],
+    ids=str,
+)
+def test_a_constraint_out_of_range_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"Auto: {next(iter(bad))} is"):
+        Auto(**bad)
+
+
+def test_too_few_samples_to_choose_by_is_an_error() -> None:
+    with pytest.raises(DataError, match="at least 4 calibration samples"):
+        rb.convert(residual(), X[:3])
+
+
+def test_auto_makes_no_plan_of_its_own() -> None:
+    with pytest.raises(SettingError, match=r"Auto\.choose"):
+        Auto().plan(graph(), rb.observe(graph(), X, Auto().observer()))
