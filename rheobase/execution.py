@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from rheobase.kernels import EventLayer, Events, events
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, depends_on_input, evaluate, reached
 
@@ -25,7 +26,12 @@ class Program:
     Args:
         module: the normal form with a `Neuron` at each site and, where a max pooling reads neurons,
             a `CumulativeMaxPool`.
+
+    Attributes:
+        events: when convolutions and linear layers touch only the spikes they receive.
     """
+
+    events: Events = "auto"
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
@@ -49,6 +55,7 @@ class Program:
         inside = {n for n in self.moving if n.meta["shape"] is not None}
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
+        self.event_layers = _event_layers(module, self.moving)
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
 
 
@@ -117,6 +124,8 @@ class Execution:
         return values[self.program.output]  # type: ignore[no-any-return]
 
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        if node in self.program.event_layers:
+            return self.program.event_layers[node](value_of(node.all_input_nodes[0]), self.program.events)
         return evaluate(self.program.module, node, value_of)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
@@ -145,6 +154,12 @@ class Execution:
         """As `_fold`, with tensors that have a size and no content, for sizes taken from the input."""
         folded = self._steps * self.samples
         return self._fold(node) if node.meta["shape"] is None else _only_shape(node, folded)
+
+
+def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:
+    """The layers among the nodes that have an event-driven form."""
+    called = {n: module.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
+    return {n: EventLayer(layer) for n, layer in called.items() if events.supported(layer)}
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from rheobase.conversion import convert
+from rheobase.errors import SettingError
 from rheobase.kernels import cpu
 from rheobase.kernels.events import EventLayer, unsupported
+from rheobase.methods import ConstantThreshold
+from rheobase.models import resnet20
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
@@ -133,3 +139,28 @@ def test_few_events_pay_and_many_do_not() -> None:
     assert layer.pays(64, (16, 16), elements // 20)
     assert not layer.pays(64, (16, 16), elements)
     assert not EventLayer(nn.Linear(8, 4)).pays(1, (1, 1), 1)
+
+
+# ------------------------------------------------------------------------------- in a network
+
+
+def residual() -> tuple[SpikingModel, Tensor]:
+    model = resnet20(width=8).eval()
+    x = torch.rand(3, 3, 32, 32)
+    return convert(model, [x], ConstantThreshold()), x
+
+
+def test_a_network_computes_the_same_from_events() -> None:
+    snn, x = residual()
+    outputs = []
+    for events in ("never", "always", "auto"):
+        snn.events = events  # type: ignore[assignment]
+        outputs.append(simulate(snn, x, 4).output)
+    assert close(outputs[0], outputs[1])
+    assert close(outputs[0], outputs[2])
+
+
+def test_an_unknown_choice_of_events_is_refused() -> None:
+    snn, _ = residual()
+    with pytest.raises(SettingError, match="sometimes"):
+        snn.events = "sometimes"  # type: ignore[assignment]

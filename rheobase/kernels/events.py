@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,14 @@ _ELEMENT = 0.4  # one element of the input, counted and compressed
 _CALL = 40e3
 
 
+def supported(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether a layer has an event-driven form."""
+    return unsupported(layer) is None
+
+
 def unsupported(layer: nn.Module) -> str | None:
     """Why a layer has no event-driven form, or None where it has."""
-    if isinstance(layer, nn.Linear):
+    if type(layer) is nn.Linear:
         return None
     if type(layer) is not nn.Conv2d:
         return f"a {type(layer).__name__} is neither a Conv2d nor a Linear"
@@ -59,8 +64,6 @@ class EventLayer:
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
-        reason = unsupported(layer)
-        assert reason is None, reason
         self.layer = layer
         weight = layer.weight
         self.outputs, self.channels = weight.shape[:2]
@@ -114,7 +117,7 @@ class EventLayer:
         """The input as (M, H, W, C), or None where the kernels cannot take it."""
         layer = self.layer
         parameters = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-        if cpu.unsuitable(values, *parameters) or cpu.unavailable():
+        if cpu.unsuitable(values, *parameters) or cpu.unavailable() or layer._forward_hooks or layer._forward_pre_hooks:
             return None
         if isinstance(layer, nn.Linear):
             return values.reshape(-1, 1, 1, self.channels) if values.is_contiguous() else None
