@@ -7,17 +7,20 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from rheobase.kernels import EventLayer, Events, events
 from rheobase.neurons import Neuron, Temporal
-from rheobase.operations import SAMPLES, depends_on_input, evaluate, reached
+from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, evaluate, reached
 
 __all__ = ["Execution", "Program"]
+
+_ADDITIONS = frozenset({operator.add, torch.add})
 
 
 class Program:
@@ -56,7 +59,16 @@ class Program:
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
         self.event_layers = _event_layers(module, self.moving)
+        self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
+        self.sums = {n for n in self.moving if _is_sum(n)}
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
+
+    def may_overwrite(self, node: Any) -> bool:
+        """Whether the one node that reads this value may take its memory."""
+        if node not in self.scratch:
+            return False
+        layer = self.scratch[node]
+        return layer is None or not _hooked(layer)
 
 
 class Execution:
@@ -96,7 +108,8 @@ class Execution:
         for node in self.program.moving:
             layer = self.program.layers.get(node)
             if layer is not None:
-                values = layer(self._current(node.args[0], moving))
+                overwrite = self.program.may_overwrite(node.args[0]) and not _hooked(layer)
+                values = layer(self._current(node.args[0], moving), overwrite=overwrite)
                 if on_spikes is not None and isinstance(layer, Neuron):
                     on_spikes(str(node.target), values)
                 moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
@@ -126,6 +139,11 @@ class Execution:
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
         if node in self.program.event_layers:
             return self.program.event_layers[node](value_of(node.all_input_nodes[0]), self.program.events)
+        if node in self.program.sums:
+            own = sorted(node.all_input_nodes, key=self.program.may_overwrite)[-1]
+            a, b = (value_of(n) for n in node.all_input_nodes)
+            if self.program.may_overwrite(own) and (a.shape, a.dtype) == (b.shape, b.dtype):
+                return value_of(own).add_(b if own is node.all_input_nodes[0] else a)
         return evaluate(self.program.module, node, value_of)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
@@ -160,6 +178,26 @@ def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node,
     """The layers among the nodes that have an event-driven form."""
     called = {n: module.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
     return {n: EventLayer(layer) for n, layer in called.items() if events.supported(layer)}
+
+
+def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.Module | None]:
+    """The nodes whose value is a new tensor that one node alone reads, and their layers."""
+    called = {n: module.get_submodule(str(n.target)) if n.op == "call_module" else None for n in nodes}
+    return {
+        n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
+    }
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether the node is the sum of two tensors."""
+    inputs = node.all_input_nodes
+    plain = node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs
+    return plain and len(inputs) == 2 and all(n.meta["shape"] is not None for n in inputs)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether others look at what goes into the layer and comes out of it."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

@@ -164,3 +164,18 @@ def test_an_unknown_choice_of_events_is_refused() -> None:
     snn, _ = residual()
     with pytest.raises(SettingError, match="sometimes"):
         snn.events = "sometimes"  # type: ignore[assignment]
+
+
+def test_memory_is_taken_over_where_nobody_looks_and_left_alone_where_a_hook_does() -> None:
+    snn, x = residual()
+    plain = simulate(snn, x, 3).output
+    seen: list[tuple[Tensor, Tensor]] = []
+    layers = [*snn.neurons().values(), *(m for m in snn.module.modules() if isinstance(m, nn.Conv2d))]
+    for layer in layers:
+        for tensor in (0, 1):  # what goes in, and what comes out
+            layer.register_forward_hook(
+                lambda _m, args, out, t=tensor: seen.append(((args[0], out)[t], (args[0], out)[t].clone()))
+            )
+    assert close(simulate(snn, x, 3).output, plain)
+    assert len(seen) > 40
+    assert all(torch.equal(kept, copy) for kept, copy in seen)
