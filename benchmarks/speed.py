@@ -208,7 +208,7 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     contestants |= {peer: peers.contestant(peer, steps) for peer in PEERS}
     rounds = race(contestants, arguments.rounds)
     peers.close()
-    return {"images": len(x), "steps": steps, "rounds": rounds}
+    return {"images": len(x), "steps": steps, "rounds": rounds} | size(nets["IF"], x[:1])
 
 
 def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> dict[str, Any]:
@@ -222,6 +222,37 @@ def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> d
             if "error" not in results[name]:
                 results[name]["seconds"].append(run()["seconds"])
     return results
+
+
+def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
+    """Multiply-adds and neurons for one image, and numbers in the weights."""
+    macs = 0
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal macs
+        assert isinstance(layer.weight, Tensor)
+        macs += output.numel() * layer.weight[0].numel()
+
+    module = copy.deepcopy(snn.graph.module)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        module(x)
+    neurons = sum(snn.graph.neurons(site) for site in snn.plan.neurons)
+    return {"macs": macs, "neurons": neurons, "weights": sum(p.numel() for p in module.parameters())}
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The rates that floors are computed from: of a large matrix product, and of a copy out of cache."""
+    n, count = (256, 2**20) if arguments.quick else (2048, 2**26)
+    a, b, source, target = torch.rand(n, n), torch.rand(n, n), torch.rand(count), torch.rand(count)
+    runs = {"product": timed(lambda: a @ b), "copy": timed(lambda: target.copy_(source))}
+    times = race(runs, 3 * arguments.rounds)
+    return {
+        "gflops": [2e-9 * n**3 / s for s in times["product"]["seconds"]],
+        "gbytes": [8e-9 * count / s for s in times["copy"]["seconds"]],
+    }
 
 
 def density(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -302,6 +333,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "density": density,
     "layers": layers,
     "memory": memory,
+    "machine": machine,
 }
 
 

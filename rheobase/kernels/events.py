@@ -90,8 +90,11 @@ class EventLayer:
         images = None if events == "never" else self._images(values)
         if images is None:
             return self.layer(values)  # type: ignore[no-any-return]
+        number, size = images.shape[0], (images.shape[1], images.shape[2])
+        if events == "auto" and not self.pays(number, size, 0):  # not even without events: spare the counting
+            return self.layer(values)  # type: ignore[no-any-return]
         counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
-        if events == "auto" and not self.pays(images.shape[0], (images.shape[1], images.shape[2]), int(counts.sum())):
+        if events == "auto" and not self.pays(number, size, int(counts.sum())):
             return self.layer(values)  # type: ignore[no-any-return]
         output = self._gather(images, counts)
         return output.permute(0, 3, 1, 2) if values.ndim == 4 else output.view(*values.shape[:-1], self.outputs)
