@@ -67,8 +67,8 @@ def speeds(parts: Parts, result: dict[str, Any]) -> str:
     first = parts["resnet20"]
     note = (
         f"Image-steps a second, medians of {len(first['rounds']['ANN']['seconds'])} rounds [quartiles], and "
-        f"in brackets how many classes agree with those of the IF network from events. T = {first['steps']}; images in a batch: "
-        f"{sizes}. The ANN does one pass where the others do one step."
+        "in brackets how many classes agree with those of the IF network from events. "
+        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step."
     )
     return "\n".join([*lines, "", note])
 
