@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rheobase.conversion import convert
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu
+from rheobase.kernels import cpu, events
 from rheobase.kernels.events import EventLayer, unsupported
 from rheobase.methods import ConstantThreshold
 from rheobase.models import resnet20
@@ -32,8 +32,9 @@ def sparse(shape: tuple[int, ...], density: float, seed: int) -> Tensor:
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
     """A convolution, and an input that it accepts."""
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    usual = draw(st.booleans())
+    kernel = (3, 3) if usual else draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = (1, 1) if usual else draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     size = tuple(draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True))
     channels, outputs = draw(st.integers(1, 40)), draw(st.sampled_from([1, 10, 16, 17, 32, 33, 64, 65, 130]))
@@ -51,6 +52,16 @@ def test_a_convolution_of_events_is_the_dense_one(problem: tuple[nn.Conv2d, Tens
     ours = EventLayer(layer)(x, "always")
     assert close(ours, layer(x))
     assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("outputs", [10, 32, 70])
+def test_a_processor_with_few_registers_computes_the_same(outputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Conv2d(20, outputs, 3, padding=1)
+    x = sparse((3, 20, 7, 6), 0.2, 0).to(memory_format=torch.channels_last)
+    for many in (True, False):
+        monkeypatch.setattr(events, "_many_registers", lambda many=many: many)
+        assert close(EventLayer(layer)(x, "always"), layer(x))
 
 
 @given(st.integers(1, 100), st.integers(1, 130), st.sampled_from([0.0, 0.1, 1.0]), st.booleans())
@@ -100,13 +111,13 @@ def test_infinities_and_nan_come_through() -> None:
 @torch.no_grad()
 def test_weights_that_were_changed_or_replaced_are_read_again() -> None:
     layer = nn.Conv2d(8, 8, 3)
-    events, x = EventLayer(layer), sparse((2, 8, 6, 6), 0.3, 0).to(memory_format=torch.channels_last)
-    assert close(events(x, "always"), layer(x))
+    ours, x = EventLayer(layer), sparse((2, 8, 6, 6), 0.3, 0).to(memory_format=torch.channels_last)
+    assert close(ours(x, "always"), layer(x))
     layer.weight.mul_(2.0)
     layer.bias.add_(1.0)  # type: ignore[union-attr]
-    assert close(events(x, "always"), layer(x))
+    assert close(ours(x, "always"), layer(x))
     layer.weight = nn.Parameter(torch.randn_like(layer.weight))
-    assert close(events(x, "always"), layer(x))
+    assert close(ours(x, "always"), layer(x))
 
 
 @torch.no_grad()
@@ -153,8 +164,8 @@ def residual() -> tuple[SpikingModel, Tensor]:
 def test_a_network_computes_the_same_from_events() -> None:
     snn, x = residual()
     outputs = []
-    for events in ("never", "always", "auto"):
-        snn.events = events  # type: ignore[assignment]
+    for choice in ("never", "always", "auto"):
+        snn.events = choice  # type: ignore[assignment]
         outputs.append(simulate(snn, x, 4).output)
     assert close(outputs[0], outputs[1])
     assert close(outputs[0], outputs[2])

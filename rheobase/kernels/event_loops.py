@@ -1,11 +1,13 @@
 """The compiled loops (Numba) of layers that touch only the non-zero elements of their input.
 
-Two kernels, of the same form as those of `loops`. `compressed` turns each image, channels last, into a
+Three kernels, of the same form as those of `loops`. `compressed` turns each image, channels last, into a
 list of events, pixel by pixel: the value, and where the weights for its place in the row begin. The
 events of neighbouring pixels of a row are neighbours in the list, so the field of view of an output
 pixel is one stretch of the list for each row of the filter. `gathered` adds these stretches up: a block
 of output channels stays in registers while event after event adds its weights to it, and a block
 of the weights, small enough for the second-level cache, serves all images before the next one does.
+`scattered` is for few output channels, where an output pixel has too little to do: it adds up what an input
+pixel sends to each of the nine output pixels around it in registers, and then adds that to the nine.
 
 The helpers are those of `loops`: Numba's cache does not see a change there, so change this file too.
 """
@@ -22,7 +24,7 @@ from numba import cfunc, types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-from rheobase.kernels.loops import _fetch_add, _floats, _integers, _wide
+from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide
 
 __all__ = ["LANES", "SLOTS", "compiled"]
 
@@ -33,7 +35,8 @@ TICKET, IMAGES, HEIGHT, WIDTH, CHANNELS, INPUT = range(6)
 FIRST, POINTERS, PLACES, EVENTS, PITCH = range(6, 11)  # the lists; bytes of weights for one input channel
 TALL, ACROSS, DOWN, RIGHT, ABOVE, BEFORE = range(11, 17)  # filter, stride and padding, each in two directions
 ROWS, COLUMNS, OUTPUTS, WEIGHT, BIAS, OUTPUT, GROUP = range(17, 24)
-SLOTS = 24
+SKIP, WORKERS, SCRATCH = range(24, 27)  # bytes of weights for a place in the row; the threads' own memory
+SLOTS = 27
 """The int64 slots of a task: sizes and addresses."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -143,6 +146,26 @@ def _add_vectors(typing: Any, total: Any, first: Any, count: Any) -> Any:
     return types.none(types.CPointer(types.float32), first, count), generate
 
 
+@intrinsic(prefer_literal=True)
+def _add_square(typing: Any, totals: Any, target: Any, line: Any, count: Any) -> Any:
+    """Add nine sums of ``count`` vectors to a square of 3 x 3 pixels, the first to the last pixel of the last line."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = ir.Constant(ir.IntType(64), LANES * count.literal_value)
+        for tap in range(9):
+            down, right = (ir.Constant(ir.IntType(64), 2 - t) for t in divmod(tap, 3))
+            pixel = builder.add(builder.mul(down, args[2]), right)
+            place = builder.gep(args[1], [builder.mul(pixel, size)])
+            for j in range(count.literal_value):
+                other = builder.load(_vector_at(builder, args[0], tap * count.literal_value + j), align=4)
+                pointer = _vector_at(builder, place, j)
+                builder.store(builder.fadd(builder.load(pointer, align=4), other), pointer, align=4)
+        return context.get_dummy_value()
+
+    pointer = types.CPointer(types.float32)
+    return types.none(pointer, pointer, types.int64, count), generate
+
+
 @intrinsic
 def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, events: Any) -> Any:
     """Store the non-zeros of 16 elements, and ``place + pitch j`` for each; give their number."""
@@ -170,7 +193,7 @@ def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, eve
 def _compressed(task: Any) -> None:
     """The events of each image: FIRST is where each begins, POINTERS where each of its pixels does."""
     _wide()
-    height, width, channels, pitch = task[HEIGHT], task[WIDTH], task[CHANNELS], task[PITCH]
+    height, width, channels, pitch, skip = task[HEIGHT], task[WIDTH], task[CHANNELS], task[PITCH], task[SKIP]
     whole = channels // LANES * LANES
     pixels = height * width
     while True:
@@ -182,15 +205,15 @@ def _compressed(task: Any) -> None:
         source = _floats(task[INPUT], image * pixels * channels)
         for pixel in range(pixels):
             pointers[pixel] = n
-            place = pixel % width * channels
+            place = pixel % width * skip
             for c in range(0, whole, LANES):
                 n += _compress(
                     _floats(task[INPUT], (image * pixels + pixel) * channels + c),
-                    (place + c) * pitch, pitch, _words(task[PLACES], n), _floats(task[EVENTS], n),
+                    place + c * pitch, pitch, _words(task[PLACES], n), _floats(task[EVENTS], n),
                 )  # fmt: skip
             for c in range(whole, channels):
                 value = source[pixel * channels + c]
-                _words(task[PLACES], n)[0] = (place + c) * pitch
+                _words(task[PLACES], n)[0] = place + c * pitch
                 _floats(task[EVENTS], n)[0] = value
                 n += value != 0.0
         pointers[pixels] = n
@@ -268,11 +291,58 @@ def _gathered(vectors: int, ways: int) -> Any:
     return kernel
 
 
+def _scattered(vectors: int) -> Any:
+    """A 3 x 3 convolution with stride 1 and at most so many ``vectors`` of output channels."""
+    block, total = LANES * vectors, 9 * vectors
+
+    def kernel(task: Any) -> None:
+        _wide()
+        height, width, outputs, columns = task[HEIGHT], task[WIDTH], task[OUTPUTS], task[COLUMNS]
+        line, pixels = width + 2, height * width
+        size = (height + 2) * line * block
+        scratch = task[SCRATCH] + 4 * size * _fetch_add(_integers(task[WORKERS]), 1)
+        acc = _accumulators(total)
+        bias = _floats(task[BIAS], 0)
+        while True:
+            image = _fetch_add(task, 1)
+            if image >= task[IMAGES]:
+                break
+            cells = _floats(scratch, 0)
+            for j in range(size):
+                cells[j] = 0.0
+            pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
+            for y in range(height):
+                for x in range(width):
+                    e, stop = pointers[y * width + x], pointers[y * width + x + 1]
+                    if e == stop:
+                        continue
+                    _clear(acc, 0, total)
+                    while e < stop:
+                        at = _bytes_after(task[WEIGHT], _words(task[PLACES], e)[0])
+                        _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], total)
+                        e += 1
+                    _add_square(acc, _floats(scratch, (y * line + x) * block), line, vectors)
+            for row in range(task[ROWS]):
+                for column in range(columns):
+                    source = _floats(scratch, ((row + 2 - task[ABOVE]) * line + column + 2 - task[BEFORE]) * block)
+                    target = _floats(task[OUTPUT], ((image * task[ROWS] + row) * columns + column) * outputs)
+                    if outputs == block:
+                        _move(bias, acc, vectors)
+                        _add_products(acc, 0, source, ONE, vectors)
+                        _move(acc, target, vectors)
+                    else:
+                        for j in range(outputs):
+                            target[j] = source[j] + bias[j]
+
+    return kernel
+
+
 @cache
 def compiled(name: str, *shape: int) -> Any:
     """The C function of a kernel, compiled on first use, or loaded from Numba's cache."""
     signature = types.void(types.CPointer(types.int64))
-    kernel = _compressed if name == "compressed" else _gathered(*shape)
+    makers: dict[str, Any] = {"compressed": lambda: _compressed, "gathered": _gathered, "scattered": _scattered}
+    kernel = makers[name](*shape)
     try:
         return cfunc(signature, cache=True, error_model="numpy")(kernel)
     except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)

@@ -22,9 +22,12 @@ Events = Literal["auto", "always", "never"]
 
 # Nanoseconds on one thread, measured with `python -m benchmarks.speed --part layers`. They are constants, and
 # not measured on the user's machine, so that the same run takes the same path, and gives the same numbers, each time.
-_DENSE = 0.15  # 16 multiply-adds of the dense layer
-_EVENT = {1: 0.9, 2: 1.0, 4: 1.9}  # one event at one place of the filter, by vectors of output channels
-_PIXEL = 20.0  # one output pixel, each block of output channels
+# Each is by the vectors of 16 output channels that are kept in registers.
+_DENSE = {1: 0.18, 2: 0.165, 4: 0.15}  # 16 multiply-adds of the dense layer
+_GATHER = {1: 0.9, 2: 1.0, 4: 1.9}  # one event at one place of the filter
+_GATHER_PIXEL = 20.0  # one output pixel, each block of output channels
+_SCATTER = {1: 0.5, 2: 0.8}
+_SCATTER_PIXEL = {1: 12.0, 2: 16.0}
 _ELEMENT = 0.4  # one element of the input, counted and compressed
 _CALL = 40e3
 
@@ -75,6 +78,12 @@ class EventLayer:
             self.padding = tuple(int(p) for p in layer.padding)
         self.vectors = 1 if self.outputs <= 16 else 2 if self.outputs <= 32 else 4
         self.blocks = -(-self.outputs // (16 * self.vectors))
+        self.scatters = (
+            (self.filter, self.stride) == ((3, 3), (1, 1))
+            and max(self.padding) <= 2
+            and self.outputs <= 32
+            and _many_registers()
+        )
         self._packed: tuple[Any, Tensor, Tensor] | None = None
 
     def __call__(self, values: Tensor, events: Events = "auto") -> Tensor:
@@ -112,8 +121,11 @@ class EventLayer:
         pixels = images * rows * columns
         elements = images * size[0] * size[1] * self.channels
         reached = nonzero * taps * rows * columns / (size[0] * size[1])
-        dense = _DENSE * pixels * taps * self.channels * self.outputs / 16
-        by_block = _EVENT[self.vectors] * reached + _PIXEL * pixels
+        dense = _DENSE[self.vectors] * pixels * taps * self.channels * self.outputs / 16
+        if self.scatters:
+            by_block = _SCATTER[self.vectors] * reached + _SCATTER_PIXEL[self.vectors] * pixels
+        else:
+            by_block = _GATHER[self.vectors] * reached + _GATHER_PIXEL * pixels
         return self.blocks * by_block + _ELEMENT * elements + _CALL < dense
 
     def _images(self, values: Tensor) -> Tensor | None:
@@ -155,14 +167,27 @@ class EventLayer:
         task[11:17] = [*self.filter, *self.stride, *self.padding]
         task[17:23] = [rows, columns, self.outputs, weight.data_ptr(), bias.data_ptr(), output.data_ptr()]
         task[23] = max(1, 32 // columns)
+        workers, scratch = torch.zeros(1, dtype=torch.int64), torch.empty(0)
+        if self.scatters:
+            task[10] *= 9  # the weights of a channel stand together
+            scratch = torch.empty(torch.get_num_threads(), height + 2, width + 2, 16 * self.vectors)
+        task[24:] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
         cpu.launch(event_loops.compiled("compressed"), task, images.numel() // 4)
         task[0] = 0
         work = self.blocks * (room * self.filter[0] * self.filter[1] + number * rows * columns)
-        cpu.launch(event_loops.compiled("gathered", self.vectors, _ways(self.vectors)), task, work)
+        if self.scatters:
+            kernel = event_loops.compiled("scattered", self.vectors)
+        else:
+            ways = 4 if _many_registers() else 4 // self.vectors
+            kernel = event_loops.compiled("gathered", self.vectors, ways)
+        cpu.launch(kernel, task, work)
         return output
 
     def _weights(self) -> tuple[Tensor, Tensor]:
-        """Weights (blocks, filter, C, block) and biases (blocks * block), with zeros for absent outputs."""
+        """Weights (blocks, filter, C, block), or (C, filter, block) to scatter, and biases (blocks * block).
+
+        Outputs that only fill up a block have zeros.
+        """
         weight, bias = self.layer.weight.detach(), self.layer.bias
         tensors = (weight,) if bias is None else (weight, bias)
         key = tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
@@ -170,17 +195,19 @@ class EventLayer:
             block = 16 * self.vectors
             padded = torch.zeros(self.blocks * block, self.channels, *self.filter)
             padded[: self.outputs] = weight.view(self.outputs, self.channels, *self.filter)
-            padded = padded.view(self.blocks, block, self.channels, *self.filter).permute(0, 3, 4, 2, 1).contiguous()
+            padded = padded.view(self.blocks, block, self.channels, *self.filter).permute(
+                *(0, 2, 3, 4, 1) if self.scatters else (0, 3, 4, 2, 1)
+            )
             biases = torch.zeros(self.blocks * block)
             if bias is not None:
                 biases[: self.outputs] = bias.detach()
-            self._packed = key, padded, biases
+            self._packed = key, padded.contiguous(), biases
         return self._packed[1], self._packed[2]
 
 
 @cache
-def _ways(vectors: int) -> int:
-    """How many sums to keep in registers for each output: with AVX-512 there are twice as many, twice as wide."""
+def _many_registers() -> bool:
+    """Whether there are 32 registers of 16 numbers, as with AVX-512; otherwise fewer sums are kept at a time."""
     from llvmlite import binding
 
-    return 4 if binding.get_host_cpu_features().get("avx512f") else 4 // vectors
+    return bool(binding.get_host_cpu_features().get("avx512f"))
