@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import runpy
 
-for name in ("accuracy", "kernels", "example", "tables"):
+for name in ("accuracy", "kernels", "speed", "example", "tables"):
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record
+from benchmarks import record, speed_tables
 from rheobase.curve import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,15 @@ def _random(result: dict[str, Any]) -> dict[str, Any]:
     return max(curves, key=lambda curve: len(curve["seeds"]))
 
 
-TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy, "comparison": comparison, "example": example}
+TABLES: dict[str, Callable[[], str]] = {
+    "accuracy": accuracy,
+    "comparison": comparison,
+    "example": example,
+    "bars": speed_tables.bars,
+    "speeds": speed_tables.speeds,
+    "layers": speed_tables.layers,
+    "floors": speed_tables.floors,
+}
 
 
 def rendered(text: str) -> str:

@@ -7,23 +7,25 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 
 from __future__ import annotations
 
+import copy
 import operator
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rheobase.coding import ConstantCurrent, Encoder
+from rheobase.kernels import EventLayer, Events, events
 from rheobase.neurons import Neuron, Temporal
-from rheobase.operations import SAMPLES, depends_on_input, evaluate, reached
+from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, evaluate, reached
 
 __all__ = ["Emit", "Execution", "Program"]
 
 Emit: TypeAlias = Callable[[fx.Node, Temporal, Tensor], Tensor]
 """What a layer with a memory sends for its currents. Shape: (K, N, ...) -> (K, N, ...)."""
+
+_ADDITIONS = frozenset({operator.add, torch.add})
 
 
 class Program:
@@ -33,7 +35,12 @@ class Program:
         module: the normal form with a `Neuron` at each site and, where a max pooling reads neurons,
             a `CumulativeMaxPool`.
         constant_input: whether the input is the same at each step; otherwise there is no constant part.
+
+    Attributes:
+        events: when convolutions and linear layers touch only the spikes they receive.
     """
+
+    events: Events = "auto"
 
     def __init__(self, module: fx.GraphModule, constant_input: bool = True) -> None:
         self.module = module
@@ -58,27 +65,34 @@ class Program:
         inside = {n for n in self.moving if n.meta["shape"] is not None}
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
+        self.event_layers = _event_layers(module, self.moving)
+        self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
+        self.sums = {n for n in self.moving if _is_sum(n)}
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
         read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
         self.same_rest = not any(  # whether the samples differ only by what the neurons send
             isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
         )
-        self.without_bias: dict[fx.Node, Callable[[Tensor], Tensor]] = {}
+        self.homogeneous: bool | None = None  # whether nothing but biases is added; found out when needed
+        self._bare: dict[fx.Node, _Bare] = {}
+
+    def bare_layers(self) -> dict[fx.Node, _Bare]:
+        """Convolutions and linear layers of the moving part without their biases, for changes to pass through."""
+        found: dict[fx.Node, _Bare] = {}
         for node in self.moving:
-            synapses = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if isinstance(synapses, nn.Linear):
-                self.without_bias[node] = partial(_linear, synapses)
-            elif isinstance(synapses, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-                self.without_bias[node] = partial(_convolution, synapses)
-        self.homogeneous: bool | None = None  # whether nothing but these biases is added; found out when needed
+            layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                known = self._bare.get(node)
+                found[node] = known if known is not None and known.weight is layer.weight else _Bare(layer)
+        self._bare = found
+        return found
 
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    return F.linear(x, layer.weight)
-
-
-def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    return layer._conv_forward(x, layer.weight, None)  # type: ignore[no-any-return]
+    def may_overwrite(self, node: Any) -> bool:
+        """Whether the one node that reads this value may take its memory."""
+        if node not in self.scratch:
+            return False
+        layer = self.scratch[node]
+        return layer is None or not _hooked(layer)
 
 
 class Execution:
@@ -104,6 +118,7 @@ class Execution:
         x = self.encoder.encode(x, 1)[0] if self.encoder.constant else x
         self.values: dict[fx.Node, Any] = {}
         self._biased = True
+        self._layers: Mapping[fx.Node, Callable[[Tensor, Events], Tensor]] = {}
         self._input, self._generator = x, generator
         self._folded: dict[fx.Node, Any] = {}
         self._steps = 0
@@ -125,7 +140,8 @@ class Execution:
         """
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
-            values: Tensor = layer(current)
+            overwrite = self.program.may_overwrite(node.args[0]) and not _hooked(layer)
+            values: Tensor = layer(current, overwrite=overwrite)
             if on_spikes is not None and isinstance(layer, Neuron):
                 on_spikes(str(node.target), values)
             return values
@@ -139,6 +155,7 @@ class Execution:
         """
         if steps != self._steps:
             self._folded, self._steps = {}, steps
+        self._layers = self.program.event_layers if self._biased else self.program.bare_layers()
         moving: dict[fx.Node, Any] = {}
 
         def value_of(node: fx.Node) -> Any:
@@ -194,7 +211,7 @@ class Execution:
             current = current - rest
         if self._done:
             return current
-        if len(source.users) == 1 and (source in self.program.without_bias or source.target is operator.add):
+        if len(source.users) == 1 and (source in self._layers or source.target is operator.add):
             current[0] += rest  # nobody else reads this tensor
             return current
         return _joined([current[0] + rest, *current[1:].unbind(0)])
@@ -216,9 +233,13 @@ class Execution:
         return values[self.program.output]  # type: ignore[no-any-return]
 
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
-        plain = None if self._biased else self.program.without_bias.get(node)
-        if plain is not None:
-            return plain(value_of(node.all_input_nodes[0]))
+        if node in self._layers:
+            return self._layers[node](value_of(node.all_input_nodes[0]), self.program.events)
+        if node in self.program.sums:
+            own = sorted(node.all_input_nodes, key=self.program.may_overwrite)[-1]
+            a, b = (value_of(n) for n in node.all_input_nodes)
+            if self.program.may_overwrite(own) and (a.shape, a.dtype) == (b.shape, b.dtype):
+                return value_of(own).add_(b if own is node.all_input_nodes[0] else a)
         return evaluate(self.program.module, node, value_of)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
@@ -252,6 +273,46 @@ class Execution:
 def _joined(steps: list[Tensor]) -> Tensor:
     """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
     return _unfold(torch.cat(steps), len(steps))
+
+
+class _Bare:
+    """A layer without its bias; the weights stay those of the layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.weight = layer.weight
+        self._layer = copy.copy(layer)
+        self._layer._parameters = {**layer._parameters, "bias": None}
+        self._events = EventLayer(self._layer) if events.supported(self._layer) else None
+
+    def __call__(self, values: Tensor, when: Events) -> Tensor:
+        output: Tensor = self._layer(values) if self._events is None else self._events(values, when)
+        return output
+
+
+def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:
+    """The layers among the nodes that have an event-driven form."""
+    called = {n: module.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
+    return {n: EventLayer(layer) for n, layer in called.items() if events.supported(layer)}
+
+
+def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.Module | None]:
+    """The nodes whose value is a new tensor that one node alone reads, and their layers."""
+    called = {n: module.get_submodule(str(n.target)) if n.op == "call_module" else None for n in nodes}
+    return {
+        n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
+    }
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether the node is the sum of two tensors."""
+    inputs = node.all_input_nodes
+    plain = node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs
+    return plain and len(inputs) == 2 and all(n.meta["shape"] is not None for n in inputs)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether others look at what goes into the layer and comes out of it."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

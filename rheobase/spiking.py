@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rheobase.errors import ConversionError, DataError
+from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution, Program
 from rheobase.graph import Graph, trace
+from rheobase.kernels import Events
 from rheobase.neurons import CumulativeMaxPool, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.plan import Plan
@@ -99,6 +100,21 @@ class SpikingModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.execution(x).advance(1)[0]
+
+    @property
+    def events(self) -> Events:
+        """When convolutions and linear layers touch only the spikes they receive.
+
+        "auto": in each chunk of steps, where the number of spikes makes that faster; "always":
+        wherever it can be done; "never". The choice changes results by rounding alone.
+        """
+        return self.program.events
+
+    @events.setter
+    def events(self, events: Events) -> None:
+        if events not in get_args(Events):
+            raise SettingError(f"events is {events!r}; it must be one of {list(get_args(Events))}.")
+        self.program.events = events
 
     def save(self, path: str | Path) -> None:
         """Write the conversion (not the weights of the network) to one file, for `load`."""

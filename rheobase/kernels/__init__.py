@@ -1,6 +1,8 @@
 """Neuron scans that pick the fastest backend their tensors allow: `cpu` (Numba), else `reference`.
 
-Each takes ``backend="auto"``; ``"cpu"`` raises where it cannot be had, ``"reference"`` is plain PyTorch.
+Layers that touch only the spikes they receive are `EventLayer`, in `events`.
+
+Each scan takes ``backend="auto"``; ``"cpu"`` raises where it cannot be had, ``"reference"`` is plain PyTorch.
 """
 
 from __future__ import annotations
@@ -11,8 +13,19 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, graded, reference
+from rheobase.kernels.events import EventLayer, Events
 
-__all__ = ["Backend", "available", "backends", "count_nonzero", "graded_scan", "if_scan", "msat_scan"]
+__all__ = [
+    "Backend",
+    "EventLayer",
+    "Events",
+    "available",
+    "backends",
+    "count_nonzero",
+    "graded_scan",
+    "if_scan",
+    "msat_scan",
+]
 
 Backend = Literal["auto", "cpu", "reference"]
 

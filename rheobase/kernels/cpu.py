@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["count_nonzero", "if_scan", "msat_scan", "unavailable", "unsuitable"]
+__all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable"]
 
 _STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
 _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
@@ -179,11 +179,21 @@ def _ordered(tensor: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -
 
 
 def _launch(name: str, task: Any) -> None:
-    """Run a kernel on as many threads as PyTorch uses, where there is work for them."""
+    """Run a scan."""
     from rheobase.kernels import loops
 
-    kernel = loops.compiled(name)
-    threads = max(1, min(torch.get_num_threads(), task[1] * task[2] // _SHARE))
+    launch(loops.compiled(name), task, task[1] * task[2])
+
+
+def launch(kernel: Any, task: Any, work: int) -> None:
+    """Run a kernel on as many threads as PyTorch uses, where there is work for them.
+
+    Args:
+        kernel: the compiled function.
+        task: its argument.
+        work: how much there is to do, in neuron-steps.
+    """
+    threads = max(1, min(torch.get_num_threads(), work // _SHARE))
     if threads == 1:
         kernel.ctypes(task)
     elif (parallel := _openmp()) is not None:

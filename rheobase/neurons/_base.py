@@ -69,9 +69,12 @@ class Temporal(nn.Module, ABC):
 
     Attributes:
         random: whether what it emits depends on the key given to `reset`.
+        overwrites: whether `scan` takes ``overwrite=True``, the permission to put the values where the
+            current was.
     """
 
     random: bool = False
+    overwrites: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,8 +105,10 @@ class Temporal(nn.Module, ABC):
             values.append(value)
         return torch.stack(values), state
 
-    def forward(self, current: Tensor) -> Tensor:
+    def forward(self, current: Tensor, overwrite: bool = False) -> Tensor:
         """Advance by the K steps of ``current``, carrying the state over from the last call.
+
+        With ``overwrite`` the values may take the memory of the current, which nobody then needs any more.
 
         Shape: (K, N, ...) -> (K, N, ...).
 
@@ -117,7 +122,8 @@ class Temporal(nn.Module, ABC):
                 f"{type(self).__name__} received a current of shape {tuple(current.shape[1:])} a step, "
                 f"but its state is for {tuple(self._shape or ())}. Call reset() before another batch."
             )
-        values, self._state = self.scan(current, self._state)
+        permission = {"overwrite": True} if overwrite and self.overwrites else {}
+        values, self._state = self.scan(current, self._state, **permission)
         return values
 
     def reset(self, key: int = 0) -> None:

@@ -53,6 +53,7 @@ class IF(Neuron):
     """
 
     alphabet = Alphabet(Payload.BINARY)
+    overwrites = True
     threshold: Tensor
     initial_potential: Tensor
 
@@ -87,12 +88,13 @@ class IF(Neuron):
         v = v_pre - y if self.reset_mode == "soft" else v_pre.masked_fill(fired, 0.0)
         return y, IFState(v)
 
-    def scan(self, current: Tensor, state: IFState) -> tuple[Tensor, IFState]:
+    def scan(self, current: Tensor, state: IFState, overwrite: bool = False) -> tuple[Tensor, IFState]:
         y, v = kernels.if_scan(
             current,
             state.potential,
             along_channels(self.threshold, current[0]),
             hard_reset=self.reset_mode == "hard",
+            overwrite=overwrite,
         )
         return y, IFState(v)
 

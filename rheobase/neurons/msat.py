@@ -155,6 +155,7 @@ class MSAT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
+    overwrites = True
     threshold: Tensor
 
     def __init__(self, threshold: Tensor | float, adaptation: Adaptation) -> None:
@@ -170,7 +171,7 @@ class MSAT(Neuron):
         y, new = self.scan(current.unsqueeze(0), state)
         return y.squeeze(0), new
 
-    def scan(self, current: Tensor, state: MSATState) -> tuple[Tensor, MSATState]:
+    def scan(self, current: Tensor, state: MSATState, overwrite: bool = False) -> tuple[Tensor, MSATState]:
         a = self.adaptation
         y, v, mean, v_pre = kernels.msat_scan(
             current,
@@ -190,6 +191,7 @@ class MSAT(Neuron):
             use_det=a.det,
             drive_is_current=a.depolarisation == "current",
             raw_units=a.units == "raw",
+            overwrite=overwrite,
         )
         return y, MSATState(v, mean, v_pre, state.steps + current.shape[0])
 

@@ -1,0 +1,399 @@
+"""What a simulation costs beside the network itself, and beside other simulators.
+
+    python -m benchmarks.speed [--quick] [--threads N] [--rounds R] [--part NAME ...]
+
+Every round runs all contestants once, in turn, and the peers (`benchmarks.peers`) answer from a process of their
+own, so that a ratio compares neighbours in time. $RHEOBASE_WEIGHTS names the folder with akamaster's ResNet-20,
+$RHEOBASE_DATA the folder of CIFAR-10. Finished parts are kept in runs/speed/ and not repeated after an
+interruption; the environment of the peers is made in runs/peers/. --quick shows that everything
+runs, and stores nothing: its numbers mean little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import operator
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.accuracy import shorten
+from rheobase import kernels, models
+from rheobase.data import calibration_subset, images
+from rheobase.spiking import SpikingModel
+
+ROOT = Path(__file__).parent.parent
+STEPS = 32
+IF, MSAT = rb.ConstantThreshold(), rb.MSAT()
+NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
+PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")
+NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib", "tqdm", "einops", "pbr", "nir")
+LAYERS = (  # channels, outputs, height and width
+    (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
+)  # fmt: skip
+DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+
+
+@dataclass
+class Case:
+    """A network, its calibration images and the images to simulate."""
+
+    model: nn.Module
+    calibration: list[Tensor]
+    images: Tensor
+
+
+def case(name: str, quick: bool) -> Case:
+    count = 2 if quick else NETWORKS[name]
+    if name == "resnet34":
+        torch.manual_seed(0)
+        return Case(models.resnet34().eval(), [torch.rand(4, 3, 224, 224) for _ in range(1 if quick else 4)],
+                    torch.rand(count, 3, 224, 224))  # fmt: skip
+    if name == "resnet20":
+        folder = os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")
+        model = models.load_akamaster(f"{folder}/resnet20-cifar10.th")
+        mean, std = models.AKAMASTER_MEAN, models.AKAMASTER_STD
+    else:
+        found = models.load("vgg16-cifar10")
+        model, mean, std = found.model, found.card.mean, found.card.std
+    data = calibration_subset("cifar10", mean, std, count=100 if quick else 1000, seed=0)
+    test = images("cifar10", "test", mean, std, limit=count)
+    x = torch.stack([test[i][0] for i in range(count)])
+    return Case(model, [x for x, _ in torch.utils.data.DataLoader(data, batch_size=100)], x)
+
+
+# ------------------------------------------------------------------------------- contestants
+
+
+@contextmanager
+def reference() -> Iterator[None]:
+    """Plain PyTorch in place of every compiled kernel."""
+    found = kernels.cpu.unavailable
+    kernels.cpu.unavailable = lambda: "the benchmark wants plain PyTorch"  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        kernels.cpu.unavailable = found
+
+
+def simulation(snn: SpikingModel, x: Tensor, events: kernels.Events, steps: int) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        snn.events = events
+        start = time.perf_counter()
+        done = rb.simulate(snn, x, steps)
+        seconds = time.perf_counter() - start
+        rate = sum(float(s.sum()) for s in done.spikes.values()) / (sum(done.neurons.values()) * steps)
+        return {"seconds": seconds, "classes": done.output.argmax(1).tolist(), "rate": rate}
+
+    return run
+
+
+def plain(snn: SpikingModel, x: Tensor, steps: int) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        with reference():
+            return simulation(snn, x, "never", steps)()
+
+    return run
+
+
+def ann(snn: SpikingModel, x: Tensor, steps: int) -> Callable[[], dict[str, Any]]:
+    """The folded network, ``steps`` times on the images, in batches of the size that the simulation uses."""
+    module = copy.deepcopy(snn.graph.module).to(memory_format=torch.channels_last)
+    batch = x.repeat(max(1, min(steps, 128 // len(x))), 1, 1, 1).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def run() -> dict[str, Any]:
+        start = time.perf_counter()
+        for _ in range(steps * len(x) // len(batch)):
+            module(batch)
+        return {"seconds": time.perf_counter() - start}
+
+    return run
+
+
+def portable(module: fx.GraphModule) -> dict[str, Any]:
+    """A graph as plain values and layers of PyTorch, which a process without Rheobase can load."""
+    nodes = []
+    for node in module.graph.nodes:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{n.name}")
+        nodes.append((node.op, node.name, node.target, args, kwargs))
+    called = {str(n.target) for n in module.graph.nodes if n.op == "call_module"}
+    constants = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    return {
+        "nodes": nodes,
+        "layers": {path: module.get_submodule(path) for path in called},
+        "constants": {path: operator.attrgetter(path)(module).detach() for path in constants},
+    }
+
+
+class Peers:
+    """The process in which the other simulators run."""
+
+    def __init__(self, snn: SpikingModel, x: Tensor, folder: Path) -> None:
+        path = folder / "network.pt"
+        thresholds = {site: neuron.threshold for site, neuron in snn.neurons().items()}
+        about = {"images": x, "threads": torch.get_num_threads(), "thresholds": thresholds}
+        torch.save(about | portable(snn.graph.module), path)
+        command = [str(environment()), str(ROOT / "benchmarks/peers.py"), str(path)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def contestant(self, name: str, steps: int) -> Callable[[], dict[str, Any]]:
+        def run() -> dict[str, Any]:
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            self.process.stdin.write(json.dumps({"run": name, "steps": steps}) + "\n")
+            self.process.stdin.flush()
+            while line := self.process.stdout.readline():
+                with suppress(json.JSONDecodeError):  # what a package prints is not an answer
+                    return dict(json.loads(line))
+            return {"error": "the process ended"}
+
+        return run
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def environment() -> Path:
+    """The interpreter of the environment with the other simulators, which is made where it is missing."""
+    folder = ROOT / "runs/peers/venv"
+    python, stamp = folder / "bin/python", folder / ".complete"
+    if not stamp.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), *NEEDED], check=True)
+        subprocess.run([*pip, "--no-deps", "spikingjelly==2.0.0"], check=True)
+        for package in ("snntorch", "sinabs"):  # where one cannot be had, its line says so
+            subprocess.run([*pip, "--no-deps", package], check=False)
+        stamp.touch()
+    return python
+
+
+# ------------------------------------------------------------------------------- parts
+
+
+def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All contestants on one network: seconds of each round, the classes they find, the rate of spikes."""
+    given, steps = case(name, arguments.quick), 4 if arguments.quick else STEPS
+    x = given.images
+    nets = {
+        "IF": rb.convert(given.model, given.calibration, IF),
+        "MSAT": rb.convert(given.model, given.calibration, MSAT),
+    }
+    folder = ROOT / "runs/speed"
+    peers = Peers(nets["IF"], x, folder)
+    contestants = {"ANN": ann(nets["IF"], x, steps)}
+    for neuron, snn in nets.items():
+        contestants[f"{neuron}, reference"] = plain(snn, x, steps)
+        contestants[f"{neuron}, dense"] = simulation(snn, x, "never", steps)
+        contestants[f"{neuron}, events"] = simulation(snn, x, "auto", steps)
+    contestants |= {peer: peers.contestant(peer, steps) for peer in PEERS}
+    rounds = race(contestants, arguments.rounds)
+    peers.close()
+    return {"images": len(x), "steps": steps, "rounds": rounds} | size(nets["IF"], x[:1])
+
+
+def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> dict[str, Any]:
+    """Each contestant once to warm up, then all in turn; one that fails is not asked again."""
+    results: dict[str, Any] = {}
+    for name, run in contestants.items():
+        results[name] = {key: value for key, value in run().items() if key != "seconds"}
+        results[name]["seconds"] = []
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            if "error" not in results[name]:
+                results[name]["seconds"].append(run()["seconds"])
+    return results
+
+
+def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
+    """Multiply-adds and neurons for one image, and numbers in the weights."""
+    macs = 0
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal macs
+        assert isinstance(layer.weight, Tensor)
+        macs += output.numel() * layer.weight[0].numel()
+
+    module = copy.deepcopy(snn.graph.module)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        module(x)
+    neurons = sum(snn.graph.neurons(site) for site in snn.plan.neurons)
+    return {"macs": macs, "neurons": neurons, "weights": sum(p.numel() for p in module.parameters())}
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The rates that floors are computed from: of a large matrix product, and of a copy out of cache."""
+    n, count = (256, 2**20) if arguments.quick else (2048, 2**26)
+    a, b, source, target = torch.rand(n, n), torch.rand(n, n), torch.rand(count), torch.rand(count)
+    runs = {"product": timed(lambda: a @ b), "copy": timed(lambda: target.copy_(source))}
+    times = race(runs, 3 * arguments.rounds)
+    return {
+        "gflops": [2e-9 * n**3 / s for s in times["product"]["seconds"]],
+        "gbytes": [8e-9 * count / s for s in times["copy"]["seconds"]],
+    }
+
+
+def density(arguments: argparse.Namespace) -> dict[str, Any]:
+    """VGG16 with the fraction of the maximum as threshold that makes one neuron in twenty fire in a step."""
+    given, steps = case("vgg16", arguments.quick), 4 if arguments.quick else STEPS
+    low, high = 0.05, 1.0
+    for _ in range(2 if arguments.quick else 7):
+        fraction = (low * high) ** 0.5
+        snn = rb.convert(given.model, given.calibration, rb.ConstantThreshold(fraction=fraction))
+        rate = simulation(snn, given.images, "auto", steps)()["rate"]
+        low, high = (low, fraction) if rate < 0.05 else (fraction, high)
+    contestants = {
+        "ANN": ann(snn, given.images, steps),
+        "IF, dense": simulation(snn, given.images, "never", steps),
+        "IF, events": simulation(snn, given.images, "auto", steps),
+    }
+    rounds = race(contestants, arguments.rounds)
+    return {"images": len(given.images), "steps": steps, "fraction": fraction, "rounds": rounds}
+
+
+def layers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """3x3 convolutions on random spikes: seconds of the dense layer and of events, by density."""
+    rows = []
+    for channels, outputs, size in LAYERS[:2] if arguments.quick else LAYERS:
+        layer = nn.Conv2d(channels, outputs, 3, padding=1).to(memory_format=torch.channels_last).eval()
+        by_events = kernels.EventLayer(layer)
+        samples = max(16, min(128, 2**21 // (channels * size * size)))
+        for rate in DENSITIES:
+            x = (torch.rand(samples, channels, size, size) < rate).float().to(memory_format=torch.channels_last)
+            contestants = {
+                "dense": timed(lambda layer=layer, x=x: layer(x)),
+                "events": timed(lambda by_events=by_events, x=x: by_events(x, "always")),
+            }
+            with torch.no_grad():
+                rounds = race(contestants, 5 * arguments.rounds)
+            chosen = by_events.pays(samples, (size, size), int(x.count_nonzero()))
+            about = {"layer": [samples, channels, outputs, size], "density": rate, "chosen": chosen}
+            rows.append(about | {name: result["seconds"] for name, result in rounds.items()})
+    return {"rows": rows}
+
+
+def timed(run: Callable[[], object]) -> Callable[[], dict[str, Any]]:
+    def measured() -> dict[str, Any]:
+        start = time.perf_counter()
+        run()
+        return {"seconds": time.perf_counter() - start}
+
+    return measured
+
+
+def memory(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of processes that do nothing but simulate ResNet-20, for few and for many steps."""
+    given, folder = case("resnet20", arguments.quick), ROOT / "runs/speed"
+    rb.convert(given.model, given.calibration, IF).save(folder / "memory.rheobase")
+    torch.save((given.model.state_dict(), given.images), folder / "memory.pt")
+    peaks: dict[str, list[float]] = {}
+    for _ in range(1 if arguments.quick else 3):
+        for steps in (32, 64) if arguments.quick else (32, 512):
+            command = [sys.executable, "-m", "benchmarks.speed", "--peak", str(steps)]
+            command += ["--threads", str(arguments.threads)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+            peaks.setdefault(str(steps), []).append(float(done.stdout.split()[-1]))
+    return {"images": len(given.images), "peak_mib": peaks}
+
+
+def peak(steps: int) -> None:
+    """Print the largest resident memory, in MiB, of a simulation in this process."""
+    folder = ROOT / "runs/speed"
+    weights, x = torch.load(folder / "memory.pt")
+    model = models.resnet20().eval()
+    model.load_state_dict(weights)
+    rb.simulate(rb.load(folder / "memory.rheobase", model), x, steps)
+    lines = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would be at least the parent's
+    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    **{name: lambda arguments, name=name: network(name, arguments) for name in NETWORKS},
+    "density": density,
+    "layers": layers,
+    "memory": memory,
+    "machine": machine,
+}
+
+
+def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A part, from its file where there is one."""
+    sources = [*sorted((ROOT / "rheobase").rglob("*.py")), Path(__file__), Path(__file__).with_name("peers.py")]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code))
+    path = ROOT / "runs/speed" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        torch.manual_seed(0)
+        origin = record.provenance(0)
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        content = {"commit": origin["commit"], "date": origin["date"], "load_before": load}
+        content = shorten(content | PARTS[name](arguments))
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(path)
+    return dict(json.loads(path.read_text()))
+
+
+def summary(part: dict[str, Any]) -> str:
+    """Milliseconds for one image and step, quartiles over the rounds, and the ratio to the ANN of the same round."""
+    lines = []
+    for name, result in part.get("rounds", {}).items():
+        if len(result["seconds"]) < 2:
+            lines.append(f"  {name:<28} {result.get('error', 'one round')}")
+            continue
+        low, middle, high = quantiles([1e3 * s / (part["images"] * part["steps"]) for s in result["seconds"]], n=4)
+        ratio = quantiles(
+            [a / b for a, b in zip(result["seconds"], part["rounds"]["ANN"]["seconds"], strict=True)], n=4
+        )
+        lines.append(f"  {name:<28}{middle:8.3f} ms [{low:.3f} {high:.3f}]   {ratio[1]:.2f} ANN")
+    return "\n".join(lines) or json.dumps(part)[:400]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, help="default 7, or 2 with --quick")
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # what `memory` calls
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (2 if arguments.quick else 7)
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak is not None:
+        peak(arguments.peak)
+        return
+    origin = record.provenance(0)
+    parts = {}
+    for name in arguments.part:
+        parts[name] = finished(name, arguments)
+        print(f"{name}\n{summary(parts[name])}", flush=True)
+    if arguments.quick or set(parts) != set(PARTS):
+        print("Nothing was stored: that takes all parts, and no --quick.")
+    else:
+        print(record.write("speed", origin | {"threads": arguments.threads, "parts": parts}))
+
+
+if __name__ == "__main__":
+    main()

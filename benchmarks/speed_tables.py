@@ -1,0 +1,158 @@
+"""The tables of docs/performance.md, from benchmarks/results/speed.json; empty until there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks import record
+
+TITLES = {"resnet20": "ResNet-20", "vgg16": "VGG16", "resnet34": "ResNet-34"}
+Parts = dict[str, Any]
+
+
+def stored(render: Callable[[Parts, dict[str, Any]], str]) -> Callable[[], str]:
+    """A table that is empty while nothing has been measured."""
+
+    def table() -> str:
+        if not (record.RESULTS / "speed.json").exists():
+            return ""
+        result = record.read("speed")
+        return render(result["parts"], result)
+
+    return table
+
+
+@stored
+def bars(parts: Parts, result: dict[str, Any]) -> str:
+    """Each bar and what was measured."""
+    lines = ["| measure | bar | measured |", "|---|---|---|"]
+    for name, bar in (("resnet20", 3), ("vgg16", 4)):
+        ratio = ratios(parts[name], faster_peer(parts[name]), "IF, events")
+        lines.append(
+            f"| image-steps a second against SpikingJelly, {TITLES[name]} | at least {bar} | {spread(ratio)} |"
+        )
+    for name in ("resnet20", "vgg16"):
+        for neuron, limit in (("IF", 1.2), ("MSAT", 1.6)):
+            ratio = ratios(parts[name], f"{neuron}, dense", "ANN")
+            lines.append(
+                f"| one dense step against one ANN pass, {neuron}, {TITLES[name]} | at most {limit} | {spread(ratio)} |"
+            )
+    density = parts["density"]
+    rate = density["rounds"]["IF, events"]["rate"]
+    ratio = ratios(density, "IF, events", "ANN")
+    lines.append(
+        f"| one step at {100 * rate:.1f} % density against one ANN pass, VGG16 | at most 0.5 | {spread(ratio)} |"
+    )
+    few, many = (median(peaks) for _, peaks in sorted(parts["memory"]["peak_mib"].items(), key=lambda p: int(p[0])))
+    lines.append(f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {many / few:.3f} |")
+    loads = ", ".join(f"{part['load_before']:.2g}" for part in parts.values())
+    note = (
+        f"Medians of ratios within a round [quartiles]. {result['hardware']['processor']}, "
+        f"{result['threads']} threads; load before each part: {loads}. `{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+@stored
+def speeds(parts: Parts, result: dict[str, Any]) -> str:
+    """Image-steps a second of every contestant."""
+    names = list(parts["resnet20"]["rounds"])
+    lines = [f"| | {' | '.join(TITLES.values())} |", "|---|" + "---|" * len(TITLES)]
+    for contestant in names:
+        cells = [rate(parts[network], contestant) for network in TITLES]
+        lines.append(f"| {label(parts['resnet20'], contestant)} | {' | '.join(cells)} |")
+    sizes = ", ".join(f"{TITLES[n]} {parts[n]['images']}" for n in TITLES)
+    first = parts["resnet20"]
+    note = (
+        f"Image-steps a second, medians of {len(first['rounds']['ANN']['seconds'])} rounds [quartiles], and "
+        "in brackets how many classes agree with those of the IF network from events. "
+        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step."
+    )
+    return "\n".join([*lines, "", note])
+
+
+@stored
+def layers(parts: Parts, result: dict[str, Any]) -> str:
+    """The dense layer's time over the events' time."""
+    rows = parts["layers"]["rows"]
+    densities = sorted({row["density"] for row in rows})
+    lines = [
+        f"| layer | {' | '.join(f'{100 * d:g} %' for d in densities)} |",
+        "|---|" + "---|" * len(densities),
+    ]
+    for shape in dict.fromkeys(tuple(row["layer"]) for row in rows):
+        cells = []
+        for row in (row for row in rows if tuple(row["layer"]) == shape):
+            ratio = median(row["dense"]) / median(row["events"])
+            cells.append(f"**{ratio:.1f}**" if row["chosen"] else f"{ratio:.1f}")
+        lines.append(f"| {shape[1]} to {shape[2]} channels, {shape[3]} × {shape[3]} | {' | '.join(cells)} |")
+    note = 'How many times faster than the dense layer; bold where `events="auto"` chooses them. 3 × 3 filters.'
+    return "\n".join([*lines, "", note])
+
+
+@stored
+def floors(parts: Parts, result: dict[str, Any]) -> str:
+    """What a step must cost at least, and what it costs."""
+    machine = parts["machine"]
+    gflops, gbytes = median(machine["gflops"]), median(machine["gbytes"])
+    lines = [
+        "| | 10⁶ multiply-adds | 10³ neurons | floor, arithmetic | floor, bytes | ANN | dense step | × rate | events |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        part = parts[name]
+        macs, neurons = part["macs"], part["neurons"]
+        arithmetic = 2e3 * macs / (gflops * 1e9)
+        moved = 1e3 * neurons * 16 / (gbytes * 1e9)
+        spikes = part["rounds"]["IF, events"]["rate"]
+        cells = [f"{macs / 1e6:.1f}", f"{neurons / 1e3:.0f}", f"{arithmetic:.3f}", f"{moved:.3f}"]
+        cells += [f"{milliseconds(part, 'ANN'):.3f}", f"{milliseconds(part, 'IF, dense'):.3f}"]
+        cells += [f"{arithmetic * spikes:.3f}", f"{milliseconds(part, 'IF, events'):.3f}"]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    note = (
+        f"Milliseconds for one image, IF. On this machine a large matrix product makes {gflops:.0f} Gflop/s, and a "
+        f"copy moves {gbytes:.1f} GB/s. Bytes: each neuron's current and value, written and read once. × rate: the "
+        "arithmetic floor times the rate of spikes."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def faster_peer(part: dict[str, Any]) -> str:
+    """SpikingJelly's faster mode on this network."""
+    modes = [n for n, r in part["rounds"].items() if n.startswith("SpikingJelly") and r["seconds"]]
+    return min(modes, key=lambda name: median(part["rounds"][name]["seconds"]))
+
+
+def ratios(part: dict[str, Any], above: str, below: str) -> list[float]:
+    """The quotients of two contestants' times, round by round."""
+    pairs = zip(part["rounds"][above]["seconds"], part["rounds"][below]["seconds"], strict=True)
+    return [a / b for a, b in pairs]
+
+
+def spread(values: list[float]) -> str:
+    low, middle, high = quantiles(values, n=4)
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def milliseconds(part: dict[str, Any], name: str) -> float:
+    """Of one image and step."""
+    return 1e3 * median(part["rounds"][name]["seconds"]) / (part["images"] * part["steps"])
+
+
+def rate(part: dict[str, Any], name: str) -> str:
+    """A cell: image-steps a second, quartiles, and agreement with our classes."""
+    result, own = part["rounds"][name], part["rounds"]["IF, events"]["classes"]
+    if not result["seconds"]:
+        return result.get("error", "-").split(":")[0]
+    low, middle, high = quantiles([part["images"] * part["steps"] / s for s in result["seconds"]], n=4)
+    text = f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]"
+    if "classes" in result and name != "IF, events":
+        text += f" ({sum(a == b for a, b in zip(result['classes'], own, strict=True))}/{len(own)})"
+    return text
+
+
+def label(part: dict[str, Any], name: str) -> str:
+    version = part["rounds"][name].get("version")
+    return f"{name} ({version})" if version else name

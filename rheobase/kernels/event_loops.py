@@ -1,0 +1,349 @@
+"""The compiled loops (Numba) of layers that touch only the non-zero elements of their input.
+
+Three kernels, of the same form as those of `loops`. `compressed` turns each image, channels last, into a
+list of events, pixel by pixel: the value, and where the weights for its place in the row begin. The
+events of neighbouring pixels of a row are neighbours in the list, so the field of view of an output
+pixel is one stretch of the list for each row of the filter. `gathered` adds these stretches up: a block
+of output channels stays in registers while event after event adds its weights to it, and a block
+of the weights, small enough for the second-level cache, serves all images before the next one does.
+`scattered` is for few output channels, where an output pixel has too little to do: it adds up what an input
+pixel sends to each of the nine output pixels around it in registers, and then adds that to the nine.
+
+The helpers are those of `loops`: Numba's cache does not see a change there, so change this file too.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-any-return"
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import cfunc, types
+from numba.core.cgutils import alloca_once
+from numba.extending import intrinsic
+
+from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide
+
+__all__ = ["LANES", "SLOTS", "compiled"]
+
+LANES = 16
+"""Output channels in one vector."""
+
+TICKET, IMAGES, HEIGHT, WIDTH, CHANNELS, INPUT = range(6)
+FIRST, POINTERS, PLACES, EVENTS, PITCH = range(6, 11)  # the lists; bytes of weights for one input channel
+TALL, ACROSS, DOWN, RIGHT, ABOVE, BEFORE = range(11, 17)  # filter, stride and padding, each in two directions
+ROWS, COLUMNS, OUTPUTS, WEIGHT, BIAS, OUTPUT, GROUP = range(17, 24)
+SKIP, WORKERS, SCRATCH = range(24, 27)  # bytes of weights for a place in the row; the threads' own memory
+SLOTS = 27
+"""The int64 slots of a task: sizes and addresses."""
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_WORDS = ir.VectorType(ir.IntType(32), LANES)
+
+
+def _vector_at(builder: Any, pointer: Any, lane: int) -> Any:
+    """The pointer to vector ``lane`` after the pointer."""
+    moved = builder.gep(pointer, [ir.Constant(ir.IntType(64), LANES * lane)])
+    return builder.bitcast(moved, _VECTOR.as_pointer())
+
+
+def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
+    """A vector of equal elements."""
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(_WORDS, [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+@intrinsic
+def _words(typing: Any, address: Any, offset: Any) -> Any:
+    """A pointer to the int32 number ``offset`` after ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(builder.inttoptr(args[0], ir.IntType(32).as_pointer()), [args[1]])
+
+    return types.CPointer(types.int32)(types.int64, types.int64), generate
+
+
+@intrinsic
+def _bytes_after(typing: Any, address: Any, offset: Any) -> Any:
+    """The pointer to the float32 that stands ``offset`` bytes after an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(builder.add(args[0], args[1]), ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def _accumulators(typing: Any, count: Any) -> Any:
+    """So many vectors on the stack; LLVM keeps them in registers."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vectors = alloca_once(builder, ir.ArrayType(_VECTOR, count.literal_value))
+        return builder.bitcast(vectors, ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _move(typing: Any, source: Any, target: Any, count: Any) -> Any:
+    """target = source, ``count`` vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for j in range(count.literal_value):
+            vector = builder.load(_vector_at(builder, args[0], j), align=4)
+            builder.store(vector, _vector_at(builder, args[1], j), align=4)
+        return context.get_dummy_value()
+
+    pointer = types.CPointer(types.float32)
+    return types.none(pointer, pointer, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _clear(typing: Any, target: Any, first: Any, count: Any) -> Any:
+    """Zero vectors ``first`` to ``first + count``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for j in range(first.literal_value, first.literal_value + count.literal_value):
+            builder.store(ir.Constant(_VECTOR, [0.0] * LANES), _vector_at(builder, args[0], j), align=4)
+        return context.get_dummy_value()
+
+    return types.none(types.CPointer(types.float32), first, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _add_products(typing: Any, totals: Any, first: Any, weight: Any, value: Any, count: Any) -> Any:
+    """total[first + j] += value weight[j], ``count`` vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = _splat(builder, args[3], _VECTOR)
+        kind = ir.FunctionType(_VECTOR, (_VECTOR, _VECTOR, _VECTOR))
+        fma = builder.module.declare_intrinsic("llvm.fma.v16f32", (), kind)
+        for j in range(count.literal_value):
+            target = _vector_at(builder, args[0], first.literal_value + j)
+            product = builder.load(_vector_at(builder, args[2], j), align=4)
+            total = builder.call(fma, (value, product, builder.load(target, align=4)))
+            builder.store(total, target, align=4)
+        return context.get_dummy_value()
+
+    pointer = types.CPointer(types.float32)
+    return types.none(pointer, first, pointer, types.float32, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _add_vectors(typing: Any, total: Any, first: Any, count: Any) -> Any:
+    """total[j] += total[first + j], ``count`` vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for j in range(count.literal_value):
+            target = _vector_at(builder, args[0], j)
+            other = builder.load(_vector_at(builder, args[0], first.literal_value + j), align=4)
+            builder.store(builder.fadd(builder.load(target, align=4), other), target, align=4)
+        return context.get_dummy_value()
+
+    return types.none(types.CPointer(types.float32), first, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _add_square(typing: Any, totals: Any, target: Any, line: Any, count: Any) -> Any:
+    """Add nine sums of ``count`` vectors to a square of 3 x 3 pixels, the first to the last pixel of the last line."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = ir.Constant(ir.IntType(64), LANES * count.literal_value)
+        for tap in range(9):
+            down, right = (ir.Constant(ir.IntType(64), 2 - t) for t in divmod(tap, 3))
+            pixel = builder.add(builder.mul(down, args[2]), right)
+            place = builder.gep(args[1], [builder.mul(pixel, size)])
+            for j in range(count.literal_value):
+                other = builder.load(_vector_at(builder, args[0], tap * count.literal_value + j), align=4)
+                pointer = _vector_at(builder, place, j)
+                builder.store(builder.fadd(builder.load(pointer, align=4), other), pointer, align=4)
+        return context.get_dummy_value()
+
+    pointer = types.CPointer(types.float32)
+    return types.none(pointer, pointer, types.int64, count), generate
+
+
+@intrinsic
+def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, events: Any) -> Any:
+    """Store the non-zeros of 16 elements, and ``place + pitch j`` for each; give their number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, place, pitch, places, events = args
+        mask_type = ir.VectorType(ir.IntType(1), LANES)
+        values = builder.load(builder.bitcast(source, _VECTOR.as_pointer()), align=4)
+        lanes = ir.Constant(_WORDS, list(range(LANES)))
+        where = builder.add(_splat(builder, place, _WORDS), builder.mul(_splat(builder, pitch, _WORDS), lanes))
+        mask = builder.fcmp_unordered("!=", values, ir.Constant(_VECTOR, [0.0] * LANES))
+        for kind, name, vector, target in ((_VECTOR, "v16f32", values, events), (_WORDS, "v16i32", where, places)):
+            function = builder.module.declare_intrinsic(
+                f"llvm.experimental.vector.compress.{name}", (), ir.FunctionType(kind, (kind, mask_type, kind))
+            )
+            packed = builder.call(function, (vector, mask, ir.Constant(kind, ir.Undefined)))
+            builder.store(packed, builder.bitcast(target, kind.as_pointer()), align=4)
+        bits = builder.ctpop(builder.bitcast(mask, ir.IntType(16)))
+        return builder.zext(bits, ir.IntType(64))
+
+    floats, words = types.CPointer(types.float32), types.CPointer(types.int32)
+    return types.int64(floats, types.int32, types.int32, words, floats), generate
+
+
+def _compressed(task: Any) -> None:
+    """The events of each image: FIRST is where each begins, POINTERS where each of its pixels does."""
+    _wide()
+    height, width, channels, pitch, skip = task[HEIGHT], task[WIDTH], task[CHANNELS], task[PITCH], task[SKIP]
+    whole = channels // LANES * LANES
+    pixels = height * width
+    while True:
+        image = _fetch_add(task, 1)
+        if image >= task[IMAGES]:
+            break
+        n = _integers(task[FIRST])[image]
+        pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
+        source = _floats(task[INPUT], image * pixels * channels)
+        for pixel in range(pixels):
+            pointers[pixel] = n
+            place = pixel % width * skip
+            for c in range(0, whole, LANES):
+                n += _compress(
+                    _floats(task[INPUT], (image * pixels + pixel) * channels + c),
+                    place + c * pitch, pitch, _words(task[PLACES], n), _floats(task[EVENTS], n),
+                )  # fmt: skip
+            for c in range(whole, channels):
+                value = source[pixel * channels + c]
+                _words(task[PLACES], n)[0] = place + c * pitch
+                _floats(task[EVENTS], n)[0] = value
+                n += value != 0.0
+        pointers[pixels] = n
+
+
+def _gathered(vectors: int, ways: int) -> Any:
+    """A convolution, so many ``vectors`` of output channels at once, events summed ``ways`` at a time."""
+    block, total = LANES * vectors, vectors * ways
+    rest, half, third, fourth = total - vectors, vectors * (ways // 2), 2 * vectors, 3 * vectors
+
+    def kernel(task: Any) -> None:
+        _wide()
+        height, width, channels = task[HEIGHT], task[WIDTH], task[CHANNELS]
+        tall, across, down, right = task[TALL], task[ACROSS], task[DOWN], task[RIGHT]
+        rows, columns, outputs, group = task[ROWS], task[COLUMNS], task[OUTPUTS], task[GROUP]
+        all_rows = task[IMAGES] * rows
+        groups = (all_rows + group - 1) // group
+        tickets = (outputs + block - 1) // block * groups
+        pixels = height * width
+        pitch = 4 * block
+        acc = _accumulators(total)
+        partial = _accumulators(vectors)
+        while True:
+            ticket = _fetch_add(task, 1)
+            if ticket >= tickets:
+                break
+            first = ticket // groups * block
+            weight = task[WEIGHT] + 4 * first * tall * across * channels
+            size = min(block, outputs - first)
+            start = ticket % groups * group
+            for row in range(start, min(start + group, all_rows)):
+                image, top = row // rows, row % rows * down - task[ABOVE]
+                pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
+                for column in range(columns):
+                    _move(_floats(task[BIAS], first), acc, vectors)
+                    if ways > 1:
+                        _clear(acc, vectors, rest)
+                    left = column * right - task[BEFORE]
+                    begin = min(max(left, 0), width)
+                    end = max(min(left + across, width), begin)
+                    for ky in range(max(0, -top), min(tall, height - top)):
+                        base = weight + (ky * across - left) * channels * pitch
+                        line = (top + ky) * width
+                        e, stop = pointers[line + begin], pointers[line + end]
+                        if ways == 4:
+                            while e + 4 <= stop:
+                                places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
+                                _add_products(acc, 0, _bytes_after(base, places[0]), events[0], vectors)
+                                _add_products(acc, vectors, _bytes_after(base, places[1]), events[1], vectors)
+                                _add_products(acc, third, _bytes_after(base, places[2]), events[2], vectors)
+                                _add_products(acc, fourth, _bytes_after(base, places[3]), events[3], vectors)
+                                e += 4
+                        if ways == 2:
+                            while e + 2 <= stop:
+                                places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
+                                _add_products(acc, 0, _bytes_after(base, places[0]), events[0], vectors)
+                                _add_products(acc, vectors, _bytes_after(base, places[1]), events[1], vectors)
+                                e += 2
+                        while e < stop:
+                            at = _bytes_after(base, _words(task[PLACES], e)[0])
+                            _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], vectors)
+                            e += 1
+                    if ways == 4:
+                        _add_vectors(acc, half, half)
+                    if ways > 1:
+                        _add_vectors(acc, vectors, vectors)
+                    target = _floats(task[OUTPUT], (row * columns + column) * outputs + first)
+                    if size == block:
+                        _move(acc, target, vectors)
+                    else:
+                        _move(acc, partial, vectors)
+                        for j in range(size):
+                            target[j] = partial[j]
+
+    return kernel
+
+
+def _scattered(vectors: int) -> Any:
+    """A 3 x 3 convolution with stride 1 and at most so many ``vectors`` of output channels."""
+    block, total = LANES * vectors, 9 * vectors
+
+    def kernel(task: Any) -> None:
+        _wide()
+        height, width, outputs, columns = task[HEIGHT], task[WIDTH], task[OUTPUTS], task[COLUMNS]
+        line, pixels = width + 2, height * width
+        size = (height + 2) * line * block
+        scratch = task[SCRATCH] + 4 * size * _fetch_add(_integers(task[WORKERS]), 1)
+        acc = _accumulators(total)
+        bias = _floats(task[BIAS], 0)
+        while True:
+            image = _fetch_add(task, 1)
+            if image >= task[IMAGES]:
+                break
+            cells = _floats(scratch, 0)
+            for j in range(size):
+                cells[j] = 0.0
+            pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
+            for y in range(height):
+                for x in range(width):
+                    e, stop = pointers[y * width + x], pointers[y * width + x + 1]
+                    if e == stop:
+                        continue
+                    _clear(acc, 0, total)
+                    while e < stop:
+                        at = _bytes_after(task[WEIGHT], _words(task[PLACES], e)[0])
+                        _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], total)
+                        e += 1
+                    _add_square(acc, _floats(scratch, (y * line + x) * block), line, vectors)
+            for row in range(task[ROWS]):
+                for column in range(columns):
+                    source = _floats(scratch, ((row + 2 - task[ABOVE]) * line + column + 2 - task[BEFORE]) * block)
+                    target = _floats(task[OUTPUT], ((image * task[ROWS] + row) * columns + column) * outputs)
+                    if outputs == block:
+                        _move(bias, acc, vectors)
+                        _add_products(acc, 0, source, ONE, vectors)
+                        _move(acc, target, vectors)
+                    else:
+                        for j in range(outputs):
+                            target[j] = source[j] + bias[j]
+
+    return kernel
+
+
+@cache
+def compiled(name: str, *shape: int) -> Any:
+    """The C function of a kernel, compiled on first use, or loaded from Numba's cache."""
+    signature = types.void(types.CPointer(types.int64))
+    makers: dict[str, Any] = {"compressed": lambda: _compressed, "gathered": _gathered, "scattered": _scattered}
+    kernel = makers[name](*shape)
+    try:
+        return cfunc(signature, cache=True, error_model="numpy")(kernel)
+    except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
+        return cfunc(signature, error_model="numpy")(kernel)

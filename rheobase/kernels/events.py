@@ -1,0 +1,213 @@
+"""Convolutions and linear layers that touch only the non-zero elements of their input, on the processor.
+
+A spike costs one multiply-add for each output that it reaches, and what is silent costs next to nothing.
+Whether that is less than the dense layer is decided for each call, from the number of non-zeros.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, Literal, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from rheobase.kernels import cpu
+
+__all__ = ["EventLayer", "Events", "unsupported"]
+
+Events = Literal["auto", "always", "never"]
+"""When to use the event-driven form of a layer: where it is expected to be faster, where it can be had, or never."""
+
+# Nanoseconds on one thread, measured with `python -m benchmarks.speed --part layers`. They are constants, and
+# not measured on the user's machine, so that the same run takes the same path, and gives the same numbers, each time.
+# Each is by the vectors of 16 output channels that are kept in registers.
+_DENSE = {1: 0.18, 2: 0.165, 4: 0.15}  # 16 multiply-adds of the dense layer
+_GATHER = {1: 0.9, 2: 1.0, 4: 1.9}  # one event at one place of the filter
+_GATHER_PIXEL = 20.0  # one output pixel, each block of output channels
+_SCATTER = {1: 0.5, 2: 0.8}
+_SCATTER_PIXEL = {1: 12.0, 2: 16.0}
+_ELEMENT = 0.4  # one element of the input, counted and compressed
+_CALL = 40e3
+
+
+def supported(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether a layer has an event-driven form."""
+    return unsupported(layer) is None
+
+
+def unsupported(layer: nn.Module) -> str | None:
+    """Why a layer has no event-driven form, or None where it has."""
+    if type(layer) is nn.Linear:
+        return None
+    if type(layer) is not nn.Conv2d:
+        return f"a {type(layer).__name__} is neither a Conv2d nor a Linear"
+    if layer.groups != 1 or layer.dilation != (1, 1):
+        return f"it has groups={layer.groups} and dilation={layer.dilation}"
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return f"its padding is {layer.padding!r}, {layer.padding_mode}"
+    return None
+
+
+class EventLayer:
+    """A layer that may be computed from events; the weights stay those of the layer.
+
+    The weights are kept a second time, in the order in which events read them, and are read again
+    from the layer whenever its parameters have been replaced or changed in place.
+
+    Args:
+        layer: one that is not `unsupported`.
+
+    >>> layer = nn.Linear(3, 2)
+    >>> x = torch.tensor([[0.0, 2.0, 0.0]])
+    >>> with torch.no_grad():
+    ...     torch.allclose(EventLayer(layer)(x, "always"), layer(x))
+    True
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        self.layer = layer
+        weight = layer.weight
+        self.outputs, self.channels = weight.shape[:2]
+        self.filter: tuple[int, ...] = (1, 1)
+        self.stride: tuple[int, ...] = (1, 1)
+        self.padding: tuple[int, ...] = (0, 0)
+        if isinstance(layer, nn.Conv2d):
+            self.filter, self.stride = layer.kernel_size, layer.stride
+            self.padding = tuple(int(p) for p in layer.padding)
+        self.vectors = 1 if self.outputs <= 16 else 2 if self.outputs <= 32 else 4
+        self.blocks = -(-self.outputs // (16 * self.vectors))
+        self.scatters = (
+            (self.filter, self.stride) == ((3, 3), (1, 1))
+            and max(self.padding) <= 2
+            and self.outputs <= 32
+            and _many_registers()
+        )
+        self._packed: tuple[Any, Tensor, Tensor] | None = None
+
+    def __call__(self, values: Tensor, events: Events = "auto") -> Tensor:
+        """The layer's output, to float32 rounding.
+
+        Args:
+            values: the input, mostly zeros. Shape (M, C, H, W), channels last in memory, or (..., C).
+            events: with "always", also where the dense layer is expected to be faster.
+
+        Returns:
+            Shape (M, O, OH, OW), channels last in memory, or (..., O).
+        """
+        images = None if events == "never" else self._images(values)
+        if images is None:
+            return self.layer(values)  # type: ignore[no-any-return]
+        number, size = images.shape[0], (images.shape[1], images.shape[2])
+        if events == "auto" and not self.pays(number, size, 0):  # not even without events: spare the counting
+            return self.layer(values)  # type: ignore[no-any-return]
+        counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
+        if events == "auto" and not self.pays(number, size, int(counts.sum())):
+            return self.layer(values)  # type: ignore[no-any-return]
+        output = self._gather(images, counts)
+        return output.permute(0, 3, 1, 2) if values.ndim == 4 else output.view(*values.shape[:-1], self.outputs)
+
+    def pays(self, images: int, size: tuple[int, int], nonzero: int) -> bool:
+        """Whether events are expected to be faster than the dense layer.
+
+        Args:
+            images: M.
+            size: (H, W).
+            nonzero: how many elements of the input are not zero.
+        """
+        rows, columns = self._output_size(size)
+        taps = self.filter[0] * self.filter[1]
+        pixels = images * rows * columns
+        elements = images * size[0] * size[1] * self.channels
+        reached = nonzero * taps * rows * columns / (size[0] * size[1])
+        dense = _DENSE[self.vectors] * pixels * taps * self.channels * self.outputs / 16
+        if self.scatters:
+            by_block = _SCATTER[self.vectors] * reached + _SCATTER_PIXEL[self.vectors] * pixels
+        else:
+            by_block = _GATHER[self.vectors] * reached + _GATHER_PIXEL * pixels
+        return self.blocks * by_block + _ELEMENT * elements + _CALL < dense
+
+    def _images(self, values: Tensor) -> Tensor | None:
+        """The input as (M, H, W, C), or None where the kernels cannot take it."""
+        layer = self.layer
+        parameters = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        if cpu.unsuitable(values, *parameters) or cpu.unavailable() or layer._forward_hooks or layer._forward_pre_hooks:
+            return None
+        if isinstance(layer, nn.Linear):
+            return values.reshape(-1, 1, 1, self.channels) if values.is_contiguous() else None
+        if values.ndim != 4 or not values.is_contiguous(memory_format=torch.channels_last):
+            return None
+        images = values.permute(0, 2, 3, 1)
+        rows, columns = self._output_size((images.shape[1], images.shape[2]))
+        width = images.shape[2] * self.channels * 64 * self.vectors  # places in a row of weights are 32-bit numbers
+        return images if rows > 0 and columns > 0 and width < 2**31 else None
+
+    def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = (
+            (n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, self.padding, self.filter, self.stride, strict=True)
+        )
+        return rows, columns
+
+    def _gather(self, images: Tensor, counts: Tensor) -> Tensor:
+        """(M, H, W, C), and the number of non-zeros of each image, to (M, OH, OW, O)."""
+        from rheobase.kernels import event_loops
+
+        number, height, width, channels = images.shape
+        rows, columns = self._output_size((height, width))
+        weight, bias = self._weights()
+        ends = (counts + event_loops.LANES).cumsum(0)  # a vector is stored whole, so there is room for one more
+        first, room = ends - counts - event_loops.LANES, int(ends[-1])
+        pointers = torch.empty(number * (height * width + 1), dtype=torch.int64)
+        places, values = torch.empty(room, dtype=torch.int32), torch.empty(room)
+        output = torch.empty(number, rows, columns, self.outputs)
+        task = (ctypes.c_int64 * event_loops.SLOTS)(0, number, height, width, channels, images.data_ptr())
+        task[6:10] = [tensor.data_ptr() for tensor in (first, pointers, places, values)]
+        task[10] = 4 * event_loops.LANES * self.vectors
+        task[11:17] = [*self.filter, *self.stride, *self.padding]
+        task[17:23] = [rows, columns, self.outputs, weight.data_ptr(), bias.data_ptr(), output.data_ptr()]
+        task[23] = max(1, 32 // columns)
+        workers, scratch = torch.zeros(1, dtype=torch.int64), torch.empty(0)
+        if self.scatters:
+            task[10] *= 9  # the weights of a channel stand together
+            scratch = torch.empty(torch.get_num_threads(), height + 2, width + 2, 16 * self.vectors)
+        task[24:] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
+        cpu.launch(event_loops.compiled("compressed"), task, images.numel() // 4)
+        task[0] = 0
+        work = self.blocks * (room * self.filter[0] * self.filter[1] + number * rows * columns)
+        if self.scatters:
+            kernel = event_loops.compiled("scattered", self.vectors)
+        else:
+            ways = 4 if _many_registers() else 4 // self.vectors
+            kernel = event_loops.compiled("gathered", self.vectors, ways)
+        cpu.launch(kernel, task, work)
+        return output
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """Weights (blocks, filter, C, block), or (C, filter, block) to scatter, and biases (blocks * block).
+
+        Outputs that only fill up a block have zeros.
+        """
+        weight, bias = self.layer.weight.detach(), self.layer.bias
+        tensors = (weight,) if bias is None else (weight, bias)
+        key = tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
+        if self._packed is None or self._packed[0] != key or any(t.is_inference() for t in tensors):
+            block = 16 * self.vectors
+            padded = torch.zeros(self.blocks * block, self.channels, *self.filter)
+            padded[: self.outputs] = weight.view(self.outputs, self.channels, *self.filter)
+            padded = padded.view(self.blocks, block, self.channels, *self.filter).permute(
+                *(0, 2, 3, 4, 1) if self.scatters else (0, 3, 4, 2, 1)
+            )
+            biases = torch.zeros(self.blocks * block)
+            if bias is not None:
+                biases[: self.outputs] = bias.detach()
+            self._packed = key, padded.contiguous(), biases
+        return self._packed[1], self._packed[2]
+
+
+@cache
+def _many_registers() -> bool:
+    """Whether there are 32 registers of 16 numbers, as with AVX-512; otherwise fewer sums are kept at a time."""
+    from llvmlite import binding
+
+    return bool(binding.get_host_cpu_features().get("avx512f"))

@@ -1,0 +1,192 @@
+"""Event-driven layers against the dense ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from rheobase.conversion import convert
+from rheobase.errors import SettingError
+from rheobase.kernels import cpu, events
+from rheobase.kernels.events import EventLayer, unsupported
+from rheobase.methods import ConstantThreshold
+from rheobase.models import resnet20
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
+
+
+def close(ours: Tensor, dense: Tensor) -> bool:
+    return ours.shape == dense.shape and torch.allclose(ours, dense, rtol=1e-4, atol=1e-4)
+
+
+def sparse(shape: tuple[int, ...], density: float, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator) * (torch.rand(shape, generator=generator) < density)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
+    """A convolution, and an input that it accepts."""
+    usual = draw(st.booleans())
+    kernel = (3, 3) if usual else draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = (1, 1) if usual else draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = tuple(draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True))
+    channels, outputs = draw(st.integers(1, 40)), draw(st.sampled_from([1, 10, 16, 17, 32, 33, 64, 65, 130]))
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    layer = nn.Conv2d(channels, outputs, kernel, stride, padding, bias=draw(st.booleans()))
+    density = draw(st.sampled_from([0.0, 0.02, 0.2, 1.0]))
+    x = sparse((draw(st.integers(1, 4)), channels, *size), density, draw(st.integers(0, 2**31)))
+    return layer, x.to(memory_format=torch.channels_last)
+
+
+@given(convolutions())
+@torch.no_grad()
+def test_a_convolution_of_events_is_the_dense_one(problem: tuple[nn.Conv2d, Tensor]) -> None:
+    layer, x = problem
+    ours = EventLayer(layer)(x, "always")
+    assert close(ours, layer(x))
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("outputs", [10, 32, 70])
+def test_a_processor_with_few_registers_computes_the_same(outputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Conv2d(20, outputs, 3, padding=1)
+    x = sparse((3, 20, 7, 6), 0.2, 0).to(memory_format=torch.channels_last)
+    for many in (True, False):
+        monkeypatch.setattr(events, "_many_registers", lambda many=many: many)
+        assert close(EventLayer(layer)(x, "always"), layer(x))
+
+
+@given(st.integers(1, 100), st.integers(1, 130), st.sampled_from([0.0, 0.1, 1.0]), st.booleans())
+@torch.no_grad()
+def test_a_linear_layer_of_events_is_the_dense_one(inputs: int, outputs: int, density: float, bias: bool) -> None:
+    layer = nn.Linear(inputs, outputs, bias)
+    for shape in ((5, inputs), (2, 3, inputs), (inputs,)):
+        x = sparse(shape, density, 0)
+        assert close(EventLayer(layer)(x, "always"), layer(x))
+
+
+@torch.no_grad()
+def test_without_events_there_is_the_bias_alone() -> None:
+    layer = nn.Conv2d(20, 70, 3, padding=1)
+    x = torch.zeros(2, 20, 5, 5).to(memory_format=torch.channels_last)
+    output = EventLayer(layer)(x, "always")
+    assert torch.equal(output, layer.bias.view(1, -1, 1, 1).expand_as(output))  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def test_an_image_gives_the_same_bits_in_any_batch_and_with_any_number_of_threads() -> None:
+    layer = EventLayer(nn.Conv2d(32, 96, 3, padding=1))
+    x = sparse((24, 32, 16, 16), 0.1, 0).to(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(layer(x, "always"))
+    finally:
+        torch.set_num_threads(threads)
+    results.append(torch.cat([layer(image, "always") for image in x.split(5)]))
+    assert all(torch.equal(results[0], other) for other in results)
+
+
+@torch.no_grad()
+def test_infinities_and_nan_come_through() -> None:
+    layer = nn.Conv2d(16, 16, 1)
+    x = torch.zeros(1, 16, 1, 3).to(memory_format=torch.channels_last)
+    x[0, 3, 0, 0], x[0, 5, 0, 1] = torch.inf, torch.nan
+    output = EventLayer(layer)(x, "always")
+    assert torch.isinf(output[..., 0]).all()
+    assert torch.isnan(output[..., 1]).all()
+    assert torch.isfinite(output[..., 2]).all()
+
+
+@torch.no_grad()
+def test_weights_that_were_changed_or_replaced_are_read_again() -> None:
+    layer = nn.Conv2d(8, 8, 3)
+    ours, x = EventLayer(layer), sparse((2, 8, 6, 6), 0.3, 0).to(memory_format=torch.channels_last)
+    assert close(ours(x, "always"), layer(x))
+    layer.weight.mul_(2.0)
+    layer.bias.add_(1.0)  # type: ignore[union-attr]
+    assert close(ours(x, "always"), layer(x))
+    layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+    assert close(ours(x, "always"), layer(x))
+
+
+@torch.no_grad()
+def test_what_the_kernels_cannot_take_goes_to_the_dense_layer() -> None:
+    layer = nn.Conv2d(4, 4, 3)
+    x = sparse((2, 4, 6, 6), 0.3, 0)
+    assert torch.equal(EventLayer(layer)(x, "always"), layer(x))  # not channels last
+    double = nn.Linear(3, 2).double()
+    assert EventLayer(double)(torch.ones(1, 3, dtype=torch.float64), "always").dtype == torch.float64
+
+
+def test_gradients_flow_through_the_dense_layer() -> None:
+    layer = nn.Linear(3, 2)
+    EventLayer(layer)(torch.ones(1, 3), "always").sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, 3, padding="same"),
+     nn.Conv2d(4, 4, 3, padding_mode="circular"), nn.Conv1d(4, 4, 3), nn.ReLU()],
+)  # fmt: skip
+def test_a_layer_without_an_event_driven_form_says_why(layer: nn.Module) -> None:
+    assert unsupported(layer)
+
+
+def test_few_events_pay_and_many_do_not() -> None:
+    layer = EventLayer(nn.Conv2d(64, 64, 3, padding=1))
+    elements = 64 * 64 * 16 * 16
+    assert layer.pays(64, (16, 16), elements // 20)
+    assert not layer.pays(64, (16, 16), elements)
+    assert not EventLayer(nn.Linear(8, 4)).pays(1, (1, 1), 1)
+
+
+# ------------------------------------------------------------------------------- in a network
+
+
+def residual() -> tuple[SpikingModel, Tensor]:
+    model = resnet20(width=8).eval()
+    x = torch.rand(3, 3, 32, 32)
+    return convert(model, [x], ConstantThreshold()), x
+
+
+def test_a_network_computes_the_same_from_events() -> None:
+    snn, x = residual()
+    outputs = []
+    for choice in ("never", "always", "auto"):
+        snn.events = choice  # type: ignore[assignment]
+        outputs.append(simulate(snn, x, 4).output)
+    assert close(outputs[0], outputs[1])
+    assert close(outputs[0], outputs[2])
+
+
+def test_an_unknown_choice_of_events_is_refused() -> None:
+    snn, _ = residual()
+    with pytest.raises(SettingError, match="sometimes"):
+        snn.events = "sometimes"  # type: ignore[assignment]
+
+
+def test_memory_is_taken_over_where_nobody_looks_and_left_alone_where_a_hook_does() -> None:
+    snn, x = residual()
+    plain = simulate(snn, x, 3).output
+    seen: list[tuple[Tensor, Tensor]] = []
+    layers = [*snn.neurons().values(), *(m for m in snn.module.modules() if isinstance(m, nn.Conv2d))]
+    for layer in layers:
+        for tensor in (0, 1):  # what goes in, and what comes out
+            layer.register_forward_hook(
+                lambda _m, args, out, t=tensor: seen.append(((args[0], out)[t], (args[0], out)[t].clone()))
+            )
+    assert close(simulate(snn, x, 3).output, plain)
+    assert len(seen) > 40
+    assert all(torch.equal(kept, copy) for kept, copy in seen)
