@@ -18,7 +18,7 @@ from rheobase.errors import (
 )
 from rheobase.evaluation import evaluate
 from rheobase.graph import Graph, trace
-from rheobase.methods import MSAT, ConstantThreshold
+from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
 from rheobase.observers import Statistics, observe
 from rheobase.plan import Plan
 from rheobase.simulation import Run, simulate
@@ -28,13 +28,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MSAT",
+    "AnnealedDelta",
+    "Auto",
     "ConstantThreshold",
     "ConversionError",
     "ConversionWarning",
     "Curve",
     "DataError",
+    "DeltaCoding",
     "Graph",
     "Plan",
+    "RateCoding",
     "Run",
     "SettingError",
     "SpikingModel",

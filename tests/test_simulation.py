@@ -186,7 +186,7 @@ def test_a_run_counts_spikes_neurons_and_rates() -> None:
 
 
 def converted(method: rb.MSAT | ConstantThreshold | None = None, dtype: torch.dtype = torch.float32) -> SpikingModel:
-    return rb.convert(residual(5).to(dtype), inputs(RESIDUAL_INPUT, 40, seed=6), method)
+    return rb.convert(residual(5).to(dtype), inputs(RESIDUAL_INPUT, 40, seed=6), method or rb.MSAT())
 
 
 X = inputs(RESIDUAL_INPUT, 6, seed=7).float()

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
+from rheobase.calibration.layerwise import first_samples
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
@@ -97,7 +98,7 @@ def tune(
         DataError: the loss is not finite.
     """
     tuning = tuning or Tuning()
-    x = torch.cat([x for x, _ in batches])
+    x = first_samples(batches)
     model = SpikingModel(graph, snn.plan)
     leaves = {
         (site, path): _leaf(neuron.get_buffer(path), kind)

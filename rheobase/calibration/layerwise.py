@@ -16,12 +16,12 @@ from torch import Tensor, fx
 
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
-from rheobase.errors import SettingError
+from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Layer", "channel_mean", "layerwise"]
+__all__ = ["Layer", "channel_mean", "first_samples", "layerwise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +97,21 @@ def layerwise(
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
 
 
-def first_samples(batches: Batches, count: int) -> Tensor:
-    """The first samples of the data, all if there are fewer. Shape (count, ...)."""
+def first_samples(batches: Batches, count: int | None = None) -> Tensor:
+    """The first samples of the data, all if there are fewer or no count is given. Shape (count, ...).
+
+    Raises:
+        DataError: the samples have different shapes.
+    """
     found: list[Tensor] = []
-    for x, _ in batches:
-        found.append(x[: count - sum(map(len, found))])
-        if sum(map(len, found)) >= count:
+    for index, (x, _) in enumerate(batches):
+        if found and x.shape[1:] != found[0].shape[1:]:
+            raise DataError(
+                f"Batch {index} has samples of shape {tuple(x.shape[1:])} and batch 0 of {tuple(found[0].shape[1:])}. "
+                "This calibration holds them together; give samples of one shape."
+            )
+        found.append(x if count is None else x[: count - sum(map(len, found))])
+        if count is not None and sum(map(len, found)) >= count:
             break
     return torch.cat(found)
 

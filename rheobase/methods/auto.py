@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rheobase.batches import Batches, as_batches
+from rheobase.calibration.layerwise import first_samples
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
@@ -138,7 +139,7 @@ class Auto(Method):
         Raises:
             DataError: there are fewer than 4 samples.
         """
-        x = torch.cat([x for x, _ in batches])[: self.images]
+        x = first_samples(batches, self.images)
         if len(x) < 4:
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
