@@ -233,8 +233,8 @@ class Probabilistic(Synchronous):
 
     The spikes of a neuron have no order in time, which is what the paper's permutations of spike trains showed to be
     of use. Where v(0) is no whole number of thresholds the number of spikes is one of its two neighbours, and the
-    greater one is likelier than the fraction says. The draws depend on the key given to `reset` and on t alone. Written from the paper's text, not from the
-    authors' code.
+    greater one is likelier than the fraction says. The draws depend on the key given to `reset` and on t alone.
+    Written from the paper's text, not from the authors' code.
 
     Args:
         threshold: greater than 0, in units of the activation. Shape () or (C,).
