@@ -179,7 +179,7 @@ class Delayed(Readout):
 
     References:
         Huang et al. 2025, "Inference-scale complexity in ANN-SNN conversion" (delayed evaluation).
-        Hao et al. 2023, arXiv 2302.01091, "Reducing ANN-SNN conversion error through residual membrane
+        Hao et al. 2023, arXiv 2302.02091, "Reducing ANN-SNN conversion error through residual membrane
         potential" (its first phase is not read).
     """
 

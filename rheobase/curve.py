@@ -62,6 +62,8 @@ class Curve:
         neurons: neurons of each site.
         reference_accuracy: share of samples that the reference network answers correctly.
         accuracy_by_seed: accuracy of each seed's run.
+        end_to_end_steps: from the input to the answer after T steps; more than T where layers wait for each other,
+            and then only the answer after T steps is that of a network (see `SpikingModel.end_to_end_steps`).
     """
 
     method: str
@@ -75,6 +77,7 @@ class Curve:
     neurons: Mapping[str, int]
     reference_accuracy: float | None = None
     accuracy_by_seed: Sequence[Sequence[float]] | None = None
+    end_to_end_steps: int | None = None
 
     @property
     def rate(self) -> dict[str, list[float]]:
@@ -157,6 +160,8 @@ class Curve:
             low, high = wilson(self.reference_accuracy, self.images)
             percent = f"{100 * self.reference_accuracy:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"accuracy of the original network: {percent}")
+        if self.end_to_end_steps not in (None, self.steps):
+            lines.append(f"layer-synchronous: T = {self.steps} takes {self.end_to_end_steps} steps from end to end")
         lines.append(f"{'T':>4}  {'accuracy %':>10}  {'95 % interval':>14}  {'agreement %':>11}  {'logit error':>11}"
                      f"  {'spikes/sample':>13}  {'rate':>6}")  # fmt: skip
         for row in self.rows():

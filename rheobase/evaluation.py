@@ -160,6 +160,7 @@ def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: boo
         neurons={site: snn.graph.neurons(site) for site in snn.plan.neurons},
         reference_accuracy=sums.reference_correct / n if compared and sums.labelled else None,
         accuracy_by_seed=by_seed if len(seeds) > 1 else None,
+        end_to_end_steps=snn.end_to_end_steps(sums.steps),
     )
 
 

@@ -27,8 +27,9 @@ class Graph:
     """A network in normal form.
 
     Attributes:
-        module: computes what the network computes. Each site is a ``nn.ReLU`` called once, each
-            weighted layer and max pooling a module called once; batch norm is folded.
+        module: computes what the network computes. Each site is a ``nn.ReLU`` called once (it may be a
+            `rheobase.qcfs.ClipFloorShift`), each weighted layer and max pooling a module called once;
+            batch norm is folded.
         sites: dotted paths of the activation sites in ``module``, in the order of execution.
         shapes: the shape of one sample at each site, without the batch dimension.
         input_shape: the shape of one input, without the batch dimension.

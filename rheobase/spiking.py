@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution, Program
@@ -70,6 +70,26 @@ class SpikingModel(nn.Module):
     def causal(self) -> bool:
         """Whether each layer works in the same step as the one before it; otherwise a layer waits for all steps."""
         return all(neuron.causal for neuron in self.neurons().values())
+
+    def end_to_end_steps(self, steps: int) -> int:
+        """How long the answer of a simulation of so many steps takes from the input on.
+
+        In a causal network that is the simulation itself, ``steps`` (with a read-out ``Delayed(after)``, after + T).
+        In a layer-synchronous one each layer waits for the one before it: the sum of `Neuron.layer_steps` along the
+        longest chain of sites, layers * T for most neurons. The first layer knows its constant input at once. While
+        one input passes through the later layers, the earlier ones may take the next.
+
+        Args:
+            steps: of the simulation, at least 1.
+        """
+        neurons, longest = self.neurons(), 0
+        ready: dict[fx.Node, int] = {}  # when all that a node computes from the neurons before it has come
+        for node in self.module.graph.nodes:
+            neuron = neurons.get(str(node.target)) if node.op == "call_module" else None
+            own = 0 if neuron is None or neuron.causal else neuron.layer_steps(steps)
+            ready[node] = own + max((ready[n] for n in node.all_input_nodes), default=0)
+            longest = max(longest, ready[node])
+        return max(longest, steps)
 
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Forget all input. Each layer draws a key from the generator (or one of seed 0) for what is random in it."""

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from rheobase.errors import ConversionError
+from rheobase.qcfs import ClipFloorShift
 
 __all__ = ["own_copy", "symbolic_trace"]
 
@@ -113,6 +114,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
             return False
+        if isinstance(m, ClipFloorShift):
+            return True
         ancestors = type(m).__mro__
         first = next(i for i, kind in enumerate(ancestors) if kind.__module__.startswith("torch.nn.modules"))
         changed = any(

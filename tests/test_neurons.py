@@ -15,7 +15,20 @@ from torch import Tensor
 
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
-from rheobase.neurons import IF, MSAT, Adaptation, Biased, GradedIF, Neuron, SpikeConfidence
+from rheobase.neurons import (
+    IF,
+    MSAT,
+    Adaptation,
+    Biased,
+    GradedIF,
+    Neuron,
+    OffsetIF,
+    Parallel,
+    Probabilistic,
+    Radix,
+    ResidualIF,
+    SpikeConfidence,
+)
 
 SEEDS = st.integers(0, 2**31)
 ADAPTATIONS = {
@@ -154,7 +167,7 @@ def test_after_its_last_row_a_bias_is_the_mean_of_its_rows() -> None:
 
 def examples() -> dict[str, Neuron]:
     """At least one of each published neuron; a new class in ``__all__`` without one fails a test."""
-    half = torch.tensor(0.5)
+    half, channels = torch.tensor(0.5), torch.tensor([0.25, 0.5, 1.0, 2.0])
     return {
         "IF": IF(torch.tensor(1.0)),
         "IF from half": IF(torch.tensor(1.0), 0.5),
@@ -170,12 +183,25 @@ def examples() -> dict[str, Neuron]:
         "GradedIF per channel": GradedIF(torch.tensor([0.25, 0.5, 1.0, 2.0]), 2),
         "Biased": Biased(GradedIF(half), torch.tensor([0.0, 0.125, -0.25, 0.0]), 0.25),
         "Biased by step": Biased(IF(half), torch.tensor([[0.0, 0.125, -0.25, 0.0], [0.0, 0.0, 0.25, 0.125]])),
+        "Parallel": Parallel(half),
+        "Parallel per channel": Parallel(channels, torch.tensor([0.0, 0.125, -0.25, 0.0]), channels / 8),
+        "Parallel biased": Biased(Parallel(half), torch.tensor([0.0, 0.125, -0.25, 0.0])),
+        "Radix": Radix(half),
+        "Radix of one": Radix(channels, 1.0),
+        "Radix between": Radix(channels, 1.5),
+        "Probabilistic": Probabilistic(channels),
+        "OffsetIF": OffsetIF(half),
+        "OffsetIF per channel": OffsetIF(channels, pre_steps=25, iterations=2),
+        "ResidualIF": ResidualIF(half, 7),
+        "ResidualIF per channel": ResidualIF(channels, 1),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
     }
 
 
 EXAMPLES = examples()
+CAUSAL = [name for name, neuron in EXAMPLES.items() if neuron.causal]
+SYNCHRONOUS = [name for name, neuron in EXAMPLES.items() if not neuron.causal]
 
 
 def test_every_published_neuron_has_an_example() -> None:
@@ -198,7 +224,7 @@ def test_a_constant_input_gives_the_expected_rate(name: str) -> None:
     assert float(error[inside].max()) <= neuron.rate_bound(steps) + 1e-6
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", CAUSAL)
 def test_chunks_of_any_size_give_the_same_spikes(name: str) -> None:
     neuron = EXAMPLES[name]
     x = currents(3, steps=20, n=4).float()
@@ -209,6 +235,22 @@ def test_chunks_of_any_size_give_the_same_spikes(name: str) -> None:
     neuron.reset()
     torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(results[2], results[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SYNCHRONOUS)
+def test_a_layer_synchronous_neuron_takes_all_steps_in_one_chunk(name: str) -> None:
+    """Its first spike may depend on the last current, so it neither takes a second chunk nor gives a wrong answer."""
+    neuron = EXAMPLES[name]
+    x = currents(3, steps=20, n=4).float()
+    neuron.reset(key=5)
+    once = neuron(x)
+    neuron.reset(key=5)
+    torch.testing.assert_close(neuron(x), once)
+    with pytest.raises(ConversionError, match="one chunk"):
+        neuron(x)
+    neuron.reset(key=5)
+    assert not torch.equal(neuron(torch.cat([x[:10], x[10:] + 1.0]))[:10], once[:10])
+    neuron.reset()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -33,12 +33,14 @@ class Layer:
         neuron: its neuron in the plan.
         currents: what it receives from the layers before it, as they are by now. Shape (T, N, ...).
         activation: what the ANN sends there. Shape (N, ...).
+        pre_activation: what the ANN's activation function receives there. Shape (N, ...).
     """
 
     site: str
     neuron: Neuron
     currents: Tensor
     activation: Tensor
+    pre_activation: Tensor
 
     def emit(self, neuron: Neuron) -> Tensor:
         """What a neuron sends for the currents, from its reset on. Shape (T, N, ...)."""
@@ -76,7 +78,8 @@ def layerwise(
     if steps < 1 or images < 1:
         raise SettingError(f"Calibration: steps is {steps} and images {images}; both must be at least 1.")
     x = first_samples(batches, images)
-    with activations(graph) as targets:
+    received: dict[str, Tensor] = {}
+    with activations(graph, received) as targets:
         graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
     adjusted: dict[str, Neuron] = {}
 
@@ -85,7 +88,7 @@ def layerwise(
             values: Tensor = layer(current)
             return values
         site = str(node.target)
-        visited = Layer(site, snn.plan.neurons[site], current, targets.pop(site))
+        visited = Layer(site, snn.plan.neurons[site], current, targets.pop(site), received.pop(site))
         adjusted[site] = neuron = copy.deepcopy(adjust(visited))
         if progress is not None:
             progress(site)

@@ -14,7 +14,6 @@ from rheobase.methods.rate import Calibrated, ThresholdRule
 from rheobase.neurons import GradedIF
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
-from rheobase.thresholds import scales
 
 __all__ = ["DeltaCoding"]
 
@@ -51,7 +50,7 @@ class DeltaCoding(Calibrated):
     decay: float | None = None
 
     def _problems(self) -> list[str]:
-        problems = []
+        problems = super()._problems()
         if self.schedule not in ("constant", "harmonic", "geometric"):
             problems.append(f"schedule is {self.schedule!r}; it must be constant, harmonic or geometric")
         if not 0 < self.first < float("inf"):
@@ -72,7 +71,7 @@ class DeltaCoding(Calibrated):
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         neurons = {}
-        for site, scale in scales(statistics).items():
+        for site, scale in self.scales(graph, statistics).items():
             theta = self.shares().to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
             fire, offset = torch.full_like(theta, self.fire), torch.zeros_like(theta)
             neurons[site] = GradedIF(theta, self.levels, self.powers, self.signed, self.signed, fire, offset)

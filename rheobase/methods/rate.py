@@ -13,29 +13,21 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration import Tuning, calibrate_bias, calibrate_potential, calibrate_temporal_bias, tune
-from rheobase.errors import SettingError
 from rheobase.graph import Graph
-from rheobase.methods._base import Method
+from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.neurons import Biased, GradedIF, Neuron
-from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
+from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel
-from rheobase.thresholds import scales
 
 __all__ = ["Calibrated", "RateCoding", "ThresholdRule"]
 
-ThresholdRule = Literal["max", "mmse", "ltb"] | float
-"""The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
-
 
 @dataclass(frozen=True, repr=False)
-class Calibrated(Method):
-    """What rate and delta coding share: a scale for each layer or channel, and tuning by gradient.
+class Calibrated(Scaled):
+    """What rate and delta coding share: spikes of several levels, and tuning by gradient.
 
     Args:
-        steps: T, for which the network is converted; at least 1.
-        threshold: where the scale comes from.
-        per_channel: one scale a channel instead of one a layer.
         levels: magnitudes of a spike, at least 1.
         powers: whether they are powers of two.
         signed: whether spikes may be negative.
@@ -44,13 +36,9 @@ class Calibrated(Method):
         weight_rate: learning rate of the weights in it, 0 to leave them.
         seed: of its random order.
 
-    Raises:
-        SettingError: a value is outside its range.
+    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
     """
 
-    steps: int = 16
-    threshold: ThresholdRule = "mmse"
-    per_channel: bool = True
     levels: int = 1
     powers: bool = False
     signed: bool = False
@@ -59,37 +47,19 @@ class Calibrated(Method):
     weight_rate: float = 0.0
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        least = {"steps": 1, "levels": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
+    def _problems(self) -> list[str]:
+        least = {"levels": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
         problems = [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
                     if not getattr(self, n) >= k]  # fmt: skip
-        if isinstance(self.threshold, str):
-            if self.threshold not in ("max", "mmse", "ltb"):
-                problems.append(f'threshold is {self.threshold!r}; it must be "max", "mmse", "ltb" or a percentile')
-        elif not 1 < self.threshold <= 100:
-            problems.append(f"threshold is the percentile {self.threshold}; it must be above 1 and at most 100")
         if not 0 < self.fire < float("inf"):
             problems.append(f"fire is {self.fire}; it must be greater than 0")
-        problems += self._problems()
-        if problems:
-            raise SettingError(f"{type(self).__name__}: " + "; ".join(problems) + ".")
-
-    def _problems(self) -> list[str]:
-        """What is wrong with the settings that a subclass adds."""
-        return []
+        return problems
 
     def resolution(self) -> int:
-        """How many values above 0 the sum of T steps can take."""
         return self.steps * (2 ** (self.levels - 1) if self.powers else self.levels)
 
-    def observer(self) -> Observer:
-        if self.threshold == "max":
-            return Max(per_channel=self.per_channel)
-        if self.threshold == "mmse":
-            return MMSE(min(self.resolution(), 4096), per_channel=self.per_channel, rounding=self.fire < 1)
-        if self.threshold == "ltb":
-            return LTB(per_channel=self.per_channel)
-        return Percentile(float(self.threshold), per_channel=self.per_channel)
+    def rounds(self) -> bool:
+        return self.fire < 1
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if not self.iterations:
@@ -124,8 +94,9 @@ class RateCoding(Calibrated):
     fraction: float = 1.0
 
     def _problems(self) -> list[str]:
-        problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
-                    if getattr(self, n) < 1]  # fmt: skip
+        problems = super()._problems()
+        problems += [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
+                     if getattr(self, n) < 1]  # fmt: skip
         if self.calibration not in ("none", "bias", "potential", "temporal"):
             problems.append(f"calibration is {self.calibration!r}; it must be none, bias, potential or temporal")
         if not 0 < self.fraction < float("inf"):
@@ -133,7 +104,7 @@ class RateCoding(Calibrated):
         return problems
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
-        return Plan(repr(self), {site: self.neuron(scale) for site, scale in scales(statistics).items()})
+        return Plan(repr(self), {site: self.neuron(scale) for site, scale in self.scales(graph, statistics).items()})
 
     def neuron(self, scale: Tensor) -> Neuron:
         """The neuron of a site whose largest rate is to be ``scale``. Shape () or (C,)."""

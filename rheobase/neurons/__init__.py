@@ -7,6 +7,8 @@ from rheobase.neurons.graded import GradedIF
 from rheobase.neurons.integrate_fire import IF
 from rheobase.neurons.max_pool import CumulativeMaxPool
 from rheobase.neurons.msat import MSAT, Adaptation
+from rheobase.neurons.synchronous import Parallel, Probabilistic, Radix
+from rheobase.neurons.two_phase import OffsetIF, ResidualIF
 
 __all__ = [
     "IF",
@@ -17,7 +19,12 @@ __all__ = [
     "CumulativeMaxPool",
     "GradedIF",
     "Neuron",
+    "OffsetIF",
+    "Parallel",
     "Payload",
+    "Probabilistic",
+    "Radix",
+    "ResidualIF",
     "SpikeConfidence",
     "Temporal",
 ]

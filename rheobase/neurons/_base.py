@@ -169,6 +169,14 @@ class Neuron(Temporal):
         """How far `expected_rate` may be from the simulation, in thresholds a step; 0 where it is exact."""
         return 0.0
 
+    def layer_steps(self, steps: int) -> int:
+        """How many steps a layer that is not causal takes from all its input to its last spike, for T steps of spikes.
+
+        Args:
+            steps: T, at least 1.
+        """
+        return steps
+
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
 

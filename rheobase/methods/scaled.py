@@ -1,0 +1,97 @@
+"""What most methods begin with: a scale for each layer or channel, by one of several rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.methods._base import Method
+from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
+from rheobase.qcfs import ClipFloorShift
+from rheobase.thresholds import scales
+
+__all__ = ["Scaled", "ThresholdRule", "trained_threshold"]
+
+ThresholdRule = Literal["max", "mmse", "ltb"] | float
+"""The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
+
+
+@dataclass(frozen=True, repr=False)
+class Scaled(Method):
+    """A method for T steps whose neurons take their thresholds from a rule.
+
+    A site that was trained as `rheobase.qcfs.ClipFloorShift` keeps the threshold that was trained.
+
+    Args:
+        steps: T, for which the network is converted; at least 1.
+        threshold: where the scale comes from.
+        per_channel: one scale a channel instead of one a layer.
+
+    Raises:
+        SettingError: a value is outside its range.
+    """
+
+    steps: int = 16
+    threshold: ThresholdRule = "mmse"
+    per_channel: bool = True
+
+    def __post_init__(self) -> None:
+        problems = [] if self.steps >= 1 else [f"steps is {self.steps}; it must be at least 1"]
+        if isinstance(self.threshold, str):
+            if self.threshold not in ("max", "mmse", "ltb"):
+                problems.append(f'threshold is {self.threshold!r}; it must be "max", "mmse", "ltb" or a percentile')
+        elif not 1 < self.threshold <= 100:
+            problems.append(f"threshold is the percentile {self.threshold}; it must be above 1 and at most 100")
+        problems += self._problems()
+        if problems:
+            raise SettingError(f"{type(self).__name__}: " + "; ".join(problems) + ".")
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the settings that a subclass adds."""
+        return []
+
+    def resolution(self) -> int:
+        """How many values above 0 the sum of T steps can take."""
+        return self.steps
+
+    def rounds(self) -> bool:
+        """Whether a neuron rounds to the nearest of these values, or to the next one below."""
+        return True
+
+    def observer(self) -> Observer:
+        if self.threshold == "max":
+            return Max(per_channel=self.per_channel)
+        if self.threshold == "mmse":
+            return MMSE(min(self.resolution(), 4096), per_channel=self.per_channel, rounding=self.rounds())
+        if self.threshold == "ltb":
+            return LTB(per_channel=self.per_channel)
+        return Percentile(float(self.threshold), per_channel=self.per_channel)
+
+    def scales(self, graph: Graph, statistics: Statistics) -> dict[str, Tensor]:
+        """The greatest rate of each site: as trained, else as observed. Shapes () or (C,)."""
+        return {
+            site: scale if (trained := trained_threshold(graph, site)) is None else trained
+            for site, scale in scales(statistics).items()
+        }
+
+
+def trained_threshold(graph: Graph, site: str) -> Tensor | None:
+    """The threshold that a site was trained with, or None where it is a plain ReLU. Shape ().
+
+    Raises:
+        SettingError: it is not positive, so the training went wrong.
+    """
+    activation = graph.module.get_submodule(site)
+    if not isinstance(activation, ClipFloorShift):
+        return None
+    threshold = activation.threshold.detach().clone()
+    if not 0 < float(threshold) < float("inf"):
+        raise SettingError(
+            f"The activation {site} was trained to the threshold {float(threshold):.4g}, which is not positive and "
+            "finite. Train again with a smaller learning rate for the thresholds, or with weight decay."
+        )
+    return threshold

@@ -1,0 +1,61 @@
+"""The activation of Bu et al. 2022, for networks that are trained so that their conversion is exact.
+
+References:
+    Bu et al. 2022, arXiv 2303.04347, "Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking
+    neural networks" (QCFS: quantisation clip-floor-shift).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rheobase.errors import SettingError
+
+__all__ = ["ClipFloorShift"]
+
+
+class ClipFloorShift(nn.ReLU):
+    r"""A ReLU with few levels and a trained clip, to be trained with.
+
+    .. code-block:: text
+
+        h(z) = threshold clip(floor(z L / threshold + 1/2) / L, 0, 1)
+
+    The rate of a neuron with this threshold and half of it as initial potential, after T = L steps of a constant
+    current z. Gradients pass the floor as if it were not there; the threshold gets one too. A network that has been
+    trained with another implementation (where L and threshold go by other names) is brought here by replacing its
+    activations, ``network.set_submodule(path, ClipFloorShift(levels, threshold))``.
+
+    Args:
+        levels: L, how many values above 0 there are, at least 1. The paper takes 4 to 16.
+        threshold: lambda at the start of training, greater than 0; the paper takes 8.
+
+    Shape:
+        (N, ...) -> (N, ...).
+
+    Raises:
+        SettingError: a value is outside its range.
+
+    Example:
+        >>> ClipFloorShift(2, 1.0)(torch.tensor([-1.0, 0.3, 0.6, 9.0])).tolist()
+        [0.0, 0.5, 0.5, 1.0]
+    """
+
+    def __init__(self, levels: int = 8, threshold: float = 8.0) -> None:
+        super().__init__()
+        problems = [f"levels is {levels}; it must be at least 1"] if levels < 1 else []
+        if not 0 < threshold < float("inf"):
+            problems.append(f"threshold is {threshold}; it must be greater than 0")
+        if problems:
+            raise SettingError("ClipFloorShift: " + "; ".join(problems) + ".")
+        self.levels = levels
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that nn.ReLU has)
+        q = input * self.levels / self.threshold + 0.5
+        count = torch.floor(q).detach() + (q - q.detach())  # the floor exactly, with the gradient of q
+        return self.threshold * (count / self.levels).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, threshold={self.threshold.item():.4g}"
