@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -38,6 +38,8 @@ class Plan:
         encoder: how the input is coded.
         readout: how the output is read.
         edits: new values for parameters of the normal form, by their dotted path.
+        pooling: how max pooling reads neurons: the change of the pooled "sum" (exact), the same for held values that
+            are sent as "edges", or a "gate" for the unit that has sent the most.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Plan:
     encoder: Encoder = field(default_factory=ConstantCurrent)
     readout: Readout = field(default_factory=Mean)
     edits: Mapping[str, Tensor] = field(default_factory=dict)
+    pooling: Literal["sum", "edges", "gate"] = "sum"
 
     def with_neuron(self, site: str, neuron: Neuron) -> Plan:
         """The same plan with another neuron at one site.
@@ -80,6 +83,7 @@ class Plan:
             "neurons": {s: _to_json(n, f"neurons/{s}", tensors) for s, n in self.neurons.items()},
             "encoder": _to_json(self.encoder, "encoder", tensors),
             "readout": _to_json(self.readout, "readout", tensors),
+            "pooling": self.pooling,
             **(extra or {}),
         }
         blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
@@ -110,6 +114,7 @@ class Plan:
                 _from_json(header["encoder"], tensors),
                 _from_json(header["readout"], tensors),
                 {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
+                header.get("pooling", "sum"),
             )
         except DataError as error:
             raise DataError(f"{path} cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence
 from rheobase.neurons.graded import GradedIF
 from rheobase.neurons.integrate_fire import IF
-from rheobase.neurons.max_pool import CumulativeMaxPool
+from rheobase.neurons.max_pool import CumulativeMaxPool, MaxPoolGate
 from rheobase.neurons.msat import MSAT, Adaptation
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Biased",
     "CumulativeMaxPool",
     "GradedIF",
+    "MaxPoolGate",
     "Neuron",
     "Payload",
     "SpikeConfidence",
