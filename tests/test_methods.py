@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase import methods
 from rheobase.errors import ConversionWarning, SettingError
-from rheobase.methods import MSAT, SNNC, ConstantThreshold, RobustNorm, SpikeNorm, ThresholdBalancing
+from rheobase.methods import MSAT, SNNC, ConstantThreshold, DoubleThreshold, RobustNorm, SpikeNorm, ThresholdBalancing
 from rheobase.methods._base import Method
 from rheobase.neurons import IF, Adaptation, SpikeConfidence
 from rheobase.neurons import MSAT as MSATNeuron
@@ -46,6 +46,7 @@ VARIANTS: list[Method] = [
     SpikeNorm(reset="soft", poisson=True, steps=16),
     RobustNorm(gate=True),
     SNNC.advanced(),
+    DoubleThreshold.augmented(),
     MSAT.vgg16(),
     MSAT.resnet34(det=False),
     MSAT.release(confidence=True),

@@ -15,7 +15,17 @@ from torch import Tensor
 
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
-from rheobase.neurons import IF, MSAT, Adaptation, Biased, GradedIF, Neuron, SpikeConfidence
+from rheobase.neurons import (
+    IF,
+    MSAT,
+    Adaptation,
+    Biased,
+    EdgeTransmission,
+    GradedIF,
+    Neuron,
+    Retracting,
+    SpikeConfidence,
+)
 
 SEEDS = st.integers(0, 2**31)
 ADAPTATIONS = {
@@ -170,6 +180,8 @@ def examples() -> dict[str, Neuron]:
         "GradedIF per channel": GradedIF(torch.tensor([0.25, 0.5, 1.0, 2.0]), 2),
         "Biased": Biased(GradedIF(half), torch.tensor([0.0, 0.125, -0.25, 0.0]), 0.25),
         "Biased by step": Biased(IF(half), torch.tensor([[0.0, 0.125, -0.25, 0.0], [0.0, 0.0, 0.25, 0.125]])),
+        "EdgeTransmission": EdgeTransmission(IF(half)),
+        "Retracting": Retracting(IF(half), 2.0),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
     }

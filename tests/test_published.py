@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from networks import MLP_INPUT, RESIDUAL_INPUT, inputs, maxima, mlp, mlp_trace, residual
+from networks import MLP_INPUT, RESIDUAL_INPUT, inputs, maxima, mlp, mlp_trace, pre_activations, residual
 from references import if_neuron
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.coding import Poisson
+from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
-from rheobase.methods import RMP, SNNC, Opt, PotentialInit, RobustNorm, SpikeNorm, ThresholdBalancing
-from rheobase.neurons import IF, Biased, CumulativeMaxPool, GradedIF, MaxPoolGate
+from rheobase.methods import (
+    RMP,
+    SNNC,
+    TSC,
+    AdaFire,
+    Burst,
+    DoubleThreshold,
+    GroupNeurons,
+    LocalBalancing,
+    MultiLevel,
+    Opt,
+    PotentialInit,
+    RobustNorm,
+    SpikeNorm,
+    ThresholdBalancing,
+)
+from rheobase.methods.adafire import best_within
+from rheobase.neurons import IF, Biased, CumulativeMaxPool, EdgeTransmission, GradedIF, MaxPoolGate, Retracting
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -131,3 +148,117 @@ def test_light_calibration_moves_biases_and_advanced_potentials() -> None:
     assert isinstance(advanced, Biased)
     assert (light.bias.shape, advanced.potential.shape) == ((8,), (8,))
     assert float(advanced.bias.abs().max()) == 0
+
+
+# ------------------------------------------------------------------------------ bursts and levels
+
+
+def test_burst_counts_in_thresholds_of_one_spike() -> None:
+    net = mlp().double()
+    neuron = rb.convert(net, MLP_X, Burst(threshold="max", levels=3)).plan.neurons["1"]
+    assert isinstance(neuron, GradedIF)
+    assert float(neuron.threshold) == pytest.approx(maxima(net, MLP_X)["1"])
+    assert str(neuron.alphabet) == "integer(3)"
+    augmented = rb.convert(net, MLP_X, DoubleThreshold.augmented()).plan.neurons["1"]
+    assert str(augmented.alphabet) == "signed integer(16)"
+
+
+def test_group_neurons_are_members_with_a_common_potential() -> None:
+    x = torch.rand(12, 1, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    group = GroupNeurons(levels=4).neuron(torch.tensor(1.0, dtype=torch.float64))(x)
+    v = np.full(7, 1 / 8)
+    for t in range(12):
+        v = v + x[t, 0].numpy()
+        sent = sum((v >= i / 4).astype(float) for i in range(1, 5)) / 4
+        np.testing.assert_allclose(group[t, 0].numpy(), sent, atol=1e-12)
+        v = v - sent
+
+
+def test_h_mt_sends_the_binary_digits_of_the_potential() -> None:
+    x = torch.rand(10, 1, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    method = MultiLevel.bits(3, signed=False)
+    neuron = method.neuron(torch.tensor(7 / 8, dtype=torch.float64))  # thresholds 1/2, 1/4 and 1/8
+    found, v = neuron(x), np.full(7, 1 / 16)
+    for t in range(10):
+        v = v + x[t, 0].numpy()
+        sent = np.zeros(7)
+        for digit in (0.5, 0.25, 0.125):
+            fires = v - sent >= digit
+            sent += digit * fires
+        np.testing.assert_allclose(found[t, 0].numpy(), sent, atol=1e-12)
+        v = v - sent
+
+
+def test_the_best_choice_within_a_limit_is_that_of_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    options = [[(float(c), float(s)) for c, s in rng.integers(1, 30, (3, 2))] for _ in range(5)]
+    for limit in (20.0, 50.0, 80.0):
+        every = [
+            (sum(o[k][1] for o, k in zip(options, ks, strict=True)), ks)
+            for ks in itertools.product(range(3), repeat=5)
+            if sum(o[k][0] for o, k in zip(options, ks, strict=True)) <= limit
+        ]
+        found = best_within(options, limit)
+        loss = sum(o[k][1] for o, k in zip(options, found, strict=True))
+        assert not every or loss == min(every)[0]
+
+
+def test_a_small_budget_gives_one_level_and_a_large_one_the_best() -> None:
+    x = MLP_X.float()
+    few, many = (rb.convert(mlp(), x, AdaFire(budget=b, calibration="none")) for b in (1e-6, 1e6))
+    levels = [[n.neuron.levels for n in snn.plan.neurons.values()] for snn in (few, many)]  # type: ignore[union-attr]
+    events = [sum(float(s.sum()) for s in simulate(snn, x, 8).spikes.values()) for snn in (few, many)]
+    assert max(levels[1]) > 1
+    assert levels[0] != levels[1]
+    assert events[0] <= events[1]
+
+
+def test_the_delay_is_the_time_until_the_layers_fire() -> None:
+    net = mlp().double()
+    snn = rb.convert(net, MLP_X, LocalBalancing(images=40))
+    wait = 0.0
+    for site, z in pre_activations(net, MLP_X).items():
+        mean = np.maximum(z, 0).mean(0)
+        neuron = snn.plan.neurons[site]
+        assert isinstance(neuron, GradedIF)
+        wait += 0.5 * float(neuron.threshold[mean.argmax()]) / mean.max()
+    assert snn.plan.readout == Delayed(round(wait))
+    assert rb.convert(net, MLP_X, LocalBalancing(steps=5)).plan.readout == Delayed(1)
+    assert rb.convert(net, MLP_X, LocalBalancing(delay=3)).plan.readout == Delayed(3)
+
+
+def test_a_silent_neuron_takes_back_what_it_sent() -> None:
+    currents = np.concatenate([np.full(6, 0.5), np.full(24, -0.2)])
+    sent = Retracting(IF(1.0), allowance=2.0)(torch.tensor(currents).float().view(30, 1, 1)).flatten()
+    v, n, fired, last, quiet = 0.0, 0, 0, 0, 0
+    for t, x in enumerate(currents, 1):
+        v, quiet, y = v + x, quiet + 1, 0.0
+        if v >= 1.0:
+            v, n, fired, last, quiet, y = v - 1, n + 1, fired + 1, t, 0, 1.0
+        elif n > 0 and quiet > last / fired + 2.0:
+            v, n, quiet, y = v + 1, n - 1, 0, -1.0
+        assert float(sent[t - 1]) == y
+    assert float(sent.sum()) == 0
+    assert float(sent.min()) == -1
+
+
+# ---------------------------------------------------------------------------------------- edges
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_switching_currents_computes_what_spikes_do_with_fewer_events(name: str) -> None:
+    build, shape = {"mlp": (mlp, MLP_INPUT), "residual": (residual, RESIDUAL_INPUT)}[name]
+    net, x = build().double(), inputs(shape, 40, seed=1)
+    spikes, edges = (rb.convert(net, x, m(0.1)) for m in (rb.ConstantThreshold, TSC))
+    a, b = (simulate(s, x, 50, record=s.plan.neurons) for s in (spikes, edges))
+    for site in spikes.plan.neurons:
+        torch.testing.assert_close(b.values[site].cumsum(0), a.values[site])
+    torch.testing.assert_close(b.output, a.output)
+    assert sum(s.sum() for s in b.spikes.values()) < sum(s.sum() for s in a.spikes.values())
+
+
+def test_edges_of_graded_spikes_are_an_error() -> None:
+    with pytest.raises(SettingError, match="ternary"):
+        EdgeTransmission(GradedIF(1.0))
+    with pytest.raises(SettingError, match="must be binary"):
+        Retracting(GradedIF(1.0))

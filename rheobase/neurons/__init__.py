@@ -3,10 +3,12 @@
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
 from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence
+from rheobase.neurons.edges import EdgeTransmission
 from rheobase.neurons.graded import GradedIF
 from rheobase.neurons.integrate_fire import IF
 from rheobase.neurons.max_pool import CumulativeMaxPool, MaxPoolGate
 from rheobase.neurons.msat import MSAT, Adaptation
+from rheobase.neurons.retracting import Retracting
 
 __all__ = [
     "IF",
@@ -15,10 +17,12 @@ __all__ = [
     "Alphabet",
     "Biased",
     "CumulativeMaxPool",
+    "EdgeTransmission",
     "GradedIF",
     "MaxPoolGate",
     "Neuron",
     "Payload",
+    "Retracting",
     "SpikeConfidence",
     "Temporal",
 ]
