@@ -16,6 +16,7 @@ from torch import Tensor
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
 from rheobase.neurons import (
+    BDETT,
     IF,
     MSAT,
     Adaptation,
@@ -24,6 +25,7 @@ from rheobase.neurons import (
     GradedIF,
     Neuron,
     Retracting,
+    Rounded,
     SpikeConfidence,
 )
 
@@ -182,6 +184,8 @@ def examples() -> dict[str, Neuron]:
         "Biased by step": Biased(IF(half), torch.tensor([[0.0, 0.125, -0.25, 0.0], [0.0, 0.0, 0.25, 0.125]])),
         "EdgeTransmission": EdgeTransmission(IF(half)),
         "Retracting": Retracting(IF(half), 2.0),
+        "BDETT": BDETT(half),
+        "Rounded": Rounded(MSAT(torch.tensor([0.5, 1.0, 2.0, 2.0]), Adaptation())),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
     }

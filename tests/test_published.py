@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ import rheobase as rb
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
 from rheobase.methods import (
+    BSNN,
     RMP,
     SNNC,
     TSC,
     AdaFire,
     Burst,
+    CalibratedMSAT,
     DoubleThreshold,
     GroupNeurons,
     LocalBalancing,
@@ -31,9 +35,22 @@ from rheobase.methods import (
     RobustNorm,
     SpikeNorm,
     ThresholdBalancing,
+    TwoStage,
 )
 from rheobase.methods.adafire import best_within
-from rheobase.neurons import IF, Biased, CumulativeMaxPool, EdgeTransmission, GradedIF, MaxPoolGate, Retracting
+from rheobase.neurons import (
+    BDETT,
+    IF,
+    MSAT,
+    Adaptation,
+    Biased,
+    CumulativeMaxPool,
+    EdgeTransmission,
+    GradedIF,
+    MaxPoolGate,
+    Retracting,
+    Rounded,
+)
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -262,3 +279,69 @@ def test_edges_of_graded_spikes_are_an_error() -> None:
         EdgeTransmission(GradedIF(1.0))
     with pytest.raises(SettingError, match="must be binary"):
         Retracting(GradedIF(1.0))
+
+
+# ------------------------------------------------------------------------- thresholds that change
+
+
+def test_the_threshold_is_low_first_and_high_later() -> None:
+    neuron = TwoStage(steps=8, low=0.25, high=2.0).neuron(torch.tensor(3.0))
+    assert neuron.get_buffer("threshold").flatten().tolist() == [0.75, 0.75, 6, 6, 6, 6, 6, 6]
+    assert str(neuron.alphabet) == "binary, step-weighted"
+
+
+def test_the_search_does_not_make_the_answers_worse_and_repeats() -> None:
+    pytest.importorskip("optuna")
+    net, x = mlp(), MLP_X.float()
+    plain, found, again = (rb.convert(net, x, TwoStage(trials=n)) for n in (0, 5, 5))
+    with torch.no_grad():
+        errors = [float((simulate(s, x, 16).output - net(x)).square().mean()) for s in (plain, found, again)]
+    assert errors[1] <= errors[0] * 1.0001
+    assert errors[1] == errors[2]
+
+
+def test_without_optuna_the_search_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SettingError, match=r"rheobase\[search\]"):
+        rb.convert(mlp(), MLP_X.float(), TwoStage(trials=1))
+
+
+def test_the_threshold_of_bsnn_follows_the_phase() -> None:
+    theta = BSNN(steps=6, period=2).neuron(torch.tensor(1.0)).get_buffer("threshold").flatten()
+    assert theta.tolist() == [1.0, 0.5, 1.0, 0.5, 1.0, 0.5]
+
+
+def test_bdett_equals_its_equations() -> None:
+    x = 0.4 * torch.randn(15, 2, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.3
+    found = BDETT(torch.tensor(0.8, dtype=torch.float64))(x).numpy()
+    for n in range(2):
+        v, before, mean = np.zeros(5), np.zeros(5), np.zeros(5)
+        for t in range(15):
+            v_pre, sent = v + x[t, n].numpy(), np.zeros(5)
+            for i in range(5):
+                d, rise = (v[i] - mean[i]) / 0.8, (v_pre[i] - before[i]) / 0.8
+                th = 0.8 * max((0.3 * d + math.log1p(math.exp(d / 4.0)) + math.exp(-rise / 5.0)) / 2, 0.05)
+                th = 0.8 if t == 0 else th
+                sent[i] = th if v_pre[i] >= th else 0.0
+            np.testing.assert_allclose(found[t, n], sent, atol=1e-12)
+            v, before = v_pre - sent, v_pre
+            mean = (t * mean + v) / (t + 1)
+
+
+def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> None:
+    x = torch.rand(20, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    neuron = Rounded(MSAT(torch.tensor(1.0, dtype=torch.float64), Adaptation()), 3)
+    y, state = neuron.scan(x, neuron.initial_state(x[0]))
+    assert set(y.unique().tolist()) <= {0.0, 0.25, 0.5, 1.0}
+    torch.testing.assert_close(x.sum(0), y.sum(0) + state.potential)
+    assert str(neuron.alphabet) == "power_of_two(3)"
+    with pytest.raises(SettingError, match="levels is 0"):
+        Rounded(IF(1.0), 0)
+
+
+def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:
+    snn = rb.convert(mlp(), MLP_X.float(), CalibratedMSAT(payload=4, passes=1))
+    neuron = snn.plan.neurons["3"]
+    assert str(neuron.alphabet) == "power_of_two(4)"
+    assert isinstance(neuron, Biased)
+    assert neuron.bias.shape == (16, 8)

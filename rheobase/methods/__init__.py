@@ -2,7 +2,10 @@
 
 from rheobase.methods.adafire import AdaFire
 from rheobase.methods.annealed_delta import AnnealedDelta
+from rheobase.methods.bdett import BDETT
 from rheobase.methods.burst import Burst
+from rheobase.methods.calibrated_msat import CalibratedMSAT
+from rheobase.methods.canonic_signed import CanonicSigned
 from rheobase.methods.constant import ConstantThreshold
 from rheobase.methods.delta import DeltaCoding
 from rheobase.methods.differential import DifferentialCoding
@@ -12,10 +15,12 @@ from rheobase.methods.local_balancing import LocalBalancing
 from rheobase.methods.msat import MSAT
 from rheobase.methods.multi_level import MultiLevel
 from rheobase.methods.opt import Opt
+from rheobase.methods.phase_coding import BSNN
 from rheobase.methods.potential_init import PotentialInit
 from rheobase.methods.rate import RateCoding
 from rheobase.methods.rmp import RMP
 from rheobase.methods.robust_norm import RobustNorm
+from rheobase.methods.sigma_delta import SigmaDelta
 from rheobase.methods.signed_memory import SignedMemory
 from rheobase.methods.snnc import SNNC
 from rheobase.methods.spicalib import SpiCalib
@@ -23,8 +28,11 @@ from rheobase.methods.spike_norm import SpikeNorm
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.methods.threshold_balancing import ThresholdBalancing
 from rheobase.methods.tsc import TSC
+from rheobase.methods.two_stage import TwoStage
 
 __all__ = [
+    "BDETT",
+    "BSNN",
     "MSAT",
     "RMP",
     "SNNC",
@@ -32,6 +40,8 @@ __all__ = [
     "AdaFire",
     "AnnealedDelta",
     "Burst",
+    "CalibratedMSAT",
+    "CanonicSigned",
     "ConstantThreshold",
     "DeltaCoding",
     "DifferentialCoding",
@@ -43,9 +53,11 @@ __all__ = [
     "PotentialInit",
     "RateCoding",
     "RobustNorm",
+    "SigmaDelta",
     "SignedMemory",
     "SpiCalib",
     "SpikeNorm",
     "TemporalBias",
     "ThresholdBalancing",
+    "TwoStage",
 ]

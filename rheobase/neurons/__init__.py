@@ -1,6 +1,7 @@
 """Spiking neurons, one family a file. Each is the definition of its equations."""
 
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
+from rheobase.neurons.bdett import BDETT
 from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence
 from rheobase.neurons.edges import EdgeTransmission
@@ -9,8 +10,10 @@ from rheobase.neurons.integrate_fire import IF
 from rheobase.neurons.max_pool import CumulativeMaxPool, MaxPoolGate
 from rheobase.neurons.msat import MSAT, Adaptation
 from rheobase.neurons.retracting import Retracting
+from rheobase.neurons.rounded import Rounded
 
 __all__ = [
+    "BDETT",
     "IF",
     "MSAT",
     "Adaptation",
@@ -23,6 +26,7 @@ __all__ = [
     "Neuron",
     "Payload",
     "Retracting",
+    "Rounded",
     "SpikeConfidence",
     "Temporal",
 ]
