@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -39,6 +39,8 @@ class Plan:
         readout: how the output is read.
         edits: new values for parameters of the normal form, by their dotted path.
         reason: why this method, where it was chosen among others.
+        pooling: how max pooling reads neurons: the change of the pooled "sum" (exact), the same for held values that
+            are sent as "edges", or a "gate" for the unit that has sent the most.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Plan:
     readout: Readout = field(default_factory=Mean)
     edits: Mapping[str, Tensor] = field(default_factory=dict)
     reason: str = ""
+    pooling: Literal["sum", "edges", "gate"] = "sum"
 
     def with_neuron(self, site: str, neuron: Neuron) -> Plan:
         """The same plan with another neuron at one site.
@@ -83,6 +86,7 @@ class Plan:
             "neurons": {s: _to_json(n, f"neurons/{s}", tensors) for s, n in self.neurons.items()},
             "encoder": _to_json(self.encoder, "encoder", tensors),
             "readout": _to_json(self.readout, "readout", tensors),
+            "pooling": self.pooling,
             **(extra or {}),
         }
         blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
@@ -114,6 +118,7 @@ class Plan:
                 _from_json(header["readout"], tensors),
                 {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
                 header.get("reason", ""),
+                header.get("pooling", "sum"),
             )
         except DataError as error:
             raise DataError(f"{path} cannot be read: {error}") from error

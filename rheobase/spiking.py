@@ -13,7 +13,7 @@ from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution, Program
 from rheobase.graph import Graph, trace
 from rheobase.kernels import Events
-from rheobase.neurons import CumulativeMaxPool, Neuron, Temporal
+from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.plan import Plan
 
@@ -52,7 +52,7 @@ class SpikingModel(nn.Module):
         for node in reached(self.module.graph, neurons.__contains__):
             layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
             if isinstance(layer, POOLS):
-                self.module.set_submodule(str(node.target), CumulativeMaxPool(layer))
+                self.module.set_submodule(str(node.target), _pooling(plan, layer))
         self.program = Program(self.module, plan.encoder.constant)
         self._input_key = 0
         self.eval()
@@ -169,6 +169,11 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
     return SpikingModel(graph, plan).to(parameter.device)
 
 
+def _pooling(plan: Plan, layer: nn.Module) -> nn.Module:
+    """The max pooling that the plan wants where neurons are read."""
+    return MaxPoolGate(layer) if plan.pooling == "gate" else CumulativeMaxPool(layer, plan.pooling == "edges")
+
+
 def _fingerprint(graph: Graph) -> dict[str, list[Any]]:
     """The shape and mean magnitude of each parameter and buffer of the normal form."""
     return {k: [list(p.shape), float(p.double().abs().mean())] for k, p in graph.module.state_dict().items()}
@@ -186,6 +191,8 @@ def _check_fit(graph: Graph, plan: Plan) -> None:
         channels = graph.shapes[site][0] if graph.shapes[site] else 1
         if isinstance(threshold, Tensor) and threshold.ndim == 1 and len(threshold) not in (1, channels):
             problems.append(f"{site} has {channels} channels and {len(threshold)} thresholds")
+    if plan.pooling not in ("sum", "edges", "gate"):
+        problems.append(f'its pooling is {plan.pooling!r}; it must be "sum", "edges" or "gate"')
     names = dict(graph.module.named_parameters())
     for path, value in plan.edits.items():
         if path not in names:

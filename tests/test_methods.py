@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase import methods
 from rheobase.errors import ConversionWarning, SettingError
-from rheobase.methods import MSAT, ConstantThreshold
+from rheobase.methods import MSAT, SNNC, ConstantThreshold, DoubleThreshold, RobustNorm, SpikeNorm, ThresholdBalancing
 from rheobase.methods._base import Method
 from rheobase.neurons import IF, Adaptation, SpikeConfidence
 from rheobase.neurons import MSAT as MSATNeuron
@@ -42,6 +42,11 @@ VARIANTS: list[Method] = [
     ConstantThreshold(0.5),
     ConstantThreshold(percentile=99.9, per_channel=True),
     ConstantThreshold(per_channel=True, initial_potential=0.5, reset="hard"),
+    ThresholdBalancing(reset="soft", poisson=True),
+    SpikeNorm(reset="soft", poisson=True, steps=16),
+    RobustNorm(gate=True),
+    SNNC.advanced(),
+    DoubleThreshold.augmented(),
     MSAT.vgg16(),
     MSAT.resnet34(det=False),
     MSAT.release(confidence=True),
@@ -158,7 +163,12 @@ def test_with_many_steps_the_default_comes_close_to_the_network(method: Method, 
     steps = {"steps": 128} if hasattr(method, "steps") else {}
     curve = rb.evaluate(rb.convert(net, x, dataclasses.replace(method, **steps)), x, 128 if steps else 512, net)  # type: ignore[type-var]
     assert curve.logit_error is not None
-    assert curve.logit_error[-1] < 0.1
+    assert curve.logit_error[-1] < (0.6 if loses_charge(method) else 0.1)
+
+
+def loses_charge(method: Method) -> bool:
+    """A reset to zero forgets what was above the threshold: the rates of such methods stay too low for ever."""
+    return getattr(method, "reset", "soft") == "hard"
 
 
 def dying(name: str) -> nn.Module:

@@ -16,10 +16,12 @@ from torch import Tensor
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
 from rheobase.neurons import (
+    BDETT,
     IF,
     MSAT,
     Adaptation,
     Biased,
+    EdgeTransmission,
     GradedIF,
     Neuron,
     OffsetIF,
@@ -27,6 +29,8 @@ from rheobase.neurons import (
     Probabilistic,
     Radix,
     ResidualIF,
+    Retracting,
+    Rounded,
     SpikeConfidence,
 )
 
@@ -194,6 +198,10 @@ def examples() -> dict[str, Neuron]:
         "OffsetIF per channel": OffsetIF(channels, pre_steps=25, iterations=2),
         "ResidualIF": ResidualIF(half, 7),
         "ResidualIF per channel": ResidualIF(channels, 1),
+        "EdgeTransmission": EdgeTransmission(IF(half)),
+        "Retracting": Retracting(IF(half), 2.0),
+        "BDETT": BDETT(half),
+        "Rounded": Rounded(MSAT(torch.tensor([0.5, 1.0, 2.0, 2.0]), Adaptation())),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),
     }

@@ -1,26 +1,34 @@
-"""Exact max pooling of a signal that arrives in steps.
+"""Max pooling of a signal that arrives in steps.
 
 References:
-    Li & Zeng 2022, arXiv 2204.13271 (LIPooling, whose closed form this is).
+    Li & Zeng 2022, arXiv 2204.13271 (LIPooling, whose closed form `CumulativeMaxPool` is).
+    Rueckauer et al. 2017, "Conversion of continuous-valued deep networks to efficient event-driven
+    networks for image classification" (the gate).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rheobase.neurons._base import Temporal
 
-__all__ = ["CumulativeMaxPool", "MaxPoolState"]
+__all__ = ["CumulativeMaxPool", "MaxPoolGate", "MaxPoolState"]
 
 
 class MaxPoolState(NamedTuple):
-    """The running sum C and its pooled value. Shapes (N, C, ...) and (N, C, pooled ...)."""
+    """The running sum C, its pooled value, and with edges the value held and the change sent last.
+
+    Shapes (N, C, ...) and (N, C, pooled ...).
+    """
 
     total: Tensor
     pooled: Tensor
+    held: Tensor
+    change: Tensor
 
 
 class CumulativeMaxPool(Temporal):
@@ -36,6 +44,45 @@ class CumulativeMaxPool(Temporal):
 
     Args:
         pool: the max pooling module, of any dimension, fixed or adaptive.
+        edges: the input is the change of a value that is held, and so is what is sent (see
+            `EdgeTransmission`): C(t) adds up the held values, and y(t) - y(t-1) is sent.
+
+    Shape:
+        (K, N, C, ...) -> (K, N, C, pooled ...).
+    """
+
+    def __init__(self, pool: nn.Module, edges: bool = False) -> None:
+        super().__init__()
+        self.pool = pool
+        self.edges = edges
+
+    def initial_state(self, current: Tensor) -> MaxPoolState:
+        zero = torch.zeros_like(current)
+        pooled = torch.zeros_like(self.pool(zero))
+        return MaxPoolState(zero, pooled, zero, pooled)
+
+    def step(self, current: Tensor, state: MaxPoolState) -> tuple[Tensor, MaxPoolState]:
+        held = state.held + current if self.edges else current
+        total = state.total + held
+        pooled = self.pool(total)
+        change = pooled - state.pooled
+        sent = change - state.change if self.edges else change
+        return sent, MaxPoolState(total, pooled, held, change)
+
+
+class MaxPoolGate(Temporal):
+    """Max pooling that lets the unit through which has sent the most so far.
+
+    .. code-block:: text
+
+        C(t) = C(t-1) + x(t)
+        y(t) = x_j(t),   j = the unit of the window with the largest C_j(t)
+
+    What passes is a spike of the layer before, but the sum over t of y(t) is the largest C only where one
+    unit leads all the time: while the lead changes, spikes are lost or counted twice.
+
+    Args:
+        pool: the max pooling module, of any dimension, fixed or adaptive.
 
     Shape:
         (K, N, C, ...) -> (K, N, C, pooled ...).
@@ -43,13 +90,13 @@ class CumulativeMaxPool(Temporal):
 
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool = copy.deepcopy(pool)
+        self.pool.return_indices = True  # type: ignore[assignment]
 
-    def initial_state(self, current: Tensor) -> MaxPoolState:
-        zero = torch.zeros_like(current)
-        return MaxPoolState(zero, torch.zeros_like(self.pool(zero)))
+    def initial_state(self, current: Tensor) -> Any:
+        return torch.zeros_like(current)
 
-    def step(self, current: Tensor, state: MaxPoolState) -> tuple[Tensor, MaxPoolState]:
-        total = state.total + current
-        pooled = self.pool(total)
-        return pooled - state.pooled, MaxPoolState(total, pooled)
+    def step(self, current: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        total = state + current
+        _, places = self.pool(total)
+        return current.flatten(2).gather(2, places.flatten(2)).view(places.shape), total

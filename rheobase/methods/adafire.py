@@ -1,0 +1,112 @@
+"""AdaFire: how many spikes each layer may send in a step, chosen under a budget of events.
+
+References:
+    Wang et al. 2025, "Adaptive calibration: a unified conversion framework of spiking neural networks", AAAI 2025.
+
+For each layer and each number of levels phi in 1, 2, 4, ... the network is simulated with the most levels everywhere
+else. The loss is the symmetric Kullback-Leibler divergence of its answers from those of the ANN, the cost the events
+of that layer, a burst being one event. Choices are combined layer by layer, and of the combinations only those are
+kept that no other beats in both; the best within the budget is taken. Departures: losses are added over the layers
+as in the paper, but one scale (of least squared error for the most levels) serves all phi; their compression of
+thresholds (SSC) and early exit (IAT) are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rheobase.batches import Batches
+from rheobase.calibration.layerwise import first_samples
+from rheobase.graph import Graph
+from rheobase.methods.rate import RateCoding
+from rheobase.neurons import Biased, Neuron
+from rheobase.plan import Plan
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+__all__ = ["AdaFire"]
+
+_KEPT = 1000  # combinations after each layer
+
+
+@dataclass(frozen=True, repr=False)
+class AdaFire(RateCoding):
+    """Burst spikes with a number of levels for each layer; ``levels`` is the most.
+
+    Args:
+        budget: events in all, in units of what one level everywhere costs; greater than 0. The cheapest choice is
+            taken where nothing stays within it.
+        probe: how many calibration samples are simulated for each choice, at least 1.
+
+    The other arguments are those of `RateCoding`.
+    """
+
+    steps: int = 8
+    levels: int = 4
+    fire: float = 1.0
+    spread: bool = True
+    calibration: Literal["none", "bias", "potential", "temporal"] = "bias"
+    budget: float = 1.1
+    probe: int = 64
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        problems += [f"budget is {self.budget}; it must be greater than 0"] if not self.budget > 0 else []
+        problems += [f"probe is {self.probe}; it must be at least 1"] if self.probe < 1 else []
+        return problems
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        x = first_samples(batches, self.probe)
+        with torch.no_grad():
+            wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        numbers = [2**k for k in range(int(math.log2(self.levels)) + 1)]
+        plan = snn.plan
+        choices = {site: [self._with_levels(neuron, n) for n in numbers] for site, neuron in plan.neurons.items()}
+        found = {
+            site: [_measured(graph, plan, site, neuron, x, self.steps, wanted) for neuron in neurons]
+            for site, neurons in choices.items()
+        }
+        limit = self.budget * sum(options[0][0] for options in found.values())
+        for site, k in zip(found, best_within(list(found.values()), limit), strict=True):
+            plan = plan.with_neuron(site, choices[site][k])
+        return super().refine(SpikingModel(graph, plan), graph, batches)
+
+    def _with_levels(self, neuron: Neuron, levels: int) -> Neuron:
+        inner = neuron.neuron if isinstance(neuron, Biased) else neuron
+        scale = inner.get_buffer("threshold") * (1 if self.powers else self.levels) / self.fraction
+        return dataclasses.replace(self, levels=levels).neuron(scale)
+
+
+def _measured(
+    graph: Graph, plan: Plan, site: str, neuron: Neuron, x: Tensor, steps: int, wanted: Tensor
+) -> tuple[float, float]:
+    """The events of the site and the divergence of the answers, with this neuron there."""
+    run = simulate(SpikingModel(graph, plan.with_neuron(site, neuron)), x, steps)
+    p, q = wanted.double().log_softmax(-1), run.output.double().log_softmax(-1)
+    divergence = ((p.exp() - q.exp()) * (p - q)).sum() / len(x)  # KL(p || q) + KL(q || p)
+    return float(run.spikes[site].sum()), float(divergence)
+
+
+def best_within(options: Sequence[Sequence[tuple[float, float]]], limit: float) -> tuple[int, ...]:
+    """Choose one of the (cost, loss) pairs of each layer: the least sum of losses within the limit of costs.
+
+    Exact while no more than 1,000 combinations stay unbeaten after a layer; beyond, every so many is kept.
+    """
+    nodes: list[tuple[float, float, tuple[int, ...]]] = [(0.0, 0.0, ())]
+    for pairs in options:
+        grown = sorted((c + cost, s + loss, (*chosen, k)) for c, s, chosen in nodes
+                       for k, (cost, loss) in enumerate(pairs))  # fmt: skip
+        nodes = []
+        for node in grown:
+            if not nodes or node[1] < nodes[-1][1]:
+                nodes.append(node)
+        nodes = [*nodes[: -1 : -(-len(nodes) // _KEPT)], nodes[-1]]
+    within = [node for node in nodes if node[0] <= limit]
+    return (within or nodes[:1])[-1][2]

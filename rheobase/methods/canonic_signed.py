@@ -1,0 +1,26 @@
+"""Canonic signed spikes: signed digits whose weights fall geometrically.
+
+References:
+    Gu et al. 2024, "Canonic signed spikes" (CSS), arXiv 2408.17245.
+
+A spike of step t weighs decay^t, and negative spikes correct what was sent too much, so that T steps have the
+resolution of a number of T signed digits. Departures: the paper's neuron stays silent for one step in each layer, so
+that it never fires too early; here neurons send changes and correct themselves, without the delay, and
+the digits need a base below 2 (decay above 1/2) for later steps to have the reach for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rheobase.methods.delta import DeltaCoding
+
+__all__ = ["CanonicSigned"]
+
+
+@dataclass(frozen=True, repr=False)
+class CanonicSigned(DeltaCoding):
+    """Delta coding with signs alone and a geometric schedule; arguments are those of `DeltaCoding`."""
+
+    first: float = 1.0
+    decay: float | None = 0.7

@@ -1,0 +1,35 @@
+"""H-MT: harmony multi-threshold neurons, whose thresholds halve and may all fire in one step.
+
+References:
+    "Generalized threshold optimization with harmony multi-threshold neurons for accurate ANN-to-SNN conversion",
+    AAAI 2026.
+
+With thresholds th, th/2, ..., th/2^(n-1) = l that fire greedily from v(0) = l/2, a step sends the n-bit count
+min(floor((v + l/2) / l), 2^n - 1) of l: integer levels, sent as n binary spikes. The alphabet counts one event for the
+whole number. Departures: the paper's pairs of positive and negative neurons are one signed neuron with memory; the
+scale is that of least squared error on a histogram (theirs assumes Gaussian pre-activations, as
+`rheobase.thresholds.gaussian` does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rheobase.methods.rate import RateCoding
+
+__all__ = ["MultiLevel"]
+
+
+@dataclass(frozen=True, repr=False)
+class MultiLevel(RateCoding):
+    """Rate coding with 2^n - 1 signed levels a step (n = 4); arguments are those of `RateCoding`."""
+
+    steps: int = 2
+    levels: int = 15
+    signed: bool = True
+
+    @classmethod
+    def bits(cls, n: int = 4, **changes: Any) -> Self:
+        """With n thresholds, which are n bits."""
+        return cls(**{"levels": 2**n - 1, **changes})

@@ -1,0 +1,51 @@
+"""BSNN, the part that needs no bistable neuron: thresholds that follow the phase of a clock.
+
+References:
+    Li et al. 2021, "BSNN: towards faster and better conversion of artificial neural networks to spiking neural
+    networks with bistable neurons".
+
+Low confidence: written from a short summary. In the paper the weight of a spike is 2^-(1 + t mod K), and a bistable
+neuron alternates between a silent period, in which it gathers its input, and an active one; synchronous neurons wait
+on skip paths. Here there is no silent period, so that layers work in the same step; and as the input arrives in all
+steps, the threshold is K times as large: the spikes of one period can carry the current of one period.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rheobase.methods.rate import RateCoding, ThresholdRule
+from rheobase.neurons import GradedIF, Neuron
+
+__all__ = ["BSNN"]
+
+
+@dataclass(frozen=True, repr=False)
+class BSNN(RateCoding):
+    """threshold(t) = K scale 2^-(1 + (t - 1) mod K): binary, step-weighted.
+
+    Args:
+        steps: T; in later steps the threshold stays as in the last one, so simulate no more.
+        period: K, at least 1.
+
+    The other arguments are those of `RateCoding`.
+    """
+
+    steps: int = 32
+    threshold: ThresholdRule = 99.9
+    per_channel: bool = False
+    fire: float = 1.0
+    period: int = 4
+
+    def _problems(self) -> list[str]:
+        wrong = self.period < 1
+        return super()._problems() + ([f"period is {self.period}; it must be at least 1"] if wrong else [])
+
+    def neuron(self, scale: Tensor) -> Neuron:
+        phase = torch.arange(self.steps) % self.period
+        share = (self.fraction * self.period * 0.5 ** (1 + phase)).to(scale)  # (T,)
+        theta = share[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
+        return GradedIF(theta, self.levels, self.powers, self.signed, self.memory and self.signed, self.fire)

@@ -1,0 +1,39 @@
+"""Robust normalisation: a percentile of the activations, and soft reset.
+
+References:
+    Rueckauer, Lungu, Hu, Pfeiffer, Liu 2017, "Conversion of continuous-valued deep networks to efficient event-driven
+    networks for image classification", Frontiers in Neuroscience 11:682.
+
+Departures: the percentile is over all activations of a layer, zeros included (their toolbox leaves zeros out, which
+makes 99.9 % there a higher value). Max pooling is exact by default; their gate is ``gate=True``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from rheobase.graph import Graph
+from rheobase.methods.constant import ConstantThreshold
+from rheobase.observers import Statistics
+from rheobase.plan import Plan
+
+__all__ = ["RobustNorm"]
+
+
+@dataclass(frozen=True, repr=False)
+class RobustNorm(ConstantThreshold):
+    """Integrate-and-fire neurons with soft reset, whose threshold is the 99.9th percentile of the layer.
+
+    Args:
+        gate: max pooling passes on the spikes of the unit that has sent the most, where it reads neurons.
+
+    The other arguments are those of `ConstantThreshold`.
+    """
+
+    percentile: float = 99.9
+    gate: bool = False
+
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        plan = super().plan(graph, statistics)
+        return dataclasses.replace(plan, pooling="gate") if self.gate else plan

@@ -1,0 +1,77 @@
+"""Spike-Norm: thresholds from the currents of the spiking network itself, one layer after the other.
+
+References:
+    Sengupta, Ye, Wang, Liu, Roy 2019, "Going deeper in spiking neural networks: VGG and residual architectures",
+    arXiv 1802.02627.
+
+Departures: input is the analog image unless ``poisson=True`` (the paper has Poisson spikes); biases are kept; the two
+branches of a residual block keep thresholds of their own, since spikes here carry their threshold. The maximum grows
+with the steps and images that are simulated. The reset to zero loses charge (see `ThresholdBalancing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rheobase.batches import Batches
+from rheobase.calibration import Layer, layerwise
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.methods._base import Method
+from rheobase.methods.threshold_balancing import poisson_input
+from rheobase.neurons import IF, Neuron
+from rheobase.observers import Max, Observer, Statistics
+from rheobase.plan import Plan
+from rheobase.spiking import SpikingModel
+from rheobase.thresholds import scales
+
+__all__ = ["SpikeNorm"]
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeNorm(Method):
+    """threshold = alpha * the largest current that any neuron of the layer receives in any step.
+
+    Args:
+        steps: how many are simulated for it, at least 1.
+        alpha: greater than 0.
+        reset: "soft" (by subtraction) or "hard" (to zero).
+        poisson: code the input as Poisson spikes, of the size of the largest input in the calibration data.
+        images: how many calibration samples are simulated, at least 1.
+
+    Raises:
+        SettingError: a value is outside its range.
+    """
+
+    steps: int = 64
+    alpha: float = 1.0
+    reset: Literal["soft", "hard"] = "hard"
+    poisson: bool = False
+    images: int = 32
+
+    def __post_init__(self) -> None:
+        problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("steps", "images")
+                    if getattr(self, n) < 1]  # fmt: skip
+        if not 0 < self.alpha < float("inf"):
+            problems.append(f"alpha is {self.alpha}; it must be greater than 0")
+        if self.reset not in ("soft", "hard"):
+            problems.append(f'reset is {self.reset!r}; it must be "soft" or "hard"')
+        if problems:
+            raise SettingError(f"{type(self).__name__}: " + "; ".join(problems) + ".")
+
+    def observer(self) -> Observer:
+        return Max()
+
+    def plan(self, graph: Graph, statistics: Statistics) -> Plan:
+        """The largest activations, for `refine` to start from."""
+        return Plan(repr(self), {site: IF(m, reset=self.reset) for site, m in scales(statistics).items()})
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        snn = poisson_input(snn, graph, batches) if self.poisson else snn
+
+        def adjust(layer: Layer) -> Neuron:
+            largest = layer.currents.amax()
+            return IF(self.alpha * largest, reset=self.reset) if float(largest) > 0 else layer.neuron
+
+        return layerwise(snn, graph, batches, self.steps, adjust, images=self.images)

@@ -1,0 +1,75 @@
+"""Spikes of any size, rounded to powers of two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rheobase.errors import SettingError
+from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+
+__all__ = ["Rounded"]
+
+
+class Rounded(Neuron):
+    r"""A neuron whose spikes carry powers of two of its scale, so that receivers shift instead of multiplying.
+
+    .. code-block:: text
+
+        u(t) = what the neuron inside sends
+        k(t) = the whole number nearest to -log2(u(t) / threshold), from 0 to levels - 1
+        y(t) = threshold 2^-k(t)  where u(t) > 0, else 0
+
+    The difference u(t) - y(t) goes back to the potential, so no charge is lost.
+
+    Args:
+        neuron: the neuron inside, with soft reset, whose spikes are not negative.
+        levels: how many powers, from 1 to 16.
+
+    Raises:
+        SettingError: levels is outside its range.
+    """
+
+    def __init__(self, neuron: Neuron, levels: int = 4) -> None:
+        super().__init__()
+        if not 1 <= levels <= 16:
+            raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to 16.")
+        self.neuron = neuron
+        self.levels = levels
+        self.alphabet = Alphabet(Payload.POWER_OF_TWO, levels)
+        self.causal, self.random = neuron.causal, neuron.random
+
+    @property
+    def threshold(self) -> Any:
+        """The threshold of the neuron inside."""
+        return self.neuron.threshold
+
+    def initial_state(self, current: Tensor) -> Any:
+        return self.neuron.initial_state(current)
+
+    def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        u, inner = self.neuron.step(current, state)
+        scale = along_channels(self.threshold, current)
+        k = torch.where(u > 0, -torch.log2(u / scale), 0.0).round().clamp(0, self.levels - 1)
+        y = torch.where(u > 0, scale * torch.exp2(-k), 0.0)
+        return y, self.neuron.refund(inner, u - y)
+
+    def reset(self, key: int = 0) -> None:
+        super().reset(key)
+        self.neuron.reset(key)
+
+    def expected_rate(self, current: Tensor, steps: int) -> Tensor:
+        """That of the neuron inside."""
+        return self.neuron.expected_rate(current, steps)
+
+    def rate_bound(self, steps: int) -> float:
+        """That of the neuron inside, and 2 / T for what is rounded; for currents of at most half the threshold."""
+        return self.neuron.rate_bound(steps) + 2.0 / steps
+
+    def refund(self, state: Any, charge: Tensor) -> Any:
+        return self.neuron.refund(state, charge)
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}"

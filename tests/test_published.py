@@ -1,0 +1,347 @@
+"""What the published methods decide, against the slowest obvious version of each rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import MLP_INPUT, RESIDUAL_INPUT, inputs, maxima, mlp, mlp_trace, pre_activations, residual
+from references import if_neuron
+from torch import Tensor, nn
+
+import rheobase as rb
+from rheobase.coding import Delayed, Poisson
+from rheobase.errors import ConversionError, SettingError
+from rheobase.methods import (
+    BSNN,
+    RMP,
+    SNNC,
+    TSC,
+    AdaFire,
+    Burst,
+    CalibratedMSAT,
+    DoubleThreshold,
+    GroupNeurons,
+    LocalBalancing,
+    MultiLevel,
+    Opt,
+    PotentialInit,
+    RobustNorm,
+    SpikeNorm,
+    ThresholdBalancing,
+    TwoStage,
+)
+from rheobase.methods.adafire import best_within
+from rheobase.neurons import (
+    BDETT,
+    IF,
+    MSAT,
+    Adaptation,
+    Biased,
+    CumulativeMaxPool,
+    EdgeTransmission,
+    GradedIF,
+    MaxPoolGate,
+    Retracting,
+    Rounded,
+)
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+MLP_X = inputs(MLP_INPUT, 40, seed=1)
+
+
+def threshold(snn: SpikingModel, site: str) -> float:
+    value = snn.plan.neurons[site].threshold
+    assert isinstance(value, Tensor)
+    return float(value)
+
+
+# ------------------------------------------------------------------------- weights and thresholds
+
+
+@pytest.mark.parametrize(("reset", "alpha"), [("hard", 1.0), ("soft", 0.8)])
+def test_spike_norm_takes_the_largest_current_of_each_layer_in_turn(reset: Any, alpha: float) -> None:
+    net, found, steps = mlp().double(), {"1": 0.0, "3": 0.0}, 20
+
+    def fire(site: str, currents: Any) -> Any:
+        found[site] = alpha * float(currents.max())  # the layer before runs with its final threshold
+        return if_neuron(currents, found[site], reset=reset)[0]
+
+    mlp_trace(net, MLP_X, steps, fire)
+    snn = rb.convert(net, MLP_X, SpikeNorm(steps, alpha, reset, images=40))
+    for site, expected in found.items():
+        assert threshold(snn, site) == pytest.approx(expected, rel=1e-12)
+    assert threshold(snn, "1") == pytest.approx(alpha * maxima(net, MLP_X)["1"], rel=1e-12)
+
+
+def test_rmp_is_a_share_of_spike_norm_with_soft_reset() -> None:
+    assert RMP(alpha=1.0, reset="hard") != SpikeNorm()
+    a, b = (rb.convert(mlp(), MLP_X.float(), m) for m in (RMP(), SpikeNorm(alpha=0.8, reset="soft")))
+    assert all(threshold(a, site) == threshold(b, site) for site in ("1", "3"))
+
+
+@pytest.mark.parametrize("method", [ThresholdBalancing(poisson=True), SpikeNorm(poisson=True)])
+def test_poisson_input_has_the_scale_of_the_largest_input(method: Any) -> None:
+    snn = rb.convert(mlp(), list(MLP_X.float().split(7)), method)
+    assert snn.plan.encoder == Poisson(float(MLP_X.float().abs().max()))
+    assert snn.random
+
+
+def test_spike_norm_with_poisson_input_sees_coinciding_spikes() -> None:
+    constant, spiking = (rb.convert(mlp(), MLP_X.float(), SpikeNorm(poisson=p)) for p in (False, True))
+    assert threshold(spiking, "1") > threshold(constant, "1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"steps": 0, "images": 0}, "steps is 0.*images is 0"),
+        ({"alpha": 0.0, "reset": "x"}, "alpha is 0.*reset is 'x'"),
+    ],
+)
+def test_wrong_settings_of_spike_norm_are_listed(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingError, match=f"RMP: {text}"):
+        RMP(**settings)
+
+
+def test_the_gate_passes_what_the_leading_unit_sends() -> None:
+    spikes = (torch.rand(9, 2, 3, 5, 5, generator=torch.Generator().manual_seed(3)) < 0.4).float() * 0.5
+    spikes += torch.linspace(0, 1e-3, 25).view(5, 5) * spikes  # no ties
+    found = MaxPoolGate(nn.MaxPool2d(2, stride=2))(spikes)
+    assert found.shape == (9, 2, 3, 2, 2)
+    for t, (n, c, i, j) in ((t, p) for t in range(9) for p in np.ndindex(2, 3, 2, 2)):
+        window = spikes[:, n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten(1)
+        leader = int(window[: t + 1].sum(0).argmax())
+        assert float(found[t, n, c, i, j]) == float(window[t, leader])
+
+
+def test_the_gate_is_used_where_a_pooling_reads_neurons_and_is_saved(tmp_path: Any) -> None:
+    x = inputs(RESIDUAL_INPUT, 20, seed=1).float()
+    for method, kind in ((RobustNorm(), CumulativeMaxPool), (RobustNorm(gate=True), MaxPoolGate)):
+        snn = rb.convert(residual(), x, method)
+        snn.save(tmp_path / "net")
+        for found in (snn, rb.load(tmp_path / "net", residual())):
+            assert [type(m) for m in found.modules() if isinstance(m, CumulativeMaxPool | MaxPoolGate)] == [kind]
+
+
+def test_an_unknown_pooling_is_an_error() -> None:
+    snn = rb.convert(mlp(), MLP_X.float(), RobustNorm())
+    with pytest.raises(ConversionError, match=r"pooling is 'max'.*sum.*edges.*gate"):
+        SpikingModel(snn.graph, dataclasses.replace(snn.plan, pooling="max"))
+
+
+# --------------------------------------------------------------- half a threshold, and calibration
+
+
+def test_opt_spreads_half_a_threshold_over_the_steps() -> None:
+    net = mlp().double()
+    neuron = rb.convert(net, MLP_X, Opt(steps=10)).plan.neurons["1"]
+    assert isinstance(neuron, Biased)
+    assert float(neuron.threshold) == pytest.approx(maxima(net, MLP_X)["1"])
+    assert float(neuron.bias) == pytest.approx(maxima(net, MLP_X)["1"] / 20)
+
+
+def test_potential_initialisation_starts_at_half_a_threshold() -> None:
+    snn = rb.convert(mlp(), MLP_X.float(), PotentialInit())
+    neuron = snn.plan.neurons["1"]
+    assert isinstance(neuron, GradedIF)
+    x = MLP_X[:3].float()
+    same = rb.convert(mlp(), MLP_X.float(), rb.ConstantThreshold(percentile=99.9, initial_potential=0.5))
+    assert isinstance(same.plan.neurons["1"], IF)
+    a, b = (simulate(s, x, 16, record=["1"]).values["1"] for s in (snn, same))
+    assert torch.equal(a, b)
+
+
+def test_light_calibration_moves_biases_and_advanced_potentials() -> None:
+    light, advanced = (rb.convert(mlp(), MLP_X.float(), m).plan.neurons["3"] for m in (SNNC.light(), SNNC.advanced()))
+    assert isinstance(light, Biased)
+    assert isinstance(advanced, Biased)
+    assert (light.bias.shape, advanced.potential.shape) == ((8,), (8,))
+    assert float(advanced.bias.abs().max()) == 0
+
+
+# ------------------------------------------------------------------------------ bursts and levels
+
+
+def test_burst_counts_in_thresholds_of_one_spike() -> None:
+    net = mlp().double()
+    neuron = rb.convert(net, MLP_X, Burst(threshold="max", levels=3)).plan.neurons["1"]
+    assert isinstance(neuron, GradedIF)
+    assert float(neuron.threshold) == pytest.approx(maxima(net, MLP_X)["1"])
+    assert str(neuron.alphabet) == "integer(3)"
+    augmented = rb.convert(net, MLP_X, DoubleThreshold.augmented()).plan.neurons["1"]
+    assert str(augmented.alphabet) == "signed integer(16)"
+
+
+def test_group_neurons_are_members_with_a_common_potential() -> None:
+    x = torch.rand(12, 1, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    group = GroupNeurons(levels=4).neuron(torch.tensor(1.0, dtype=torch.float64))(x)
+    v = np.full(7, 1 / 8)
+    for t in range(12):
+        v = v + x[t, 0].numpy()
+        sent = sum((v >= i / 4).astype(float) for i in range(1, 5)) / 4
+        np.testing.assert_allclose(group[t, 0].numpy(), sent, atol=1e-12)
+        v = v - sent
+
+
+def test_h_mt_sends_the_binary_digits_of_the_potential() -> None:
+    x = torch.rand(10, 1, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    method = MultiLevel.bits(3, signed=False)
+    neuron = method.neuron(torch.tensor(7 / 8, dtype=torch.float64))  # thresholds 1/2, 1/4 and 1/8
+    found, v = neuron(x), np.full(7, 1 / 16)
+    for t in range(10):
+        v = v + x[t, 0].numpy()
+        sent = np.zeros(7)
+        for digit in (0.5, 0.25, 0.125):
+            fires = v - sent >= digit
+            sent += digit * fires
+        np.testing.assert_allclose(found[t, 0].numpy(), sent, atol=1e-12)
+        v = v - sent
+
+
+def test_the_best_choice_within_a_limit_is_that_of_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    options = [[(float(c), float(s)) for c, s in rng.integers(1, 30, (3, 2))] for _ in range(5)]
+    for limit in (20.0, 50.0, 80.0):
+        every = [
+            (sum(o[k][1] for o, k in zip(options, ks, strict=True)), ks)
+            for ks in itertools.product(range(3), repeat=5)
+            if sum(o[k][0] for o, k in zip(options, ks, strict=True)) <= limit
+        ]
+        found = best_within(options, limit)
+        loss = sum(o[k][1] for o, k in zip(options, found, strict=True))
+        assert not every or loss == min(every)[0]
+
+
+def test_a_small_budget_gives_one_level_and_a_large_one_the_best() -> None:
+    x = MLP_X.float()
+    few, many = (rb.convert(mlp(), x, AdaFire(budget=b, calibration="none")) for b in (1e-6, 1e6))
+    levels = [[n.neuron.levels for n in snn.plan.neurons.values()] for snn in (few, many)]  # type: ignore[union-attr]
+    events = [sum(float(s.sum()) for s in simulate(snn, x, 8).spikes.values()) for snn in (few, many)]
+    assert max(levels[1]) > 1
+    assert levels[0] != levels[1]
+    assert events[0] <= events[1]
+
+
+def test_the_delay_is_the_time_until_the_layers_fire() -> None:
+    net = mlp().double()
+    snn = rb.convert(net, MLP_X, LocalBalancing(images=40))
+    wait = 0.0
+    for site, z in pre_activations(net, MLP_X).items():
+        mean = np.maximum(z, 0).mean(0)
+        neuron = snn.plan.neurons[site]
+        assert isinstance(neuron, GradedIF)
+        wait += 0.5 * float(neuron.threshold[mean.argmax()]) / mean.max()
+    assert snn.plan.readout == Delayed(round(wait))
+    assert rb.convert(net, MLP_X, LocalBalancing(steps=5)).plan.readout == Delayed(1)
+    assert rb.convert(net, MLP_X, LocalBalancing(delay=3)).plan.readout == Delayed(3)
+
+
+def test_a_silent_neuron_takes_back_what_it_sent() -> None:
+    currents = np.concatenate([np.full(6, 0.5), np.full(24, -0.2)])
+    sent = Retracting(IF(1.0), allowance=2.0)(torch.tensor(currents).float().view(30, 1, 1)).flatten()
+    v, n, fired, last, quiet = 0.0, 0, 0, 0, 0
+    for t, x in enumerate(currents, 1):
+        v, quiet, y = v + x, quiet + 1, 0.0
+        if v >= 1.0:
+            v, n, fired, last, quiet, y = v - 1, n + 1, fired + 1, t, 0, 1.0
+        elif n > 0 and quiet > last / fired + 2.0:
+            v, n, quiet, y = v + 1, n - 1, 0, -1.0
+        assert float(sent[t - 1]) == y
+    assert float(sent.sum()) == 0
+    assert float(sent.min()) == -1
+
+
+# ---------------------------------------------------------------------------------------- edges
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_switching_currents_computes_what_spikes_do_with_fewer_events(name: str) -> None:
+    build, shape = {"mlp": (mlp, MLP_INPUT), "residual": (residual, RESIDUAL_INPUT)}[name]
+    net, x = build().double(), inputs(shape, 40, seed=1)
+    spikes, edges = (rb.convert(net, x, m(0.1)) for m in (rb.ConstantThreshold, TSC))
+    a, b = (simulate(s, x, 50, record=s.plan.neurons) for s in (spikes, edges))
+    for site in spikes.plan.neurons:
+        torch.testing.assert_close(b.values[site].cumsum(0), a.values[site])
+    torch.testing.assert_close(b.output, a.output)
+    assert sum(s.sum() for s in b.spikes.values()) < sum(s.sum() for s in a.spikes.values())
+
+
+def test_edges_of_graded_spikes_are_an_error() -> None:
+    with pytest.raises(SettingError, match="ternary"):
+        EdgeTransmission(GradedIF(1.0))
+    with pytest.raises(SettingError, match="must be binary"):
+        Retracting(GradedIF(1.0))
+
+
+# ------------------------------------------------------------------------- thresholds that change
+
+
+def test_the_threshold_is_low_first_and_high_later() -> None:
+    neuron = TwoStage(steps=8, low=0.25, high=2.0).neuron(torch.tensor(3.0))
+    assert neuron.get_buffer("threshold").flatten().tolist() == [0.75, 0.75, 6, 6, 6, 6, 6, 6]
+    assert str(neuron.alphabet) == "binary, step-weighted"
+
+
+def test_the_search_does_not_make_the_answers_worse_and_repeats() -> None:
+    pytest.importorskip("optuna")
+    net, x = mlp(), MLP_X.float()
+    plain, found, again = (rb.convert(net, x, TwoStage(trials=n)) for n in (0, 5, 5))
+    with torch.no_grad():
+        errors = [float((simulate(s, x, 16).output - net(x)).square().mean()) for s in (plain, found, again)]
+    assert errors[1] <= errors[0] * 1.0001
+    assert errors[1] == errors[2]
+
+
+def test_without_optuna_the_search_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SettingError, match=r"rheobase\[search\]"):
+        rb.convert(mlp(), MLP_X.float(), TwoStage(trials=1))
+
+
+def test_the_threshold_of_bsnn_follows_the_phase() -> None:
+    theta = BSNN(steps=6, period=2).neuron(torch.tensor(1.0)).get_buffer("threshold").flatten()
+    assert theta.tolist() == [1.0, 0.5, 1.0, 0.5, 1.0, 0.5]
+
+
+def test_bdett_equals_its_equations() -> None:
+    x = 0.4 * torch.randn(15, 2, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.3
+    found = BDETT(torch.tensor(0.8, dtype=torch.float64))(x).numpy()
+    for n in range(2):
+        v, before, mean = np.zeros(5), np.zeros(5), np.zeros(5)
+        for t in range(15):
+            v_pre, sent = v + x[t, n].numpy(), np.zeros(5)
+            for i in range(5):
+                d, rise = (v[i] - mean[i]) / 0.8, (v_pre[i] - before[i]) / 0.8
+                th = 0.8 * max((0.3 * d + math.log1p(math.exp(d / 4.0)) + math.exp(-rise / 5.0)) / 2, 0.05)
+                th = 0.8 if t == 0 else th
+                sent[i] = th if v_pre[i] >= th else 0.0
+            np.testing.assert_allclose(found[t, n], sent, atol=1e-12)
+            v, before = v_pre - sent, v_pre
+            mean = (t * mean + v) / (t + 1)
+
+
+def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> None:
+    x = torch.rand(20, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    neuron = Rounded(MSAT(torch.tensor(1.0, dtype=torch.float64), Adaptation()), 3)
+    y, state = neuron.scan(x, neuron.initial_state(x[0]))
+    assert set(y.unique().tolist()) <= {0.0, 0.25, 0.5, 1.0}
+    torch.testing.assert_close(x.sum(0), y.sum(0) + state.potential)
+    assert str(neuron.alphabet) == "power_of_two(3)"
+    with pytest.raises(SettingError, match="levels is 0"):
+        Rounded(IF(1.0), 0)
+
+
+def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:
+    snn = rb.convert(mlp(), MLP_X.float(), CalibratedMSAT(payload=4, passes=1))
+    neuron = snn.plan.neurons["3"]
+    assert str(neuron.alphabet) == "power_of_two(4)"
+    assert isinstance(neuron, Biased)
+    assert neuron.bias.shape == (16, 8)
