@@ -26,11 +26,12 @@ from torch import Tensor, nn
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
-from benchmarks.entries import ENTRIES, Entry
+from benchmarks.entries import BARS, ENTRIES, Entry
 from rheobase import models
 from rheobase.batches import as_batches
 from rheobase.data import calibration_subset, images
 from rheobase.files import write_atomically
+from rheobase.methods._base import Method
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 from rheobase.observers import MMSE
 from rheobase.quantisation import quantised_twin
@@ -67,9 +68,8 @@ def bench(name: str, count: int, calibration: int) -> Bench:
     return Bench(name, model.eval(), x, test, digest)
 
 
-def cell(on: Bench, entry: Entry, steps: int, count: int) -> dict[str, Any]:
+def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     """One method at one T; measured once."""
-    method = entry.make(steps)
     key = (on.name, on.weights, repr(method), steps, count, len(on.calibration))
     path = Path("runs/methods") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     if path.exists():
@@ -120,6 +120,22 @@ def twin(on: Bench, levels: int) -> dict[str, Any]:
     return {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
 
 
+def bars(on: Bench, arguments: argparse.Namespace) -> None:
+    """The goals that were set, and what is reached."""
+    rows = []
+    for bar in BARS:
+        if arguments.only in bar.group:
+            found = cell(on, bar.make(bar.steps), bar.steps, arguments.images)
+            drop = 100 * (found["reference_accuracy"] - found["accuracy"])
+            print(f"{bar.group}, T = {bar.steps}: drop {drop:.2f}, at most {bar.drop}; "
+                  f"{found['calibration_seconds']:.0f} s", flush=True)  # fmt: skip
+            rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": drop, "cell": found})
+    if not arguments.only:
+        content = {**record.provenance(0), "network": on.name, "images": arguments.images,
+                   "calibration_images": len(on.calibration), "bars": rows}  # fmt: skip
+        print(record.write(f"bars-{on.name}", content))
+
+
 def steps_of(entry: Entry) -> tuple[int, ...]:
     """The numbers of steps that an entry is measured at."""
     return tuple(t for t in STEPS if entry.first <= t <= entry.last)
@@ -131,18 +147,22 @@ def main() -> None:
     parser.add_argument("--network", default="resnet20-cifar10")
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
+    parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
     parser.add_argument("--only", default="", help="entries whose name contains this; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     on = bench(arguments.network, arguments.images, arguments.calibration)
+    if arguments.bars:
+        bars(on, arguments)
+        return
     rows: dict[str, Any] = {}
     for entry in ENTRIES:
         if arguments.only not in entry.name:
             continue
         cells = []
         for steps in steps_of(entry):
-            cells.append(cell(on, entry, steps, arguments.images))
+            cells.append(cell(on, entry.make(steps), steps, arguments.images))
             last = cells[-1]
             print(f"{entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
                   f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
@@ -151,7 +171,7 @@ def main() -> None:
                 break
         rows[entry.name] = {"group": entry.group, "paper": entry.paper, "cells": cells}
     if arguments.only:
-        return
+        return None
     twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
     content = {
         **record.provenance(0), "network": on.name, "images": arguments.images,

@@ -65,12 +65,17 @@ def test_the_probabilistic_neuron_equals_its_reference(seed: int, threshold: flo
     )
 
 
-@given(seed=SEEDS, threshold=THRESHOLDS, pre_steps=st.sampled_from([None, 4, 30]), iterations=st.integers(1, 3))
+@given(
+    seed=SEEDS,
+    threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    pre_steps=st.sampled_from([None, 4, 30]),
+    iterations=st.integers(1, 3),
+)
 @settings(max_examples=40, deadline=None)
 def test_the_offset_neuron_equals_its_reference(
     seed: int, threshold: float, pre_steps: int | None, iterations: int
 ) -> None:
-    x = currents(seed)
+    x = currents(seed).mul(256).round().div(256)  # later iterations meet the threshold exactly: no rounding there
     neuron = OffsetIF(torch.tensor(threshold, dtype=torch.float64), pre_steps, iterations)
     expected = offset_neuron(x[:, 0].numpy(), threshold, pre_steps or 12, iterations)
     np.testing.assert_allclose(sent(neuron, x), expected, atol=1e-12)

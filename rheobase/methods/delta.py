@@ -72,7 +72,8 @@ class DeltaCoding(Calibrated):
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         neurons = {}
         for site, scale in self.scales(graph, statistics).items():
-            theta = self.shares().to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-            fire, offset = torch.full_like(theta, self.fire), torch.zeros_like(theta)
+            shares = self.shares()[:1] if self.schedule == "constant" else self.shares()
+            theta = shares.to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
+            fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (self.fire, 0.0))
             neurons[site] = GradedIF(theta, self.levels, self.powers, self.signed, self.signed, fire, offset)
         return Plan(repr(self), neurons, SentOnce(), RunningSum())

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.batches import Batches
-from rheobase.calibration import Layer, layerwise
+from rheobase.calibration import Layer, Tuning, layerwise, tune
 from rheobase.calibration.layerwise import channel_mean
 from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled
@@ -42,23 +42,34 @@ class ParallelConversion(Scaled):
     Args:
         calibrate: whether psi and phi are measured; otherwise they are 0.
         images: how many calibration samples are used for it, at least 1.
+        iterations: of gradient tuning afterwards, 0 for none; see `rheobase.calibration.tune`.
+        weight_rate: learning rate of the weights in it, 0 to leave them.
+        seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
     """
 
     calibrate: bool = True
     images: int = 256
+    iterations: int = 0
+    weight_rate: float = 0.0
+    seed: int = 0
 
     def _problems(self) -> list[str]:
-        return [] if self.images >= 1 else [f"images is {self.images}; it must be at least 1"]
+        least = {"images": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
+        return [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
+                if not getattr(self, n) >= k]  # fmt: skip
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         return Plan(repr(self), {site: Parallel(th) for site, th in self.scales(graph, statistics).items()})
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        if not self.calibrate:
+        if self.calibrate:
+            snn = layerwise(snn, graph, batches, self.steps, _corrected, images=self.images)
+        if not self.iterations:
             return snn
-        return layerwise(snn, graph, batches, self.steps, _corrected, images=self.images)
+        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, seed=self.seed)
+        return tune(snn, graph, batches, self.steps, tuning)
 
 
 def _corrected(layer: Layer) -> Neuron:

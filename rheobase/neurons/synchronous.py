@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 from abc import abstractmethod
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -94,6 +95,7 @@ class Parallel(Synchronous):
     """
 
     alphabet = Alphabet(Payload.BINARY)
+    tunable = MappingProxyType({"threshold": "log", "bias": "linear", "gain": "linear"})
     threshold: Tensor
     bias: Tensor
     gain: Tensor
@@ -112,20 +114,24 @@ class Parallel(Synchronous):
 
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
-        count = self._count(current.mean(0), steps)
+        exact = self._exact(current.mean(0), steps)
+        count = torch.floor(exact + 0.5).clamp(0, steps)
         t = torch.arange(1, steps + 1, device=current.device, dtype=count.dtype)
         value = along_channels(self.threshold, count) + along_channels(self.gain, count)
-        return (t.view(-1, *[1] * count.ndim) <= count) * value
+        sent = (t.view(-1, *[1] * count.ndim) <= count) * value
+        if not exact.requires_grad:
+            return sent
+        ramp = exact.clamp(0, steps)  # as if the count were not rounded: its slope, and nothing of its value
+        return sent + (ramp - ramp.detach()) * value.detach() / steps
 
-    def _count(self, mean: Tensor, steps: int) -> Tensor:
-        threshold = along_channels(self.threshold, mean)
-        total = (mean + along_channels(self.bias, mean)) * steps
-        return torch.floor(total / threshold + 0.5).clamp(0, steps)
+    def _exact(self, mean: Tensor, steps: int) -> Tensor:
+        """(m + bias) T / threshold."""
+        return (mean + along_channels(self.bias, mean)) * steps / along_channels(self.threshold, mean)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """r(T) = k (threshold + gain) / T, exact."""
         value = along_channels(self.threshold, current) + along_channels(self.gain, current)
-        return self._count(current, steps) * value / steps
+        return torch.floor(self._exact(current, steps) + 0.5).clamp(0, steps) * value / steps
 
     def extra_repr(self) -> str:
         return f"threshold={summary(self.threshold)}, bias={summary(self.bias)}, gain={summary(self.gain)}"
