@@ -171,7 +171,7 @@ def main() -> None:
                 break
         rows[entry.name] = {"group": entry.group, "paper": entry.paper, "cells": cells}
     if arguments.only:
-        return None
+        return
     twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
     content = {
         **record.provenance(0), "network": on.name, "images": arguments.images,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record, speed_tables
+from benchmarks import method_tables, record, speed_tables
 from rheobase.curve import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +100,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "comparison": comparison,
     "example": example,
+    "methods": method_tables.choices,
+    "guide": method_tables.guide,
+    "goals": method_tables.goals,
+    "twins": method_tables.twins,
     "bars": speed_tables.bars,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,

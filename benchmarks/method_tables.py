@@ -1,0 +1,85 @@
+"""The tables of docs/methods.md and docs/annealed.md, from benchmarks/results/ and from the methods themselves."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from benchmarks import record
+from rheobase import methods
+from rheobase.curve import wilson
+
+__all__ = ["choices", "goals", "guide", "twins"]
+
+GOALS = "bars-resnet20-cifar10"
+TABLE = "methods-resnet20-cifar10"
+
+
+def guide() -> str:
+    """Each published method: its paper and its first sentence."""
+    lines = ["| method | what it is | paper |", "|---|---|---|"]
+    for name in sorted(methods.__all__, key=str.lower):
+        cls = getattr(methods, name)
+        module = inspect.getmodule(cls)
+        text = inspect.getdoc(module) or ""
+        sentence = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `{name}` | {sentence} | {_paper(text)} |")
+    return "\n".join(lines)
+
+
+def _paper(text: str) -> str:
+    """The first reference of a module's docstring, as authors and year."""
+    if "Our own." in text:
+        return "this project"
+    found = re.search(r"([A-Z][\w'\-]+(?:(?:, | & | and )[A-Z][\w'\-]+)*(?: et al\.)? (?:19|20)\d\d)", text)
+    return found[1] if found else "this project"
+
+
+def goals() -> str:
+    """The goals that were set for ResNet-20 on CIFAR-10, and what is reached."""
+    if not (record.RESULTS / f"{GOALS}.json").exists():
+        return "Not measured yet: `python -m benchmarks.methods --bars --images 10000`."
+    result = record.read(GOALS)
+    lines = ["| spikes | T | points below the ANN | goal | events a neuron | calibration | method |", "|" + "---|" * 7]
+    for row in result["bars"]:
+        cell = row["cell"]
+        verdict = "" if row["drop"] <= row["bar"] else " (missed)"
+        lines.append(
+            f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
+            f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | `{cell['method']}` |"
+        )
+    return "\n".join([*lines, "", _note(result, result["bars"][0]["cell"])])
+
+
+def choices() -> str:
+    """Accuracy of each method at some numbers of steps, grouped by what a spike carries."""
+    if not (record.RESULTS / f"{TABLE}.json").exists():
+        return "Not measured yet: `python -m benchmarks.methods`."
+    result = record.read(TABLE)
+    steps = sorted({cell["steps"] for row in result["methods"].values() for cell in row["cells"]})
+    lines = [f"| spikes | method | {' | '.join(f'T = {t}' for t in steps)} | paper |", "|" + "---|" * (len(steps) + 3)]
+    for name, row in sorted(result["methods"].items(), key=lambda item: item[1]["group"]):
+        found = {cell["steps"]: f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]}
+        lines.append(f"| {row['group']} | {name} | {' | '.join(found.get(t, '') for t in steps)} | {row['paper']} |")
+    return "\n".join([*lines, "", _note(result, next(iter(result["methods"].values()))["cells"][0])])
+
+
+def twins() -> str:
+    """The ANN with its activations quantised."""
+    if not (record.RESULTS / f"{TABLE}.json").exists():
+        return "Not measured yet: `python -m benchmarks.methods`."
+    rows = record.read(TABLE)["twins"]
+    lines = ["| levels above 0 | accuracy % | agreement with the ANN % |", "|---|---|---|"]
+    lines += [f"| {r['levels']} | {100 * r['accuracy']:.1f} | {100 * r['agreement']:.1f} |" for r in rows]
+    return "\n".join(lines)
+
+
+def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
+    low, high = wilson(cell["reference_accuracy"], result["images"])
+    return (
+        f"ResNet-20 on CIFAR-10, {result['images']:,} test images, on which the ANN has "
+        f"{100 * cell['reference_accuracy']:.2f} % (95 % interval ±{50 * (high - low):.2f}); calibrated on "
+        f"{result['calibration_images']:,} training images without labels. Calibration times are of one core, shared "
+        f"with other work. `{result['command']}`."
+    )
