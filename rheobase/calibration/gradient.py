@@ -112,7 +112,7 @@ def tune(
     groups += [{"params": list(weights.values()), "lr": tuning.weight_rate}] if weights else []
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [g["lr"] for g in groups], tuning.iterations, pct_start=0.2, cycle_momentum=False
+        optimizer, [g["lr"] for g in groups], max(tuning.iterations, 10), pct_start=0.2, cycle_momentum=False
     )
     generator = torch.Generator().manual_seed(tuning.seed)
     for i, batch in enumerate(_draw(x, tuning, generator)):

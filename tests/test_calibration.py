@@ -1,0 +1,189 @@
+"""The calibration passes: what each of them makes right, and that it leaves everything else alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from networks import RESIDUAL_INPUT, inputs, residual
+from torch import Tensor
+
+import rheobase as rb
+from rheobase.batches import Batches, as_batches
+from rheobase.calibration import (
+    Layer,
+    Tuning,
+    calibrate_bias,
+    calibrate_potential,
+    calibrate_temporal_bias,
+    layerwise,
+    tune,
+)
+from rheobase.calibration.activations import activations
+from rheobase.calibration.layerwise import channel_mean, first_samples
+from rheobase.errors import DataError, SettingError
+from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding
+from rheobase.neurons import Biased, Neuron
+from rheobase.observers import observe
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+STEPS = 8
+X = inputs(RESIDUAL_INPUT, 48, seed=3).float()
+
+
+def data() -> Batches:
+    return as_batches(X.split(16))
+
+
+def converted(method: Any) -> tuple[rb.Graph, SpikingModel]:
+    graph = rb.trace(residual(), X[:2])
+    return graph, SpikingModel(graph, method.plan(graph, observe(graph, data(), method.observer())))
+
+
+def gaps(graph: rb.Graph, snn: SpikingModel) -> dict[str, Tensor]:
+    """Mean activation minus mean rate of each channel."""
+    run = simulate(snn, X, STEPS, record=graph.sites)
+    with torch.no_grad(), activations(graph) as wanted:
+        graph.module(X)
+    return {site: channel_mean(wanted[site]) - channel_mean(run.values[site].mean(0)) for site in graph.sites}
+
+
+@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_pass_brings_the_mean_rates_to_the_mean_activations(calibrate: Callable[..., Any], signed: bool) -> None:
+    graph, snn = converted(RateCoding(steps=STEPS, signed=signed))
+    before, after = gaps(graph, snn), gaps(graph, calibrate(snn, graph, data(), STEPS, passes=8))
+    for site in graph.sites:
+        assert float(after[site].abs().mean()) < 0.35 * float(before[site].abs().mean())
+
+
+def test_a_temporal_bias_makes_the_mean_of_every_step_right() -> None:
+    graph, snn = converted(RateCoding(steps=STEPS, signed=True))
+    calibrated = calibrate_temporal_bias(snn, graph, data(), STEPS, passes=20)
+    with torch.no_grad(), activations(graph) as wanted:
+        graph.module(X)
+
+    def worst(network: SpikingModel) -> float:
+        run = simulate(network, X, STEPS, record=graph.sites)
+        return max(
+            float((channel_mean(run.values[s], keep=1) - channel_mean(wanted[s])).abs().mean()) for s in run.values
+        )
+
+    assert worst(calibrated) < 0.4 * worst(snn)
+
+
+@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
+def test_a_pass_leaves_the_network_that_it_was_given(calibrate: Callable[..., Any]) -> None:
+    graph, snn = converted(RateCoding(steps=STEPS))
+    before, output = str(snn.plan), simulate(snn, X[:4], STEPS).output
+    weights = {k: v.clone() for k, v in graph.module.state_dict().items()}
+    calibrate(snn, graph, data(), STEPS)
+    assert str(snn.plan) == before
+    assert torch.equal(simulate(snn, X[:4], STEPS).output, output)
+    assert all(torch.equal(v, weights[k]) for k, v in graph.module.state_dict().items())
+
+
+@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
+def test_what_is_no_rate_is_refused(calibrate: Callable[..., Any]) -> None:
+    graph, snn = converted(DeltaCoding(steps=STEPS))
+    with pytest.raises(SettingError, match="sends changes"):
+        calibrate(snn, graph, data(), STEPS)
+    with pytest.raises(SettingError, match="passes is 0"):
+        calibrate(converted(RateCoding())[1], graph, data(), STEPS, passes=0)
+
+
+def test_each_layer_sees_what_the_adjusted_layers_before_it_send() -> None:
+    graph, snn = converted(RateCoding(steps=STEPS))
+    seen: list[str] = []
+
+    def silence(layer: Layer) -> Neuron:
+        seen.append(layer.site)
+        assert layer.currents.shape[:2] == (STEPS, 20)
+        return Biased(layer.neuron, -1e6) if layer.site == graph.sites[0] else layer.neuron
+
+    silenced = layerwise(snn, graph, data(), STEPS, silence, images=20)
+    assert seen == list(graph.sites)
+    run = simulate(silenced, X[:20], STEPS)
+    assert int(run.spikes[graph.sites[0]].sum()) == 0
+
+    def remember(layer: Layer) -> Neuron:
+        currents[layer.site] = layer.currents
+        return layer.neuron
+
+    currents: dict[str, Tensor] = {}
+    layerwise(silenced, graph, data(), STEPS, remember, images=20)
+    second = currents[graph.sites[1]]
+    assert torch.allclose(second[0], second[-1])  # nothing but biases arrives, the same at each step
+
+
+def test_only_as_many_samples_are_held_as_are_asked_for() -> None:
+    assert torch.equal(first_samples(data(), 20), X[:20])
+    assert torch.equal(first_samples(data()), X)
+    with pytest.raises(DataError, match=r"Batch 1 has samples of shape \(4,\)"):
+        first_samples(as_batches([torch.rand(2, 3), torch.rand(2, 4)]))
+
+
+METHODS = [
+    DeltaCoding(steps=3),
+    DeltaCoding(steps=3, schedule="constant"),
+    DeltaCoding(steps=2, levels=3, powers=True, fire=0.75),
+    RateCoding(steps=4, signed=True),
+    ParallelConversion(steps=4),
+]
+
+
+def error(graph: rb.Graph, snn: SpikingModel, steps: int) -> float:
+    with torch.no_grad():
+        wanted = graph.module(X)
+        return float((simulate(snn, X, steps).output - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("weights", [0.0, 1e-3])
+def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
+    graph, snn = converted(method)
+    tuning = Tuning(iterations=120, rate=2e-2, weight_rate=weights, flip=False, bfloat16=False)
+    tuned = tune(snn, graph, data(), method.steps, tuning)
+    assert error(graph, tuned, method.steps) < 0.92 * error(graph, snn, method.steps)
+    assert bool(tuned.plan.edits) == bool(weights)
+    assert not any(p.requires_grad for p in tuned.parameters())
+
+
+def test_tuning_repeats_with_its_seed_and_leaves_what_it_was_given() -> None:
+    graph, snn = converted(DeltaCoding(steps=3))
+    before = simulate(snn, X, 3).output
+    first, second, other = (
+        simulate(tune(snn, graph, data(), 3, Tuning(iterations=5, seed=seed)), X, 3).output for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(simulate(snn, X, 3).output, before)
+
+
+def test_what_is_sent_at_all_steps_keeps_equal_weights_in_tuning() -> None:
+    graph, snn = converted(DeltaCoding(steps=3, schedule="constant"))
+    tuned = tune(snn, graph, data(), 3, Tuning(iterations=5))
+    assert {str(n.alphabet) for n in tuned.plan.neurons.values()} == {"ternary"}
+
+
+def test_weighing_all_answers_makes_the_early_ones_better() -> None:
+    graph, snn = converted(DeltaCoding(steps=4))
+    last, all_of_them = (tune(snn, graph, data(), 4, Tuning(iterations=60, anytime=anytime)) for anytime in (0.0, 3.0))
+    assert error(graph, all_of_them, 2) < error(graph, last, 2)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_iteration() -> None:
+    graph, snn = converted(DeltaCoding(steps=2))
+    broken = dataclasses.replace(snn.plan, edits={"fc.weight": graph.module.get_parameter("fc.weight") * float("nan")})
+    with pytest.raises(DataError, match="Iteration 0"):
+        tune(SpikingModel(graph, broken), graph, data(), 2, Tuning(iterations=3))
+
+
+@pytest.mark.parametrize("bad", [{"iterations": 0}, {"batch_size": 0}, {"rate": -1.0}, {"anytime": float("inf")}])
+def test_settings_of_tuning_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"Tuning: {next(iter(bad))} is"):
+        Tuning(**bad)
