@@ -199,7 +199,7 @@ def test_a_wrong_toml_file_says_what_is_accepted(text: str, message: str) -> Non
         (("evaluate", *SHORT), "takes either a file that `rheobase convert` wrote or --method; found neither"),
         (("evaluate", "a.rheobase", *SHORT, "--method", "MSAT"), "found both (a.rheobase and MSAT"),
         (("evaluate", "a.rheobase", *SHORT), "a.rheobase cannot be read as a converted network"),
-        (("evaluate", *SHORT, "--method", "Foo"), "There is no method 'Foo'. Accepted: COS(...), MSAT(...)"),
+        (("evaluate", *SHORT, "--method", "Foo"), "There is no method 'Foo'. Accepted: BDETT(...), BSNN(...)"),
         (("evaluate", *SHORT, "--method", "MSAT", "--split", "train"), "--calibration-split train and --split train"),
         (("evaluate", *SHORT, "--method", "MSAT", "--calibration-split", "test"), "share images"),
         (("evaluate", *SHORT, "--method", "MSAT", "--split", "validation"), "no split 'validation'; it has"),

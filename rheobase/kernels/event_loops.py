@@ -20,11 +20,11 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide
+from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, compile_kernel
 
 __all__ = ["LANES", "SLOTS", "compiled"]
 
@@ -340,10 +340,5 @@ def _scattered(vectors: int) -> Any:
 @cache
 def compiled(name: str, *shape: int) -> Any:
     """The C function of a kernel, compiled on first use, or loaded from Numba's cache."""
-    signature = types.void(types.CPointer(types.int64))
     makers: dict[str, Any] = {"compressed": lambda: _compressed, "gathered": _gathered, "scattered": _scattered}
-    kernel = makers[name](*shape)
-    try:
-        return cfunc(signature, cache=True, error_model="numpy")(kernel)
-    except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
-        return cfunc(signature, error_model="numpy")(kernel)
+    return compile_kernel(makers[name](*shape))

@@ -13,9 +13,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import njit
 
-from rheobase.kernels.loops import ONE, ZERO, _fetch_add, _floats, _wide, _workspace
+from rheobase.kernels.loops import ONE, ZERO, _fetch_add, _floats, _wide, _workspace, compile_kernel
 
 __all__ = ["compiled"]
 
@@ -205,9 +205,4 @@ _KERNELS = {"scan": _scan_kernel, "gradient": _gradient_kernel}
 @cache
 def compiled(name: str) -> Any:
     """The C function of kernel ``name``, compiled on first use, or loaded from Numba's cache."""
-    signature = types.void(types.CPointer(types.int64))
-    kernel = _KERNELS[name]
-    try:
-        return cfunc(signature, cache=True, error_model="numpy")(kernel)
-    except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
-        return cfunc(signature, error_model="numpy")(kernel)
+    return compile_kernel(_KERNELS[name])

@@ -25,7 +25,7 @@ from numba import cfunc, njit, types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "SLOTS", "compiled"]
+__all__ = ["BLOCK", "SLOTS", "compile_kernel", "compiled"]
 
 BLOCK = 256
 """Neurons that one thread takes at a time."""
@@ -363,8 +363,12 @@ _KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "count": _count_kernel, "fun
 @cache
 def compiled(name: str) -> Any:
     """The C function of kernel ``name``, compiled on first use, or loaded from Numba's cache."""
+    return compile_kernel(_KERNELS[name])
+
+
+def compile_kernel(kernel: Any) -> Any:
+    """The C function ``void kernel(int64 *task)`` of a Python function, from Numba's cache where it is there."""
     signature = types.void(types.CPointer(types.int64))
-    kernel = _KERNELS[name]
     try:
         return cfunc(signature, cache=True, error_model="numpy")(kernel)
     except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
