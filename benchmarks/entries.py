@@ -1,6 +1,7 @@
 """The rows of the table of methods: a name, what its spikes are, and the method for T steps.
 
-Settings are the same for every network. They were chosen on training images held out from calibration.
+Settings are the same for every network. Numbers of iterations and learning rates were chosen by a few trials on ResNet-20,
+by training images held out from calibration; the same trials also printed 2,000 test images.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 For each method and number of steps T: accuracy, agreement with the ANN, logit error, events a neuron, latency and
 calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T steps has. A method goes
 on to more steps until it is within 0.1 points of the ANN. Calibration on training images without labels. Finished cells
-are kept in runs/methods/ and are not repeated. $RHEOBASE_DATA names the folder of the data, $RHEOBASE_WEIGHTS that of
+are kept in runs/methods/, each with its commit, and are not repeated: remove them when the code has changed what they
+measure. $RHEOBASE_DATA names the folder of the data, $RHEOBASE_WEIGHTS that of
 resnet20-cifar10.th.
 """
 
@@ -89,6 +90,7 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "method": repr(method),
         "alphabet": ", ".join(alphabets),
         "causal": snn.causal,
+        "end_to_end_steps": curve.end_to_end_steps,
         "steps": steps,
         "accuracy": curve.accuracy[-1],
         "agreement": curve.agreement[-1],

@@ -73,7 +73,6 @@ class Program:
         self.same_rest = not any(  # whether the samples differ only by what the neurons send
             isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
         )
-        self.homogeneous: bool | None = None  # whether nothing but biases is added; found out when needed
         self._bare: dict[fx.Node, _Bare] = {}
 
     def bare_layers(self) -> dict[fx.Node, _Bare]:
@@ -125,8 +124,11 @@ class Execution:
         self._done = 0
         for node in program.constant:
             self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
-        self._rest = self._silent(x) if self.encoder.changes else {}
-        self._biased = not (self.encoder.changes and program.homogeneous)
+        self._rest: dict[fx.Node | None, Tensor] = {}
+        if self.encoder.changes:
+            self._rest = self._silent(x)
+            nothing = self._silent(x, biased=False).values()  # where biases are all that is added, it is 0 without
+            self._biased = any(bool(value.count_nonzero()) for value in nothing)
 
     def advance(self, steps: int, on_spikes: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """Go on by a chunk of K steps.
@@ -179,9 +181,10 @@ class Execution:
         self._done += steps
         return output
 
-    def _silent(self, x: Tensor) -> dict[fx.Node | None, Tensor]:
+    def _silent(self, x: Tensor, biased: bool = True) -> dict[fx.Node | None, Tensor]:
         """What each layer with a memory receives, and what comes out (None), where no neuron sends anything."""
         silent = Execution(self.program, x[:1] if self.program.same_rest else x)
+        silent._biased = biased
         rest: dict[fx.Node | None, Tensor] = {}
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
@@ -191,12 +194,6 @@ class Execution:
             return torch.zeros_like(sent)
 
         rest[None] = silent.walk(1, emit)[0]
-        if self.program.homogeneous is None:
-            found, rest = dict(rest), {}
-            silent._biased = False
-            rest[None] = silent.walk(1, emit)[0]
-            self.program.homogeneous = not any(bool(value.count_nonzero()) for value in rest.values())
-            rest = found
         return rest
 
     def _change(self, node: fx.Node | None, source: fx.Node, current: Tensor) -> Tensor:

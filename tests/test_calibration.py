@@ -176,6 +176,27 @@ def test_weighing_all_answers_makes_the_early_ones_better() -> None:
     assert error(graph, all_of_them, 2) < error(graph, last, 2)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_tuning_works_where_gradients_are_switched_off(mode: Callable[[], Any]) -> None:
+    with mode():
+        snn = rb.convert(
+            residual(), inputs(RESIDUAL_INPUT, 24, seed=3).float(), rb.AnnealedDelta(steps=2, iterations=2)
+        )
+    assert snn.plan.edits
+
+
+def test_neurons_that_cannot_be_tuned_are_named() -> None:
+    graph, snn = converted(rb.MSAT())
+    with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
+        tune(snn, graph, data(), 4)
+
+
+def test_no_more_samples_are_tuned_on_than_asked_for() -> None:
+    graph, snn = converted(DeltaCoding(steps=2))
+    tuned = [tune(snn, graph, part, 2, Tuning(iterations=4, images=16)) for part in (data(), as_batches(X[:16]))]
+    assert torch.equal(*(simulate(network, X, 2).output for network in tuned))
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_iteration() -> None:
     graph, snn = converted(DeltaCoding(steps=2))
     broken = dataclasses.replace(snn.plan, edits={"fc.weight": graph.module.get_parameter("fc.weight") * float("nan")})

@@ -51,6 +51,52 @@ def test_changes_sent_exactly_add_up_to_the_network(name: str, chunk: int) -> No
             torch.testing.assert_close(answer, expected, rtol=0, atol=1e-2 * (1 + float(expected.abs().max())))
 
 
+@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("events", ["always", "never"])
+@torch.no_grad()
+def test_in_single_precision_too_and_after_a_batch_of_zeros(name: str, events: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    model, graph, x = single(name)
+    fine = {site: GradedIF(2.0**-14 * m, 2**16) for site, m in scales(observe(graph, x, Max())).items()}
+    snn = SpikingModel(graph, Plan("fine", fine, SentOnce(), RunningSum()))
+    snn.events = events  # type: ignore[assignment]
+    simulate(snn, torch.zeros_like(x), 2)
+    expected = model(x.clone())
+    answer = simulate(snn, x, 4, chunk=3).output
+    torch.testing.assert_close(answer, expected, rtol=0, atol=2e-2 * (1 + float(expected.abs().max())))
+
+
+@functools.cache
+def single(name: str) -> tuple[nn.Module, Graph, Tensor]:
+    torch.manual_seed(0)
+    model = zoo.build(zoo.ZOO[name]).float().eval()
+    x = zoo.inputs(zoo.ZOO[name], 3, 1)
+    x = x.float() if x.is_floating_point() else x
+    return model, trace(model, x[:2]), x
+
+
+class Skip(nn.Module):
+    """A path from the input around the neurons, which is nothing for an input of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.k = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(6, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.b(self.a(x).relu()) + self.k(x)).relu()
+
+
+@torch.no_grad()
+def test_a_first_batch_of_zeros_changes_nothing_for_later_ones() -> None:
+    torch.manual_seed(0)
+    model, x = Skip().eval(), torch.randn(5, 6)
+    graph = trace(model, x)
+    fine = {site: GradedIF(1e-4, 2**16) for site in graph.sites}
+    snn = SpikingModel(graph, Plan("fine", fine, SentOnce(), RunningSum()))
+    simulate(snn, torch.zeros(1, 6), 3)
+    torch.testing.assert_close(simulate(snn, x, 6).output, model(x), atol=1e-2, rtol=0)
+
+
 @torch.no_grad()
 def test_changes_stop_when_everything_has_been_sent() -> None:
     _, graph, x = network("LambdaShortcut")

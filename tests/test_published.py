@@ -82,7 +82,6 @@ def test_spike_norm_takes_the_largest_current_of_each_layer_in_turn(reset: Any, 
 
 
 def test_rmp_is_a_share_of_spike_norm_with_soft_reset() -> None:
-    assert RMP(alpha=1.0, reset="hard") != SpikeNorm()
     a, b = (rb.convert(mlp(), MLP_X.float(), m) for m in (RMP(), SpikeNorm(alpha=0.8, reset="soft")))
     assert all(threshold(a, site) == threshold(b, site) for site in ("1", "3"))
 
@@ -209,7 +208,7 @@ def test_h_mt_sends_the_binary_digits_of_the_potential() -> None:
 def test_the_best_choice_within_a_limit_is_that_of_brute_force() -> None:
     rng = np.random.default_rng(0)
     options = [[(float(c), float(s)) for c, s in rng.integers(1, 30, (3, 2))] for _ in range(5)]
-    for limit in (20.0, 50.0, 80.0):
+    for limit in (70.0, 90.0, 110.0):
         every = [
             (sum(o[k][1] for o, k in zip(options, ks, strict=True)), ks)
             for ks in itertools.product(range(3), repeat=5)
@@ -217,7 +216,8 @@ def test_the_best_choice_within_a_limit_is_that_of_brute_force() -> None:
         ]
         found = best_within(options, limit)
         loss = sum(o[k][1] for o, k in zip(options, found, strict=True))
-        assert not every or loss == min(every)[0]
+        assert every
+        assert loss == min(every)[0]
 
 
 def test_a_small_budget_gives_one_level_and_a_large_one_the_best() -> None:

@@ -54,7 +54,8 @@ class EventLayer:
     """A layer that may be computed from events; the weights stay those of the layer.
 
     The weights are kept a second time, in the order in which events read them, and are read again
-    from the layer whenever its parameters have been replaced or changed in place.
+    from the layer whenever its parameters have been replaced or changed in place (PyTorch does not notice a change
+    of ``parameter.data``, so neither does this).
 
     Args:
         layer: one that is not `unsupported`.

@@ -33,7 +33,7 @@ def scan(
     wide = (threshold + fire + offset).detach()
     parameters = (threshold, 1 / threshold, fire, offset)
     rows = torch.stack([p.expand(wide.shape) for p in parameters], 1)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (current, rows)):
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (current, potential, sent, rows)):
         y, v, r = _Scan.apply(  # type: ignore[no-untyped-call]
             current, potential, sent, rows, levels, powers, signed, memory
         )
@@ -50,24 +50,23 @@ class _Scan(torch.autograd.Function):
         y, v, r = _forward(current, potential, sent, rows, *rule)
         ctx.save_for_backward(current, y, v, r, rows)
         ctx.rule = rule
-        ctx.mark_non_differentiable(v, r)
         return y, v, r
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Any:
+    def backward(ctx: Any, gradient: Tensor, gradient_v: Tensor, gradient_r: Tensor) -> Any:
         current, y, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]
         like = torch.empty_strided(y.shape, y.stride())
         gradient = gradient if gradient.stride() == y.stride() else like.copy_(gradient)
         result = torch.empty_strided(y.shape, y.stride())
         width, task, _keep = _task(current, y, rows, ctx.rule)
-        states = [torch.zeros(shape.numel()) for _ in range(2)]
+        states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         undone = [_ordered(state, tuple(shape), strides).clone() for state in (v, r)]
         sums = torch.zeros(_SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
         task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), _SUMS
         _launch("gradient", task, current.numel())
-        return result, None, None, _to_rows(sums.sum(0), rows, shape, strides), None, None, None, None
+        return result, *states, _to_rows(sums.sum(0), rows, shape, strides), None, None, None, None
 
 
 def _forward(

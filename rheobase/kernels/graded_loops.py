@@ -167,7 +167,8 @@ def _pass_row(p: Any, gx: Any, gv: Any, gr: Any, w: Any, width: int, size: int) 
 def _gradient_kernel(task: Any) -> None:
     """Backwards through K steps. Each slot sums the gradients of its own blocks, so that they do not depend on threads.
 
-    POTENTIAL and SENT hold the gradient's states (zero at first), the _AFTER ones the neuron's, which are undone.
+    POTENTIAL and SENT hold the gradients of the last states and then of the first, the _AFTER ones the neuron's states,
+    which are undone.
     """
     neurons, width, steps, slots = task[NEURONS], task[WIDTH], task[STEPS], task[SLOTS]
     signed, memory = task[SIGNED] != 0, task[MEMORY] != 0

@@ -82,14 +82,16 @@ class Auto(Method):
     """Chooses thresholds, neuron, coding and calibration for a constraint, and says why in ``plan.reason``.
 
     Args:
-        alphabet: what one spike may carry.
+        alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1.
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1.
         energy_budget: the most events a neuron and sample that may be spent, above 0.
-        iterations: of gradient tuning for the candidates that allow it; 0 tries none.
-        images: calibration samples that are used, the first ones; a quarter of them, at most 256, are held out.
+        iterations: of gradient tuning, which changes the weights too; 0 tries none.
+        flip: whether tuning mirrors half of the samples left to right; of use for natural images.
+        images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The method
+            taken then converts with all of them.
 
     Raises:
         SettingError: a value is outside its range.
@@ -102,6 +104,7 @@ class Auto(Method):
     accuracy_drop: float | None = None
     energy_budget: float | None = None
     iterations: int = 100
+    flip: bool = False
     images: int = 1024
 
     def __post_init__(self) -> None:
@@ -147,16 +150,21 @@ class Auto(Method):
         tried: list[Candidate] = []
         for steps in self._grid():
             found = [measure(graph, data, test, m, steps) for m in self.candidates(steps)]
-            best = _best(found)
-            if self.iterations and not self._enough(best):
+            within = self._allowed(found)
+            if self.iterations and not (within and self._enough(_best(within))):
                 tuned = [measure(graph, data, test, self._tuned(c.method), steps) for c in found]
                 found += tuned
             tried += found
-            if self.steps is None and self._enough(_best(tried)):
+            allowed = self._allowed(tried)
+            if self.steps is None and allowed and self._enough(_best(allowed)):
                 break
-        allowed = [c for c in tried if self.energy_budget is None or c.events <= self.energy_budget]
+        allowed = self._allowed(tried)
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
-        return Choice(taken, tuple(tried), held, self._why(taken, allowed))
+        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps))
+
+    def _allowed(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those within the budget."""
+        return [c for c in candidates if self.energy_budget is None or c.events <= self.energy_budget]
 
     def _grid(self) -> Iterator[int]:
         return iter(_GRID if self.steps is None else (self.steps,))
@@ -167,13 +175,14 @@ class Auto(Method):
 
     def _tuned(self, method: Method) -> Method:
         rate = 3e-4 if isinstance(method, RateCoding) else 5e-4
-        return dataclasses.replace(method, iterations=self.iterations, weight_rate=rate)  # type: ignore[type-var]
+        changes = {"iterations": self.iterations, "weight_rate": rate, "flip": self.flip}
+        return dataclasses.replace(method, **changes)  # type: ignore[type-var]
 
-    def _why(self, taken: Candidate, allowed: list[Candidate]) -> str:
+    def _why(self, taken: Candidate, allowed: list[Candidate], last: int) -> str:
         if not allowed:
             return f"no candidate stays within {self.energy_budget} events a neuron; the most frugal one comes nearest."
         if self.steps is None and not self._enough(taken):
-            return f"no T up to {_GRID[-1]} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
+            return f"no T up to {last} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
         if self.steps is None:
             return f"T = {taken.steps} is the first that keeps the answers wanted, and this agrees most with the ANN."
         return "it agrees most with the ANN."

@@ -44,6 +44,7 @@ class ParallelConversion(Scaled):
         images: how many calibration samples are used for it, at least 1.
         iterations: of gradient tuning afterwards, 0 for none; see `rheobase.calibration.tune`.
         weight_rate: learning rate of the weights in it, 0 to leave them.
+        flip: whether it mirrors half of the samples left to right, where they are images.
         seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
@@ -53,6 +54,7 @@ class ParallelConversion(Scaled):
     images: int = 256
     iterations: int = 0
     weight_rate: float = 0.0
+    flip: bool = True
     seed: int = 0
 
     def _problems(self) -> list[str]:
@@ -68,7 +70,7 @@ class ParallelConversion(Scaled):
             snn = layerwise(snn, graph, batches, self.steps, _corrected, images=self.images)
         if not self.iterations:
             return snn
-        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, seed=self.seed)
+        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, flip=self.flip, seed=self.seed)
         return tune(snn, graph, batches, self.steps, tuning)
 
 

@@ -8,7 +8,7 @@ Its relative, dual-phase conversion (Wang et al. 2022, "Towards lossless ANN-SNN
 with dual-phase optimization", code: Windere/snn-cvt-dual-phase), is not in this library. Its first phase retrains the
 network with clip(round((z - th/2N) N/th)/N, 0, 1) under random quantisation, and its second fine-tunes weights,
 thresholds and initial potentials of each layer on spike trains; neither works without training. What is left without
-it is a QCFS network that floors instead of rounding, and `rheobase.calibration.tune` for the second phase.
+it is a QCFS network that floors instead of rounding; `PotentialInit` keeps the trained thresholds, and can be tuned.
 """
 
 from __future__ import annotations

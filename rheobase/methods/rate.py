@@ -34,6 +34,7 @@ class Calibrated(Scaled):
         fire: the smallest potential that fires, in thresholds (of the lowest level).
         iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
         weight_rate: learning rate of the weights in it, 0 to leave them.
+        flip: whether it mirrors half of the samples left to right, where they are images.
         seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
@@ -45,6 +46,7 @@ class Calibrated(Scaled):
     fire: float = 0.5
     iterations: int = 0
     weight_rate: float = 0.0
+    flip: bool = True
     seed: int = 0
 
     def _problems(self) -> list[str]:
@@ -64,7 +66,7 @@ class Calibrated(Scaled):
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if not self.iterations:
             return snn
-        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, seed=self.seed)
+        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, flip=self.flip, seed=self.seed)
         return tune(snn, graph, batches, self.steps, tuning)
 
 

@@ -40,7 +40,8 @@ class SpikeConverter(Scaled):
         return [] if 1 <= self.radix <= 2 else [f"radix is {self.radix}; it must be from 1 to 2"]
 
     def resolution(self) -> int:
-        shortest = sum(self.radix**t for t in range(min(self.steps, 4096)))  # the scale in units of the last digit
+        shortest = sum(self.radix**t for t in range(min(self.steps, 64)))  # the scale in units of the last digit
+        shortest = max(shortest, float(self.steps)) if self.radix == 1 else shortest
         return max(1, round(min(shortest, 4096.0)))
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:

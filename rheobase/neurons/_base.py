@@ -175,7 +175,8 @@ class Neuron(Temporal):
         Args:
             steps: T, at least 1.
         """
-        return steps
+        inner = getattr(self, "neuron", None)
+        return inner.layer_steps(steps) if isinstance(inner, Neuron) else steps
 
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
