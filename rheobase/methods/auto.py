@@ -90,8 +90,8 @@ class Auto(Method):
         energy_budget: the most events a neuron and sample that may be spent, above 0.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images.
-        images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The method
-            taken then converts with all of them.
+        images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The
+            method taken then converts with all samples.
 
     Raises:
         SettingError: a value is outside its range.
