@@ -44,12 +44,15 @@ def goals() -> str:
     lines = ["| spikes | T | points below the ANN | goal | events a neuron | calibration | method |", "|" + "---|" * 7]
     for row in result["bars"]:
         cell = row["cell"]
+        if cell is None:
+            lines.append(f"| {row['group']} | {row['steps']} | not measured | {row['bar']} | | | |")
+            continue
         verdict = "" if row["drop"] <= row["bar"] else " (missed)"
         lines.append(
             f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
             f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | `{cell['method']}` |"
         )
-    return "\n".join([*lines, "", _note(result, result["bars"][0]["cell"])])
+    return "\n".join([*lines, "", _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))])
 
 
 def choices() -> str:

@@ -71,8 +71,7 @@ def bench(name: str, count: int, calibration: int) -> Bench:
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     """One method at one T; measured once."""
-    key = (on.name, on.weights, repr(method), steps, count, len(on.calibration))
-    path = Path("runs/methods") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+    path = cell_path(on, method, steps, count)
     if path.exists():
         return dict(json.loads(path.read_text()))
     start = time.perf_counter()
@@ -104,6 +103,12 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     return content
 
 
+def cell_path(on: Bench, method: Method, steps: int, count: int) -> Path:
+    """Where a finished cell is kept."""
+    key = (on.name, on.weights, repr(method), steps, count, len(on.calibration))
+    return Path("runs/methods") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+
+
 def twin(on: Bench, levels: int) -> dict[str, Any]:
     """The ANN with activations of so many levels, with bias correction."""
     graph = rb.trace(on.model, on.calibration[:2])
@@ -126,7 +131,9 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
     """The goals that were set, and what is reached."""
     rows = []
     for bar in BARS:
-        if arguments.only in bar.group:
+        if arguments.finished and not cell_path(on, bar.make(bar.steps), bar.steps, arguments.images).exists():
+            rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None})
+        elif arguments.only in bar.group:
             found = cell(on, bar.make(bar.steps), bar.steps, arguments.images)
             drop = 100 * (found["reference_accuracy"] - found["accuracy"])
             print(f"{bar.group}, T = {bar.steps}: drop {drop:.2f}, at most {bar.drop}; "
@@ -150,6 +157,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
+    parser.add_argument("--finished", action="store_true", help="with --bars: measure nothing, write what there is")
     parser.add_argument("--only", default="", help="entries whose name contains this; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
