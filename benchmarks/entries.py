@@ -137,7 +137,7 @@ BARS = (
     Bar(SYNCHRONOUS, _parallel, 16, 0.3),
     Bar(WEIGHTED, _annealed(1500), 2, 8.0),
     Bar(WEIGHTED, _annealed(600), 4, 2.0),
-    Bar(WEIGHTED, _annealed(250), 6, 0.5),
+    Bar(WEIGHTED, _annealed(500), 6, 0.5),
     Bar(WEIGHTED, _annealed(160), 8, 0.2),
     Bar(TERNARY, _snm(150, 5e-4), 4, 4.0),
     Bar(TERNARY, _snm(150, 4e-4), 8, 1.0),

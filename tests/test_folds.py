@@ -103,6 +103,8 @@ def test_vocabulary_of_a_fold_has_no_word_of_its_test_texts(monkeypatch: pytest.
 
 @pytest.mark.slow
 def test_folds_of_real_recordings_share_none_although_the_official_splits_do(real_data: Path) -> None:
+    if not (real_data / "speech_commands").is_dir():
+        pytest.skip("$RHEOBASE_DATA names no folder with speech_commands")
     config = TrainingConfig(name="real", model="m5", data=str(real_data / "speech_commands"))
 
     def shared(config: TrainingConfig) -> int:
