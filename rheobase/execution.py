@@ -126,9 +126,10 @@ class Execution:
             self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
         self._rest: dict[fx.Node | None, Tensor] = {}
         if self.encoder.changes:
-            self._rest = self._silent(x)
-            nothing = self._silent(x, biased=False).values()  # where biases are all that is added, it is 0 without
-            self._biased = any(bool(value.count_nonzero()) for value in nothing)
+            silent = Execution(program, x[:1] if program.same_rest else x)
+            self._rest = self._rests(silent)
+            silent._biased = False  # where biases are all that is added, nothing is left without them
+            self._biased = any(bool(value.count_nonzero()) for value in self._rests(silent).values())
 
     def advance(self, steps: int, on_spikes: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """Go on by a chunk of K steps.
@@ -181,10 +182,8 @@ class Execution:
         self._done += steps
         return output
 
-    def _silent(self, x: Tensor, biased: bool = True) -> dict[fx.Node | None, Tensor]:
+    def _rests(self, silent: Execution) -> dict[fx.Node | None, Tensor]:
         """What each layer with a memory receives, and what comes out (None), where no neuron sends anything."""
-        silent = Execution(self.program, x[:1] if self.program.same_rest else x)
-        silent._biased = biased
         rest: dict[fx.Node | None, Tensor] = {}
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
@@ -208,8 +207,8 @@ class Execution:
             current = current - rest
         if self._done:
             return current
-        if len(source.users) == 1 and (source in self._layers or source.target is operator.add):
-            current[0] += rest  # nobody else reads this tensor
+        if self.program.may_overwrite(source):
+            current[0] += rest
             return current
         return _joined([current[0] + rest, *current[1:].unbind(0)])
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rheobase.batches import Batches
+from rheobase.calibration.activations import activations
 from rheobase.graph import Graph
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
@@ -46,8 +47,10 @@ def measure_confidence(
     fired = dict.fromkeys(sites, 0)
     wrong = dict.fromkeys(sites, 0)
     for x, _ in batches:
-        pre_activations = _pre_activations(graph, x, sites)
-        sent = {site: torch.zeros_like(z, dtype=torch.bool) for site, z in pre_activations.items()}
+        pre_activations: dict[str, Tensor] = {}
+        with activations(graph, pre_activations):
+            graph.module(x)
+        sent = {site: torch.zeros_like(pre_activations[site], dtype=torch.bool) for site in sites}
         for part in stream(snn, x, steps, record=sites):
             for site, values in part.values.items():
                 sent[site] |= (values != 0).any(0)
@@ -55,18 +58,3 @@ def measure_confidence(
             fired[site] += int(sent[site].sum())
             wrong[site] += int((sent[site] & (pre_activations[site] < 0)).sum())
     return {site: 1.0 - wrong[site] / fired[site] if fired[site] else 1.0 for site in sites}
-
-
-def _pre_activations(graph: Graph, x: Tensor, sites: Collection[str]) -> dict[str, Tensor]:
-    """What each site receives in the ANN. Shape (N, ...)."""
-    seen: dict[str, Tensor] = {}
-    hooks = [
-        graph.module.get_submodule(site).register_forward_pre_hook(lambda _, args, s=site: seen.update({s: args[0]}))
-        for site in sites
-    ]
-    try:
-        graph.module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen

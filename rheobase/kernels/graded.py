@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rheobase.kernels.cpu import _SHARE, _dense, _openmp, _ordered
+from rheobase.kernels.cpu import _dense, _ordered, launch
 
 __all__ = ["scan"]
 
@@ -65,7 +65,7 @@ class _Scan(torch.autograd.Function):
         sums = torch.zeros(_SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
         task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), _SUMS
-        _launch("gradient", task, current.numel())
+        _launch("gradient", task)
         return result, *states, _to_rows(sums.sum(0), rows, shape, strides), None, None, None, None
 
 
@@ -80,7 +80,7 @@ def _forward(
     before = [_ordered(state, tuple(shape), strides) for state in (potential, sent)]
     v, r = (torch.empty_strided(shape, strides) for _ in range(2))
     task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
-    _launch("scan", task, current.numel())
+    _launch("scan", task)
     return y, v, r
 
 
@@ -125,14 +125,8 @@ def _to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, 
     return torch.cat([sums[:, :1], zero, sums[:, 1:]], 1)
 
 
-def _launch(name: str, task: Any, work: int) -> None:
-    """Run a kernel on as many threads as PyTorch uses, where there is work for them."""
+def _launch(name: str, task: Any) -> None:
+    """Run a kernel; it works on slot 1 times slot 2 neuron-steps."""
     from rheobase.kernels import graded_loops
 
-    kernel = graded_loops.compiled(name)
-    threads = max(1, min(torch.get_num_threads(), work // _SHARE))
-    parallel = _openmp()
-    if threads == 1 or parallel is None:
-        kernel.ctypes(task)
-    else:
-        parallel(kernel.address, ctypes.addressof(task), threads, 0)
+    launch(graded_loops.compiled(name), task, task[1] * task[2])

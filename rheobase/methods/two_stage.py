@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rheobase.batches import Batches
+from rheobase.calibration.layerwise import first_samples
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding, ThresholdRule
@@ -74,7 +75,7 @@ class TwoStage(RateCoding):
             raise SettingError(
                 "TwoStage: the search for thresholds needs Optuna: pip install rheobase[search], or trials=0."
             ) from error
-        x = torch.cat([x for x, _ in batches])[-self.images :]
+        x = first_samples(batches)[-self.images :]
         with torch.no_grad():
             wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
 

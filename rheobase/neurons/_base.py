@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import ConversionError, SettingError
 
-__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "along_channels"]
+__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels"]
 
 
 class Payload(StrEnum):
@@ -175,8 +175,7 @@ class Neuron(Temporal):
         Args:
             steps: T, at least 1.
         """
-        inner = getattr(self, "neuron", None)
-        return inner.layer_steps(steps) if isinstance(inner, Neuron) else steps
+        return steps
 
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
@@ -190,6 +189,31 @@ class Neuron(Temporal):
             f"{type(self).__name__} cannot take back a spike, so filtered spikes cannot keep their charge; "
             "use a neuron with soft reset, or keep_charge=False."
         )
+
+
+class Wrapper(Neuron):
+    """A neuron around another one, which it drives through `Neuron.step` and `Neuron.scan`.
+
+    Args:
+        neuron: the neuron inside.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.causal, self.random = neuron.causal, neuron.random
+
+    @property
+    def threshold(self) -> Any:
+        """The threshold of the neuron inside, or None."""
+        return getattr(self.neuron, "threshold", None)
+
+    def layer_steps(self, steps: int) -> int:
+        return self.neuron.layer_steps(steps)
+
+    def reset(self, key: int = 0) -> None:
+        super().reset(key)
+        self.neuron.reset(key)
 
 
 def along_channels(parameter: Tensor, current: Tensor) -> Tensor:

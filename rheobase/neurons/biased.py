@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, along_channels
+from rheobase.neurons._base import Alphabet, Neuron, Wrapper, along_channels
 from rheobase.neurons.graded import at_steps
 
 __all__ = ["Biased", "BiasedState"]
@@ -27,7 +27,7 @@ class BiasedState(NamedTuple):
     steps: int
 
 
-class Biased(Neuron):
+class Biased(Wrapper):
     r"""A neuron that receives a calibrated current besides its own.
 
     .. code-block:: text
@@ -52,25 +52,17 @@ class Biased(Neuron):
     potential: Tensor
 
     def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
-        super().__init__()
-        self.neuron = neuron
+        super().__init__(neuron)
         self.register_buffer("bias", torch.as_tensor(bias, dtype=torch.get_default_dtype()))
         self.register_buffer("potential", torch.as_tensor(potential, dtype=torch.get_default_dtype()))
         bad = [name for name in ("bias", "potential") if not bool(torch.isfinite(getattr(self, name)).all())]
         if bad:
             raise SettingError(f"Biased: {' and '.join(bad)} must be finite. Check the calibration data.")
-        self.causal = neuron.causal
-        self.random = neuron.random
 
     @property
     def alphabet(self) -> Alphabet:  # type: ignore[override]
         """What one spike of the neuron inside may carry."""
         return self.neuron.alphabet
-
-    @property
-    def threshold(self) -> Any:
-        """The threshold of the neuron inside."""
-        return getattr(self.neuron, "threshold", None)
 
     def initial_state(self, current: Tensor) -> BiasedState:
         return BiasedState(self.neuron.initial_state(current), 0)
@@ -90,10 +82,6 @@ class Biased(Neuron):
         if done == 0:
             total[0] += along_channels(self.potential, current[0])  # a tensor of our own, whose order stays
         return total
-
-    def reset(self, key: int = 0) -> None:
-        super().reset(key)
-        self.neuron.reset(key)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """That of the neuron inside, for the mean current it receives."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Neuron
+from rheobase.neurons._base import Neuron, Wrapper
 
 __all__ = ["ConfidenceState", "SpikeConfidence"]
 
@@ -24,7 +24,7 @@ class ConfidenceState(NamedTuple):
     steps: int
 
 
-class SpikeConfidence(Neuron):
+class SpikeConfidence(Wrapper):
     r"""A neuron whose spikes pass a random filter in the first steps (Eqs. 14 and 15).
 
     .. code-block:: text
@@ -48,10 +48,9 @@ class SpikeConfidence(Neuron):
         SettingError: a value is outside its range, or the neuron cannot take back a spike.
     """
 
-    random = True
-
     def __init__(self, neuron: Neuron, probability: float, steps: int = 16, keep_charge: bool = True) -> None:
-        super().__init__()
+        super().__init__(neuron)
+        self.random = True
         problems = []
         if not 0.0 <= probability <= 1.0:
             problems.append(f"probability is {probability}; it must be from 0 to 1")
@@ -59,9 +58,7 @@ class SpikeConfidence(Neuron):
             problems.append(f"steps is {steps}; it must be at least 0")
         if problems:
             raise SettingError("SpikeConfidence: " + "; ".join(problems) + ".")
-        self.neuron = neuron
         self.alphabet = neuron.alphabet
-        self.causal = neuron.causal
         self.probability = probability
         self.steps = steps
         self.keep_charge = keep_charge

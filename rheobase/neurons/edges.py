@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload
+from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper
 
 __all__ = ["EdgeState", "EdgeTransmission"]
 
@@ -26,7 +26,7 @@ class EdgeState(NamedTuple):
     sent: Tensor
 
 
-class EdgeTransmission(Neuron):
+class EdgeTransmission(Wrapper):
     r"""A neuron that switches currents on and off at its receivers, and is itself driven so.
 
     .. code-block:: text
@@ -48,16 +48,9 @@ class EdgeTransmission(Neuron):
     alphabet = Alphabet(Payload.TERNARY)
 
     def __init__(self, neuron: Neuron) -> None:
-        super().__init__()
+        super().__init__(neuron)
         if neuron.alphabet != Alphabet(Payload.BINARY):
             raise SettingError(f"EdgeTransmission: the neuron inside sends {neuron.alphabet} spikes, not binary ones.")
-        self.neuron = neuron
-        self.causal, self.random = neuron.causal, neuron.random
-
-    @property
-    def threshold(self) -> Any:
-        """The threshold of the neuron inside."""
-        return self.neuron.threshold
 
     def initial_state(self, current: Tensor) -> EdgeState:
         zero = torch.zeros_like(current)
@@ -72,10 +65,6 @@ class EdgeTransmission(Neuron):
         sent, inner = self.neuron.scan(held, state.inner)
         before = torch.cat([state.sent.unsqueeze(0), sent[:-1]])
         return sent - before, EdgeState(inner, held[-1], sent[-1])
-
-    def reset(self, key: int = 0) -> None:
-        super().reset(key)
-        self.neuron.reset(key)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """0: the changes add up to u(T), which is 0 or the threshold."""

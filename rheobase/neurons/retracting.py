@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
 
 __all__ = ["Retracting", "RetractingState"]
 
@@ -38,7 +38,7 @@ class RetractingState(NamedTuple):
     steps: int
 
 
-class Retracting(Neuron):
+class Retracting(Wrapper):
     r"""A binary neuron that sends a negative spike where it has been silent for longer than usual.
 
     .. code-block:: text
@@ -61,19 +61,12 @@ class Retracting(Neuron):
     alphabet = Alphabet(Payload.TERNARY)
 
     def __init__(self, neuron: Neuron, allowance: float = 4.0) -> None:
-        super().__init__()
+        super().__init__(neuron)
         if neuron.alphabet != Alphabet(Payload.BINARY):
             raise SettingError(f"Retracting: the neuron inside sends {neuron.alphabet} spikes; it must be binary.")
         if not allowance >= 1:
             raise SettingError(f"Retracting: allowance is {allowance}; it must be at least 1.")
-        self.neuron = neuron
         self.allowance = allowance
-        self.causal, self.random = neuron.causal, neuron.random
-
-    @property
-    def threshold(self) -> Any:
-        """The threshold of the neuron inside."""
-        return self.neuron.threshold
 
     def initial_state(self, current: Tensor) -> RetractingState:
         zero = torch.zeros_like(current)
@@ -91,10 +84,6 @@ class Retracting(Neuron):
         inner = self.neuron.refund(inner, charge)
         sent = state.sent + spike.to(y.dtype) - back.to(y.dtype)
         return y - charge, RetractingState(inner, sent, fired, last, quiet.masked_fill(back, 0), t)
-
-    def reset(self, key: int = 0) -> None:
-        super().reset(key)
-        self.neuron.reset(key)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """That of the neuron inside: under a constant current its silences are regular."""

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
 
 __all__ = ["Rounded"]
 
 
-class Rounded(Neuron):
+class Rounded(Wrapper):
     r"""A neuron whose spikes carry powers of two of its scale, so that receivers shift instead of multiplying.
 
     .. code-block:: text
@@ -33,18 +33,11 @@ class Rounded(Neuron):
     """
 
     def __init__(self, neuron: Neuron, levels: int = 4) -> None:
-        super().__init__()
+        super().__init__(neuron)
         if not 1 <= levels <= 16:
             raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to 16.")
-        self.neuron = neuron
         self.levels = levels
         self.alphabet = Alphabet(Payload.POWER_OF_TWO, levels)
-        self.causal, self.random = neuron.causal, neuron.random
-
-    @property
-    def threshold(self) -> Any:
-        """The threshold of the neuron inside."""
-        return self.neuron.threshold
 
     def initial_state(self, current: Tensor) -> Any:
         return self.neuron.initial_state(current)
@@ -55,10 +48,6 @@ class Rounded(Neuron):
         k = torch.where(u > 0, -torch.log2(u / scale), 0.0).round().clamp(0, self.levels - 1)
         y = torch.where(u > 0, scale * torch.exp2(-k), 0.0)
         return y, self.neuron.refund(inner, u - y)
-
-    def reset(self, key: int = 0) -> None:
-        super().reset(key)
-        self.neuron.reset(key)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """That of the neuron inside."""
