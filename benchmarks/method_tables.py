@@ -10,7 +10,7 @@ from benchmarks import record
 from rheobase import methods
 from rheobase.curve import wilson
 
-__all__ = ["choices", "goals", "guide", "twins"]
+__all__ = ["ablations", "choices", "depth", "goals", "guide", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
@@ -66,6 +66,37 @@ def choices() -> str:
         found = {cell["steps"]: f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]}
         lines.append(f"| {row['group']} | {name} | {' | '.join(found.get(t, '') for t in steps)} | {row['paper']} |")
     return "\n".join([*lines, "", _note(result, next(iter(result["methods"].values()))["cells"][0])])
+
+
+def ablations() -> str:
+    """What one change makes of annealed delta coding on ResNet-20."""
+    if not (record.RESULTS / "ablations.json").exists():
+        return "Not measured yet: `python -m benchmarks.ablations`."
+    result = record.read("ablations")
+    rows = [row for row in result["rows"] if row["network"] == "resnet20-cifar10"]
+    lines = ["| changed | accuracy after each step, % | events a neuron | calibration |", "|---|---|---|---|"]
+    for row in rows:
+        curve = ", ".join(f"{100 * a:.1f}" for a in row["cell"]["accuracy_by_step"])
+        lines.append(f"| {row['label']} | {curve} | {row['cell']['events_per_neuron']:.2f} | "
+                     f"{row['cell']['calibration_seconds']:.0f} s |")  # fmt: skip
+    note = (
+        f"T = {result['steps']}, {result['iterations']} iterations and 1,024 calibration images where the row does not "
+        f"say otherwise. {_note({**result, 'calibration_images': 1024}, rows[0]['cell'])}"
+    )
+    return "\n".join([*lines, "", note])
+
+
+def depth() -> str:
+    """Annealed delta coding with the same settings on other networks."""
+    if not (record.RESULTS / "ablations.json").exists():
+        return "Not measured yet: `python -m benchmarks.ablations`."
+    lines = ["| network | T | accuracy % | the ANN's | events a neuron |", "|---|---|---|---|---|"]
+    for row in record.read("ablations")["rows"]:
+        cell = row["cell"]
+        if row["network"] != "resnet20-cifar10":
+            lines.append(f"| {row['network']} | {cell['steps']} | {100 * cell['accuracy']:.1f} | "
+                         f"{100 * cell['reference_accuracy']:.1f} | {cell['events_per_neuron']:.2f} |")  # fmt: skip
+    return "\n".join(lines)
 
 
 def twins() -> str:

@@ -92,6 +92,7 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "end_to_end_steps": curve.end_to_end_steps,
         "steps": steps,
         "accuracy": curve.accuracy[-1],
+        "accuracy_by_step": list(curve.accuracy),
         "agreement": curve.agreement[-1],
         "logit_error": curve.logit_error[-1],
         "events_per_neuron": sum(map(sum, curve.spikes.values())) / neurons,

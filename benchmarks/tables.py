@@ -104,6 +104,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "guide": method_tables.guide,
     "goals": method_tables.goals,
     "twins": method_tables.twins,
+    "ablations": method_tables.ablations,
+    "depth": method_tables.depth,
     "bars": speed_tables.bars,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,

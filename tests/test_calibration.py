@@ -21,6 +21,7 @@ from rheobase.calibration import (
     calibrate_temporal_bias,
     layerwise,
     tune,
+    tune_layers,
 )
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import channel_mean, first_samples
@@ -142,6 +143,15 @@ def error(graph: rb.Graph, snn: SpikingModel, steps: int) -> float:
         return float((simulate(snn, X, steps).output - wanted).norm() / wanted.norm())
 
 
+def layer_errors(graph: rb.Graph, snn: SpikingModel, steps: int) -> dict[str, float]:
+    """|r(T) - a| / |a| of each site."""
+    run = simulate(snn, X, steps, record=graph.sites)
+    share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
+    with torch.no_grad(), activations(graph) as wanted:
+        graph.module(X)
+    return {s: float((run.values[s].sum(0) * share - a).norm() / a.norm()) for s, a in wanted.items()}
+
+
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("weights", [0.0, 1e-3])
 def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
@@ -151,6 +161,33 @@ def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
     assert error(graph, tuned, method.steps) < 0.92 * error(graph, snn, method.steps)
     assert bool(tuned.plan.edits) == bool(weights)
     assert not any(p.requires_grad for p in tuned.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_tuning_layer_by_layer_brings_each_layer_closer_and_leaves_the_weights(method: Any) -> None:
+    graph, snn = converted(method)
+    seen: list[str] = []
+    tuned = tune_layers(snn, graph, data(), method.steps, Tuning(iterations=60, rate=2e-2), progress=seen.append)
+    assert seen == list(graph.sites)
+    before, after = (layer_errors(graph, network, method.steps) for network in (snn, tuned))
+    assert sum(after.values()) < sum(before.values())
+    assert tuned.plan.edits == snn.plan.edits
+
+
+def test_a_method_tunes_its_layers_before_the_whole() -> None:
+    snn = rb.convert(residual(), X, DeltaCoding(steps=3, layer_iterations=20))
+    graph, untuned = converted(DeltaCoding(steps=3))
+    by_hand = tune_layers(untuned, graph, data(), 3, Tuning(20))
+    assert torch.equal(simulate(snn, X, 3).output, simulate(by_hand, X, 3).output)
+
+
+def test_a_layer_whose_loss_is_not_finite_is_named() -> None:
+    graph, snn = converted(DeltaCoding(steps=2))
+    broken = dataclasses.replace(
+        snn.plan, edits={"conv1.weight": graph.module.get_parameter("conv1.weight") * torch.nan}
+    )
+    with pytest.raises(DataError, match="relu: the loss of the calibration is nan"):
+        tune_layers(SpikingModel(graph, broken), graph, data(), 2, Tuning(iterations=3))
 
 
 def test_tuning_repeats_with_its_seed_and_leaves_what_it_was_given() -> None:

@@ -145,6 +145,19 @@ def test_a_schedule_goes_on_with_its_last_row() -> None:
     assert torch.equal(short(x), long(x))
 
 
+def test_shifts_round_a_schedule_to_powers_of_two_of_its_first_row() -> None:
+    schedule = torch.tensor([[0.8, 3.0], [0.5, 1.0], [0.11, 6.1]])
+    neuron = GradedIF(schedule, shifts=True)
+    rounded = torch.tensor([[0.8, 3.0], [0.4, 0.75], [0.1, 6.0]])
+    torch.testing.assert_close(neuron.schedule(), rounded)
+    x = currents(3, n=2).float()
+    assert torch.equal(neuron(x), GradedIF(neuron.schedule())(x))
+    neuron.threshold.requires_grad_(True)
+    neuron.schedule()[1, 0].backward()
+    assert neuron.threshold.grad is not None
+    assert float(neuron.threshold.grad[1, 0]) == pytest.approx(0.4 / 0.5)
+
+
 def test_the_alphabet_says_what_a_graded_spike_carries() -> None:
     schedule = torch.tensor([[0.8], [0.4]])
     assert str(GradedIF(1.0, signed=False).alphabet) == "binary"

@@ -2,7 +2,7 @@
 
 from rheobase.calibration.bias import calibrate_bias, calibrate_potential, calibrate_temporal_bias
 from rheobase.calibration.confidence import measure_confidence
-from rheobase.calibration.gradient import Tuning, tune
+from rheobase.calibration.gradient import Tuning, tune, tune_layers
 from rheobase.calibration.layerwise import Layer, layerwise
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "layerwise",
     "measure_confidence",
     "tune",
+    "tune_layers",
 ]

@@ -1,11 +1,13 @@
 """Gradient calibration: thresholds, biases and weights tuned so that every layer sends what the ANN computes.
 
 The network is simulated for T steps with surrogate gradients, and its sums and answers are pulled towards
-the activations and answers of the ANN. No labels are used.
+the activations and answers of the ANN: `tune` end to end, `tune_layers` one layer after the other, which never
+holds more than the currents of one layer. No labels are used.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +20,13 @@ from torch import Tensor, fx, nn
 
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
-from rheobase.calibration.layerwise import first_samples
+from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Tuning", "tune"]
+__all__ = ["Tuning", "tune", "tune_layers"]
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,78 @@ def tune(
         SettingError: a neuron's scan cannot be differentiated.
         DataError: the loss is not finite.
     """
+    _check_tunable(snn, "tune")
+    with torch.inference_mode(False), torch.enable_grad():
+        return _tune(snn, graph, batches, steps, tuning or Tuning(), progress)
+
+
+def tune_layers(
+    snn: SpikingModel,
+    graph: Graph,
+    batches: Batches,
+    steps: int,
+    tuning: Tuning | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> SpikingModel:
+    r"""Tune the neurons of one layer after the other, each to the activation of the ANN: |r(T) - a|^2 / |a|^2.
+
+    Weights stay as they are. Memory is that of the currents of one layer, T * images samples, and what one
+    backward pass through its neurons holds, so that it also serves a network too large for `tune`, or as its start.
+
+    Args:
+        snn: the converted network; it is left as it is.
+        graph: the ANN in normal form.
+        batches: calibration data.
+        steps: T.
+        tuning: its iterations (for each layer), batch_size, rate, images and seed are used.
+        progress: called with each site when it is done.
+
+    Raises:
+        SettingError: a neuron's scan cannot be differentiated.
+        DataError: the loss is not finite.
+    """
+    _check_tunable(snn, "tune_layers")
+    settings = tuning or Tuning()
+    generator = torch.Generator().manual_seed(settings.seed)
+    share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
+
+    def adjust(layer: Layer) -> Neuron:
+        with torch.inference_mode(False), torch.enable_grad():
+            return _tuned_neuron(layer, share, settings, generator)
+
+    return layerwise(snn, graph, batches, steps, adjust, images=settings.images, progress=progress)
+
+
+def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
+    neuron = copy.deepcopy(layer.neuron)
+    leaves = _leaves(neuron)
+    optimizer, schedule = _descent([{"params": list(leaves.values()), "lr": tuning.rate}], tuning.iterations)
+    for chosen in _orders(layer.currents.shape[1], tuning, generator):
+        a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
+        _set(neuron, leaves)
+        neuron.reset()
+        loss = (neuron(current).sum(0) * share - a).square().sum() / a.square().sum().clamp(min=1e-12)
+        if not bool(torch.isfinite(loss)):
+            raise DataError(f"{layer.site}: the loss of the calibration is {loss.item()}. Lower its rate.")
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(leaves.values(), 1.0)
+        optimizer.step()
+        schedule.step()
+    _set(neuron, leaves, detach=True)
+    neuron.reset()
+    return neuron
+
+
+def _check_tunable(snn: SpikingModel, name: str) -> None:
     fixed = [site for site, neuron in snn.plan.neurons.items() if not _differentiable(neuron)]
     if fixed:
         raise SettingError(
-            f"tune: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF and Parallel, "
-            "also inside Biased: convert with RateCoding, DeltaCoding, ParallelConversion or what derives from them."
+            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF and "
+            "Parallel, also inside Biased: convert with RateCoding, DeltaCoding, ParallelConversion or what derives "
+            "from them."
         )
-    with torch.inference_mode(False), torch.enable_grad():
-        return _tune(snn, graph, batches, steps, tuning or Tuning(), progress)
 
 
 def _tune(
@@ -120,23 +186,17 @@ def _tune(
 ) -> SpikingModel:
     x = first_samples(batches, tuning.images).clone()  # tensors of inference mode cannot be differentiated
     model = SpikingModel(graph, snn.plan)
-    leaves = {
-        (site, path): _leaf(neuron.get_buffer(path), kind)
-        for site, neuron in model.neurons().items()
-        for path, kind in tunable(neuron).items()
-    }
+    leaves = {site: _leaves(neuron) for site, neuron in model.neurons().items()}
     weights = {n: p for n, p in model.module.named_parameters() if tuning.weight_rate}
     for p in weights.values():
         p.requires_grad_(True)
-    groups: list[dict[str, Any]] = [{"params": list(leaves.values()), "lr": tuning.rate}]
+    groups: list[dict[str, Any]] = [{"params": [p for own in leaves.values() for p in own.values()], "lr": tuning.rate}]
     groups += [{"params": list(weights.values()), "lr": tuning.weight_rate}] if weights else []
-    optimizer = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [g["lr"] for g in groups], max(tuning.iterations, 10), pct_start=0.2, cycle_momentum=False
-    )
+    optimizer, schedule = _descent(groups, tuning.iterations)
     generator = torch.Generator().manual_seed(tuning.seed)
     for i, batch in enumerate(_draw(x, tuning, generator)):
-        _set(model, leaves)
+        for site, neuron in model.neurons().items():
+            _set(neuron, leaves[site])
         loss = _loss(model, graph, batch, steps, tuning)
         if not bool(torch.isfinite(loss)):
             raise DataError(f"Iteration {i}: the loss of the calibration is {loss.item()}. Lower its rates.")
@@ -148,7 +208,8 @@ def _tune(
         schedule.step()
         if progress is not None:
             progress(i + 1, float(loss.detach()))
-    _set(model, leaves, detach=True)
+    for site, neuron in model.neurons().items():
+        _set(neuron, leaves[site], detach=True)
     model.reset()
     edits = {**snn.plan.edits, **{n: p.detach().clone() for n, p in weights.items()}}
     plan = dataclasses.replace(snn.plan, neurons=model.neurons(), edits=edits)
@@ -175,25 +236,49 @@ def _leaf(value: Tensor, kind: str) -> Tensor:
     return (value.log() if kind == "log" else value.clone()).requires_grad_(True)
 
 
-def _set(model: SpikingModel, leaves: Mapping[tuple[str, str], Tensor], detach: bool = False) -> None:
-    neurons = model.neurons()
-    for (site, path), leaf in leaves.items():
+def _leaves(neuron: Neuron) -> dict[str, Tensor]:
+    """The parameters that gradient descent moves, by the paths of their buffers."""
+    return {path: _leaf(neuron.get_buffer(path), kind) for path, kind in tunable(neuron).items()}
+
+
+def _set(neuron: Neuron, leaves: Mapping[str, Tensor], detach: bool = False) -> None:
+    """Put the parameters into the neuron."""
+    for path, leaf in leaves.items():
         owner, _, name = path.rpartition(".")
-        module = neurons[site].get_submodule(owner)
+        module = neuron.get_submodule(owner)
         value = leaf.exp() if module.tunable[name] == "log" else leaf  # type: ignore[index]
         setattr(module, name, value.detach().clone() if detach else value)
 
 
-def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches in random order, half of the images mirrored."""
+def _descent(
+    groups: list[dict[str, Any]], iterations: int
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.OneCycleLR]:
+    """Adam, and one cycle of its learning rates."""
+    optimizer = torch.optim.Adam(groups)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rates, max(iterations, 10), pct_start=0.2, cycle_momentum=False
+    )
+    return optimizer, schedule
+
+
+def _orders(count: int, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
+    """Which samples each batch takes, in random order, all before one comes again."""
     order = torch.empty(0, dtype=torch.int64)
-    size = min(tuning.batch_size, len(x))
+    size = min(tuning.batch_size, count)
     for _ in range(tuning.iterations):
         if len(order) < size:
-            order = torch.cat([order, torch.randperm(len(x), generator=generator)])
-        chosen, order = x[order[:size]], order[size:]
+            order = torch.cat([order, torch.randperm(count, generator=generator)])
+        yield order[:size]
+        order = order[size:]
+
+
+def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches in random order, half of the images mirrored."""
+    for indices in _orders(len(x), tuning, generator):
+        chosen = x[indices]
         if tuning.flip and x.ndim == 4:
-            mirrored = torch.rand(size, generator=generator) < 0.5
+            mirrored = torch.rand(len(chosen), generator=generator) < 0.5
             chosen = torch.where(mirrored.view(-1, 1, 1, 1).to(x.device), chosen.flip(3), chosen)
         yield chosen
 

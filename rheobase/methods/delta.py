@@ -38,6 +38,7 @@ class DeltaCoding(Calibrated):
         schedule: how the threshold shrinks.
         first: the threshold of the first step, as a share of M; greater than 0.
         decay: of the geometric schedule, above 0 and at most 1; None takes one for T.
+        shifts: each threshold of a channel is a power of two times its first one, also after tuning.
 
     The other arguments are those of `Calibrated`.
     """
@@ -48,6 +49,7 @@ class DeltaCoding(Calibrated):
     schedule: Literal["constant", "harmonic", "geometric"] = "geometric"
     first: float = 0.5
     decay: float | None = None
+    shifts: bool = False
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -75,5 +77,7 @@ class DeltaCoding(Calibrated):
             shares = self.shares()[:1] if self.schedule == "constant" else self.shares()
             theta = shares.to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
             fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (self.fire, 0.0))
-            neurons[site] = GradedIF(theta, self.levels, self.powers, self.signed, self.signed, fire, offset)
+            neurons[site] = GradedIF(
+                theta, self.levels, self.powers, self.signed, self.signed, fire, offset, self.shifts
+            )
         return Plan(repr(self), neurons, SentOnce(), RunningSum())

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from rheobase.batches import Batches
-from rheobase.calibration import Tuning, calibrate_bias, calibrate_potential, calibrate_temporal_bias, tune
+from rheobase.calibration import Tuning, calibrate_bias, calibrate_potential, calibrate_temporal_bias, tune, tune_layers
 from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.neurons import Biased, GradedIF, Neuron
@@ -33,7 +33,10 @@ class Calibrated(Scaled):
         signed: whether spikes may be negative.
         fire: the smallest potential that fires, in thresholds (of the lowest level).
         iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
+        layer_iterations: of gradient tuning of the neurons of each layer before it, 0 for none; see
+            `rheobase.calibration.tune_layers`.
         weight_rate: learning rate of the weights in it, 0 to leave them.
+        anytime: weight of the answers before the last step in it, against 1 for the last.
         flip: whether it mirrors half of the samples left to right, where they are images.
         seed: of its random order.
 
@@ -45,12 +48,14 @@ class Calibrated(Scaled):
     signed: bool = False
     fire: float = 0.5
     iterations: int = 0
+    layer_iterations: int = 0
     weight_rate: float = 0.0
+    anytime: float = 0.0
     flip: bool = True
     seed: int = 0
 
     def _problems(self) -> list[str]:
-        least = {"levels": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
+        least = {"levels": 1, "iterations": 0, "layer_iterations": 0, "weight_rate": 0, "anytime": 0, "seed": 0}
         problems = [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
                     if not getattr(self, n) >= k]  # fmt: skip
         if not 0 < self.fire < float("inf"):
@@ -64,10 +69,13 @@ class Calibrated(Scaled):
         return self.fire < 1
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if self.layer_iterations:
+            layers = Tuning(self.layer_iterations, seed=self.seed)
+            snn = tune_layers(snn, graph, batches, self.steps, layers)
         if not self.iterations:
             return snn
-        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, flip=self.flip, seed=self.seed)
-        return tune(snn, graph, batches, self.steps, tuning)
+        names = ("iterations", "weight_rate", "anytime", "flip", "seed")
+        return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,7 +130,7 @@ class RateCoding(Calibrated):
                 "temporal": calibrate_temporal_bias,
             }[self.calibration]
             snn = calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
-        if self.iterations:
+        if self.iterations or self.layer_iterations:
             snn = super().refine(with_temporal_bias(snn, self.steps), graph, batches)
         return snn
 

@@ -59,6 +59,8 @@ class GradedIF(Neuron):
         fire: the smallest |q| that fires, greater than 0; 0.5 rounds to the nearest level, 1 floors.
             Shapes as for the threshold.
         offset: added to q. Shapes as for the threshold.
+        shifts: round the schedule, so that threshold(t) = threshold(1) 2^k(t) with a whole k(t), and a receiver
+            whose weights are scaled for threshold(1) shifts what it gets. Of use with a schedule.
 
     Raises:
         SettingError: a value is outside its range.
@@ -84,6 +86,7 @@ class GradedIF(Neuron):
         memory: bool = True,
         fire: Tensor | float = 0.5,
         offset: Tensor | float = 0.0,
+        shifts: bool = False,
     ) -> None:
         super().__init__()
         most = 16 if powers else 2**16
@@ -93,7 +96,7 @@ class GradedIF(Neuron):
         dtype = self.threshold.dtype
         self.register_buffer("fire", positive(torch.as_tensor(fire, dtype=dtype), "GradedIF, fire"))
         self.register_buffer("offset", torch.as_tensor(offset, dtype=dtype))
-        self.levels, self.powers, self.signed, self.memory = levels, powers, signed, memory
+        self.levels, self.powers, self.signed, self.memory, self.shifts = levels, powers, signed, memory, shifts
 
     @property
     def alphabet(self) -> Alphabet:  # type: ignore[override]
@@ -117,13 +120,21 @@ class GradedIF(Neuron):
             current,
             state.potential,
             state.sent,
-            *(at_steps(p, state.steps, k) for p in (self.threshold, self.fire, self.offset)),
+            *(at_steps(p, state.steps, k) for p in (self.schedule(), self.fire, self.offset)),
             levels=self.levels,
             powers=self.powers,
             signed=self.signed,
             memory=self.memory,
         )
         return y, GradedState(v, r, state.steps + k)
+
+    def schedule(self) -> Tensor:
+        """The thresholds as they are used: rounded with ``shifts``, straight through for gradients."""
+        if not self.shifts or self.threshold.ndim < 2:
+            return self.threshold
+        exponent = torch.log2(self.threshold / self.threshold[:1])
+        whole = exponent + (exponent.round() - exponent).detach()
+        return self.threshold[:1] * torch.exp2(whole)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """The clip of the levels, rounded: r(T) = floor(x T / threshold + 1 - fire) threshold / T.

@@ -1,0 +1,79 @@
+"""What the parts of annealed delta coding are worth: one thing changed at a time, on the bench of `benchmarks.methods`.
+
+    python -m benchmarks.ablations [--images 2000] [--threads N]
+
+Accuracy after each step for ResNet-20 on CIFAR-10, and what depth does for other networks of the zoo. Finished cells
+are kept in runs/methods/. Environment variables are those of `benchmarks.methods`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from benchmarks import record
+from benchmarks.methods import bench, cell
+from rheobase.methods import AnnealedDelta
+
+STEPS, ITERATIONS, CALIBRATION = 4, 150, 1024
+
+CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "as it is": {},
+    "one schedule a layer": {"per_channel": False},
+    "powers of two only": {"shifts": True},
+    "weights left alone": {"weight_rate": 0.0},
+    "not tuned": {"iterations": 0},
+    "layer by layer, weights left alone": {"iterations": 0, "layer_iterations": 60},
+    "layer by layer, then end to end": {"layer_iterations": 30},
+    "all answers weighed (anytime 1)": {"anytime": 1.0},
+    "positive events only (binary)": {"signed": False},
+    "three levels": {"levels": 3},
+    "50 iterations": {"iterations": 50},
+    "450 iterations": {"iterations": 450},
+    "T = 1": {"steps": 1},
+    "T = 2": {"steps": 2},
+    "T = 8": {"steps": 8},
+}
+SAMPLES = (64, 128, 256, 512)
+NETWORKS = ("vgg16-cifar10", "resnet20-w32-cifar10")
+DEPTH_STEPS = (4, 8)
+
+
+def method(changes: Mapping[str, Any]) -> AnnealedDelta:
+    """The base of the ablation, with something changed."""
+    return AnnealedDelta(**{"steps": STEPS, "iterations": ITERATIONS, **changes})
+
+
+def main() -> None:
+    """Measure what is missing, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000, help="the first test images")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+
+    def measure(network: str, label: str, how: AnnealedDelta, calibration: int = CALIBRATION) -> None:
+        on = bench(network, arguments.images, calibration)
+        found = cell(on, how, how.steps, arguments.images)
+        rows.append({"network": network, "label": label, "calibration_images": calibration, "cell": found})
+        print(f"{network}, {label}: {100 * found['accuracy']:.2f} %, ANN {100 * found['reference_accuracy']:.2f} %",
+              flush=True)  # fmt: skip
+
+    for label, changes in CHANGES.items():
+        measure("resnet20-cifar10", label, method(changes))
+    for count in SAMPLES:
+        measure("resnet20-cifar10", f"{count} images", method({}), count)
+    for network in NETWORKS:
+        for steps in DEPTH_STEPS:
+            measure(network, f"T = {steps}", method({"steps": steps}))
+    content = {**record.provenance(0), "images": arguments.images, "steps": STEPS, "iterations": ITERATIONS,
+               "rows": rows}  # fmt: skip
+    print(record.write("ablations", content))
+
+
+if __name__ == "__main__":
+    main()
