@@ -8,7 +8,7 @@ Steps are numbered 1..T in the texts, so row t - 1 of an array belongs to step t
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -379,6 +379,32 @@ def graded_neuron(
             values[t, i] = s * theta
             v -= s * theta
             sent += s * theta
+    return values
+
+
+def signed_msat_neuron(currents: ArrayLike, maximum: float, fire: float, a: Any) -> Array:
+    """MSAT's threshold (settings ``a``, normalised) with signed spikes and memory. (T, n) -> (T, n)."""
+    x = np.asarray(currents, dtype=np.float64)
+    values = np.zeros_like(x)
+    for i in range(x.shape[1]):
+        v = sent = before = 0.0
+        past: list[float] = []
+        for t in range(x.shape[0]):
+            pre = v + x[t, i]
+            th = maximum
+            if t:
+                d = (v - sum(past) / t) / maximum
+                tracking = a.alpha * d + a.v_t + a.ka * math.log1p(math.exp(d / a.ki))
+                evoked = a.tau_rd * math.exp(-(pre - before) / maximum / a.c)
+                th = maximum / (1 + math.exp(-(a.tau_mp * tracking + a.tau_rd * evoked)))
+            wanted = max(pre, -sent)
+            if wanted / th >= fire:
+                values[t, i] = th
+            elif wanted / th <= -fire:
+                values[t, i] = -min(th, sent)
+            sent += values[t, i]
+            v, before = pre - values[t, i], pre
+            past.append(v)
     return values
 
 

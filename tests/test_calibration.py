@@ -26,7 +26,7 @@ from rheobase.calibration import (
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding
+from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding, SignedMSAT
 from rheobase.neurons import Biased, Neuron
 from rheobase.observers import observe
 from rheobase.simulation import simulate
@@ -133,6 +133,7 @@ METHODS = [
     DeltaCoding(steps=3, schedule="constant"),
     DeltaCoding(steps=2, levels=3, powers=True, fire=0.75),
     RateCoding(steps=4, signed=True),
+    SignedMSAT(steps=4, fraction=1.0),
     ParallelConversion(steps=4),
 ]
 

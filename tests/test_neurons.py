@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import graded_neuron, if_neuron, msat_neuron
+from references import graded_neuron, if_neuron, msat_neuron, signed_msat_neuron
 from torch import Tensor
 
 from rheobase import neurons
@@ -31,6 +31,7 @@ from rheobase.neurons import (
     ResidualIF,
     Retracting,
     Rounded,
+    SignedMSAT,
     SpikeConfidence,
 )
 
@@ -90,6 +91,26 @@ def test_spike_confidence_around_msat_equals_its_reference(keep_charge: bool, se
         x[:, 0].numpy(), 1.0, keep=keep, keep_charge=keep_charge, early_steps=10, **dataclasses.asdict(adaptation)
     )
     np.testing.assert_allclose(neuron(x)[:, 0].numpy(), expected["values"], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet20", "v_t"])
+@given(seed=SEEDS, threshold=st.floats(0.3, 2.0), fire=st.floats(0.4, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_signed_msat_equals_its_reference(name: str, seed: int, threshold: float, fire: float) -> None:
+    x = currents(seed)
+    neuron = SignedMSAT(torch.tensor(threshold, dtype=torch.float64), ADAPTATIONS[name], fire)
+    expected = signed_msat_neuron(x[:, 0].numpy(), threshold, fire, ADAPTATIONS[name])
+    values = neuron(x)
+    np.testing.assert_allclose(values[:, 0].numpy(), expected, atol=1e-9)
+    assert float(values.cumsum(0).min()) >= -1e-12
+
+
+def test_signed_msat_without_adaptation_is_a_signed_neuron_with_memory() -> None:
+    still = Adaptation(alpha=0.0, ka=0.0, tau_mp=0.0, tau_rd=0.0)
+    x = currents(4).float()
+    schedule = torch.tensor([[1.0], [0.5]])
+    sent, graded = SignedMSAT(1.0, still)(x).cumsum(0), GradedIF(schedule)(x).cumsum(0)
+    torch.testing.assert_close(sent, graded.clamp(min=0.0), atol=0.26, rtol=0.0)  # half a threshold
 
 
 RULES = {
@@ -214,6 +235,8 @@ def examples() -> dict[str, Neuron]:
         "EdgeTransmission": EdgeTransmission(IF(half)),
         "Retracting": Retracting(IF(half), 2.0),
         "BDETT": BDETT(half),
+        "SignedMSAT": SignedMSAT(half, Adaptation()),
+        "SignedMSAT per channel": SignedMSAT(channels, Adaptation.vgg16(), fire=0.75),
         "Rounded": Rounded(MSAT(torch.tensor([0.5, 1.0, 2.0, 2.0]), Adaptation())),
         "SpikeConfidence": SpikeConfidence(IF(half), 0.7, 4),
         "SpikeConfidence losing charge": SpikeConfidence(MSAT(half, Adaptation()), 0.7, 4, keep_charge=False),

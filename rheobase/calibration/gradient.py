@@ -170,9 +170,9 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
     fixed = [site for site, neuron in snn.plan.neurons.items() if not _differentiable(neuron)]
     if fixed:
         raise SettingError(
-            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF and "
-            "Parallel, also inside Biased: convert with RateCoding, DeltaCoding, ParallelConversion or what derives "
-            "from them."
+            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF, "
+            "SignedMSAT and Parallel, also inside Biased: convert with RateCoding, DeltaCoding, SignedMSAT, "
+            "ParallelConversion or what derives from them."
         )
 
 

@@ -202,11 +202,17 @@ def graded_scan(
         v_pre = v + x
         e = torch.maximum(v_pre, -r) if memory else v_pre
         q = e * (1 / theta) + b
-        s = _Level.apply(q, beta.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
+        s = level(q, beta, levels, powers, signed)
         y = s * theta
         v, r = v_pre - y, r + y
         values.append(y)
     return _stack(values, current), v, r
+
+
+def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
+    """The signed level of q, with the surrogate gradients of `graded_scan`. Shape (N, ...); fire broadcasts to it."""
+    result: Tensor = _Level.apply(q, fire.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Level(torch.autograd.Function):

@@ -26,6 +26,7 @@ from rheobase.methods.rmp import RMP
 from rheobase.methods.robust_norm import RobustNorm
 from rheobase.methods.sigma_delta import SigmaDelta
 from rheobase.methods.signed_memory import SignedMemory
+from rheobase.methods.signed_msat import SignedMSAT
 from rheobase.methods.snnc import SNNC
 from rheobase.methods.spicalib import SpiCalib
 from rheobase.methods.spike_converter import SpikeConverter
@@ -67,6 +68,7 @@ __all__ = [
     "RateCoding",
     "RobustNorm",
     "SigmaDelta",
+    "SignedMSAT",
     "SignedMemory",
     "SpiCalib",
     "SpikeConverter",

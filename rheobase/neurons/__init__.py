@@ -11,6 +11,7 @@ from rheobase.neurons.max_pool import CumulativeMaxPool, MaxPoolGate
 from rheobase.neurons.msat import MSAT, Adaptation
 from rheobase.neurons.retracting import Retracting
 from rheobase.neurons.rounded import Rounded
+from rheobase.neurons.signed_msat import SignedMSAT
 from rheobase.neurons.synchronous import Parallel, Probabilistic, Radix
 from rheobase.neurons.two_phase import OffsetIF, ResidualIF
 
@@ -34,6 +35,7 @@ __all__ = [
     "ResidualIF",
     "Retracting",
     "Rounded",
+    "SignedMSAT",
     "SpikeConfidence",
     "Temporal",
 ]
