@@ -21,15 +21,25 @@ import torch
 from torch import Tensor, fx, nn
 
 
+def own(threshold: Tensor) -> float:
+    """The threshold that a peer's neuron gets."""
+    return float(threshold) if threshold.numel() == 1 else 1.0
+
+
 class Site(nn.Module):
-    """A peer's neuron: unit spikes times the threshold. Shape: (N, ...), or (T * N, ...) with ``steps``."""
+    """A peer's neuron: unit spikes times the threshold. Shape: (N, ...), or (T * N, ...) with ``steps``.
+
+    One threshold a channel is divided out before the neuron, whose own is then 1.
+    """
 
     def __init__(self, neuron: nn.Module, threshold: Tensor, steps: int, time_first: bool = True) -> None:
         super().__init__()
         self.neuron, self.steps, self.time_first = neuron, steps, time_first
-        self.register_buffer("threshold", threshold.float().reshape(()))
+        self.register_buffer("threshold", threshold.float().reshape(-1, 1, 1) if threshold.numel() > 1 else threshold)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.threshold.numel() > 1:
+            x = x / self.threshold
         if self.steps == 1:
             return self.neuron(x) * self.threshold
         x = x.unflatten(0, (self.steps, -1))  # (T*N, ...) -> (T, N, ...)
@@ -41,14 +51,14 @@ def spikingjelly(threshold: Tensor, steps: int) -> nn.Module:
     from spikingjelly.activation_based.neuron import IFNode
 
     mode = "s" if steps == 1 else "m"
-    return Site(IFNode(v_threshold=float(threshold), v_reset=None, step_mode=mode), threshold, steps)
+    return Site(IFNode(v_threshold=own(threshold), v_reset=None, step_mode=mode), threshold, steps)
 
 
 def snntorch(threshold: Tensor, steps: int) -> nn.Module:
     import snntorch as snn
 
     neuron = snn.Leaky(
-        beta=1.0, threshold=float(threshold), reset_mechanism="subtract", reset_delay=False, init_hidden=True
+        beta=1.0, threshold=own(threshold), reset_mechanism="subtract", reset_delay=False, init_hidden=True
     )
     return Site(neuron, threshold, steps)
 
@@ -57,11 +67,13 @@ def sinabs(threshold: Tensor, steps: int) -> nn.Module:
     from sinabs.activation import SingleSpike
     from sinabs.layers import IAF
 
-    return Site(IAF(spike_threshold=threshold.float(), spike_fn=SingleSpike), threshold, steps, time_first=False)
+    return Site(
+        IAF(spike_threshold=torch.tensor(own(threshold)), spike_fn=SingleSpike), threshold, steps, time_first=False
+    )
 
 
-def reset(neuron: nn.Module) -> None:
-    """Forget the last run."""
+def reset(neuron: nn.Module, start: float) -> None:
+    """Forget the last run; SpikingJelly's neurons begin with a share of their threshold as potential."""
     name = type(neuron).__name__
     if name == "IAF":
         neuron.reset_states()
@@ -69,6 +81,8 @@ def reset(neuron: nn.Module) -> None:
         neuron.reset_mem()
     else:
         neuron.reset()
+        if start:
+            neuron.v = start * neuron.v_threshold
 
 
 MAKERS: dict[str, tuple[Callable[[Tensor, int], nn.Module], bool]] = {
@@ -95,11 +109,11 @@ def convert(content: dict[str, Any], name: str, steps: int) -> nn.Module:
     return net.to(memory_format=torch.channels_last).eval()
 
 
-def simulate(net: nn.Module, x: Tensor, steps: int) -> Tensor:
+def simulate(net: nn.Module, x: Tensor, steps: int, start: float) -> Tensor:
     """The sum of the outputs over time. Shape (N, classes)."""
     sites = [m for m in net.modules() if isinstance(m, Site)]
     for site in sites:
-        reset(site.neuron)
+        reset(site.neuron, start)
     if sites[0].steps == 1:
         total = net(x)
         for _ in range(steps - 1):
@@ -122,7 +136,7 @@ def main() -> None:
                 nets[key] = convert(content, *key)
             with torch.no_grad():
                 start = time.perf_counter()
-                output = simulate(nets[key], x, request["steps"])
+                output = simulate(nets[key], x, request["steps"], content["start"])
                 seconds = time.perf_counter() - start
             package = PACKAGES.get(key[0], key[0].lower())
             answer = {"seconds": seconds, "classes": output.argmax(1).tolist(), "version": version(package)}

@@ -35,11 +35,14 @@ from benchmarks import record
 from benchmarks.accuracy import shorten
 from rheobase import kernels, models
 from rheobase.data import calibration_subset, images
+from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.spiking import SpikingModel
 
 ROOT = Path(__file__).parent.parent
 STEPS = 32
 IF, MSAT = rb.ConstantThreshold(), rb.MSAT()
+RECIPE = rb.ConstantThreshold(percentile=99.9, per_channel=True, initial_potential=0.5)
+OURS = (RateCoding(steps=1, levels=15), DifferentialCoding(steps=4), AnnealedDelta(steps=6, iterations=100))
 NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
 PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")
 NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib", "tqdm", "einops", "pbr", "nir")
@@ -142,12 +145,12 @@ def portable(module: fx.GraphModule) -> dict[str, Any]:
 
 
 class Peers:
-    """The process in which the other simulators run."""
+    """The process in which the other simulators run; ``start`` is v(0) as a share of the threshold."""
 
-    def __init__(self, snn: SpikingModel, x: Tensor, folder: Path) -> None:
+    def __init__(self, snn: SpikingModel, x: Tensor, folder: Path, start: float = 0.0) -> None:
         path = folder / "network.pt"
         thresholds = {site: neuron.threshold for site, neuron in snn.neurons().items()}
-        about = {"images": x, "threads": torch.get_num_threads(), "thresholds": thresholds}
+        about = {"images": x, "threads": torch.get_num_threads(), "thresholds": thresholds, "start": start}
         torch.save(about | portable(snn.graph.module), path)
         command = [str(environment()), str(ROOT / "benchmarks/peers.py"), str(path)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -180,7 +183,7 @@ def environment() -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), *NEEDED], check=True)
         subprocess.run([*pip, "--no-deps", "spikingjelly==2.0.0"], check=True)
-        for package in ("snntorch", "sinabs"):  # where one cannot be had, its line says so
+        for package in ("snntorch", "nirtorch", "sinabs"):  # where one cannot be had, its line says so
             subprocess.run([*pip, "--no-deps", package], check=False)
         stamp.touch()
     return python
@@ -208,6 +211,39 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     rounds = race(contestants, arguments.rounds)
     peers.close()
     return {"images": len(x), "steps": steps, "rounds": rounds} | size(nets["IF"], x[:1])
+
+
+def latency(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What an image takes until the accuracy is within a point of the ANN's, in steps that the first test images need.
+
+    SpikingJelly's best recipe (99.9 % of each channel, half a threshold at the start) against methods of ours; the
+    recipe's steps come from our simulation of it, which fires alike.
+    """
+    given, quick = case("resnet20", arguments.quick), arguments.quick
+    mean, std = models.AKAMASTER_MEAN, models.AKAMASTER_STD
+    test = torch.utils.data.DataLoader(images("cifar10", "test", mean, std, limit=20 if quick else 1000), batch_size=50)
+    recipe = rb.convert(given.model, given.calibration, RECIPE)
+    curves = {"SpikingJelly": rb.evaluate(recipe, test, 4 if quick else 96, reference=given.model)}
+    found: dict[str, Any] = {"SpikingJelly": curves["SpikingJelly"].latency_steps()}
+    peers = Peers(recipe, given.images, ROOT / "runs/speed", start=RECIPE.initial_potential)
+    contestants = {
+        f"SpikingJelly, {mode}": peers.contestant(f"SpikingJelly, {mode}", found["SpikingJelly"] or 4)
+        for mode in ("step by step", "multi-step")
+    }
+    for method in OURS:
+        snn, name = rb.convert(given.model, given.calibration, method), repr(method)
+        curves[name] = rb.evaluate(snn, test, method.steps, reference=given.model)
+        found[name] = method.steps
+        contestants[name] = simulation(snn, given.images, "auto", method.steps)
+    rounds = race(contestants, arguments.rounds)
+    peers.close()
+    accuracy = {name: None if c.accuracy is None else c.accuracy[-1] for name, c in curves.items()}
+    reference = curves["SpikingJelly"].reference_accuracy
+    about = {"tested": curves["SpikingJelly"].images, "accuracy": accuracy, "reference_accuracy": reference}
+    at = curves["SpikingJelly"].accuracy
+    if at is not None and found["SpikingJelly"]:
+        accuracy["SpikingJelly"] = at[found["SpikingJelly"] - 1]
+    return {"images": len(given.images), "found": found, "rounds": rounds} | about
 
 
 def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> dict[str, Any]:
@@ -330,6 +366,7 @@ def peak(steps: int) -> None:
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     **{name: lambda arguments, name=name: network(name, arguments) for name in NETWORKS},
+    "latency": latency,
     "density": density,
     "layers": layers,
     "memory": memory,
@@ -359,6 +396,9 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(part: dict[str, Any]) -> str:
     """Milliseconds for one image and step, quartiles over the rounds, and the ratio to the ANN of the same round."""
     lines = []
+    if "found" in part:
+        return json.dumps({**{k: v for k, v in part.items() if k != "rounds"}, "seconds": {
+            name: r["seconds"] for name, r in part["rounds"].items()}})  # fmt: skip
     for name, result in part.get("rounds", {}).items():
         if len(result["seconds"]) < 2:
             lines.append(f"  {name:<28} {result.get('error', 'one round')}")

@@ -45,6 +45,7 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
     lines.append(
         f"| one step at {100 * rate:.1f} % density against one ANN pass, VGG16 | at most 0.5 | {spread(ratio)} |"
     )
+    lines += latency(parts["latency"])
     few, many = (median(peaks) for _, peaks in sorted(parts["memory"]["peak_mib"].items(), key=lambda p: int(p[0])))
     lines.append(f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {many / few:.3f} |")
     loads = ", ".join(f"{part['load_before']:.2g}" for part in parts.values())
@@ -53,6 +54,25 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
         f"{result['threads']} threads; load before each part: {loads}. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+def latency(part: dict[str, Any]) -> list[str]:
+    """Time an image to within a point of the ANN: ours against SpikingJelly's faster mode, a row for each method."""
+    enough = part["reference_accuracy"] - 0.01
+    rows = []
+    for name, result in part["rounds"].items():
+        if not name.startswith("SpikingJelly"):
+            ratio = [
+                s / o for s, o in zip(part["rounds"][faster_peer(part)]["seconds"], result["seconds"], strict=True)
+            ]
+            accuracy = 100 * part["accuracy"][name]
+            short = "" if part["accuracy"][name] >= enough else ", not within a point"
+            rows.append(
+                f"| time an image to within a point of the ANN's {100 * part['reference_accuracy']:.1f} % "
+                f"({part['tested']:,} images), SpikingJelly's best recipe (T = {part['found']['SpikingJelly']}) over "
+                f"`{name}` ({accuracy:.1f} %{short}) | at least 15 | {spread(ratio)} |"
+            )
+    return rows
 
 
 @stored
