@@ -21,6 +21,7 @@ from rheobase.methods import (
     RateCoding,
     SigmaDelta,
     SignedMemory,
+    SignedMSAT,
     SpikeConverter,
     TemporalBias,
 )
@@ -84,6 +85,9 @@ ENTRIES = (
     Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=3e-4),
           "ours", 1, 2),
     Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023", 8, 32),
+    Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 4, 16),
+    Entry("signed MSAT, FTBC, tuned", REAL,
+          lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=4e-4), "ours", 4, 8),
 )  # fmt: skip
 
 
@@ -128,6 +132,10 @@ def _levels(t: int) -> Method:
     return RateCoding(steps=t, levels=15, iterations=60, weight_rate=3e-4)
 
 
+def _msat(t: int) -> Method:
+    return SignedMSAT(steps=t, fraction=2.0, iterations=100 if t < 16 else 60, weight_rate=4e-4)
+
+
 BARS = (
     Bar(INTEGER, _levels, 1, 0.5),
     Bar(INTEGER, _levels, 2, 0.1),
@@ -144,4 +152,6 @@ BARS = (
     Bar(TERNARY, _snm(60, 3e-4), 16, 0.2),
     Bar(BINARY, _ftbc(100), 16, 1.5),
     Bar(BINARY, _ftbc(60), 32, 0.4),
+    Bar(REAL, _msat, 8, 1.0),
+    Bar(REAL, _msat, 16, 0.3),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ import rheobase as rb
 from rheobase.batches import Batches, as_batches
 from rheobase.calibration import (
     Layer,
+    Progress,
     Tuning,
     calibrate_bias,
     calibrate_potential,
     calibrate_temporal_bias,
     layerwise,
+    session,
     tune,
     tune_layers,
 )
@@ -167,9 +170,7 @@ def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_tuning_layer_by_layer_brings_each_layer_closer_and_leaves_the_weights(method: Any) -> None:
     graph, snn = converted(method)
-    seen: list[str] = []
-    tuned = tune_layers(snn, graph, data(), method.steps, Tuning(iterations=60, rate=2e-2), progress=seen.append)
-    assert seen == list(graph.sites)
+    tuned = tune_layers(snn, graph, data(), method.steps, Tuning(iterations=60, rate=2e-2))
     before, after = (layer_errors(graph, network, method.steps) for network in (snn, tuned))
     assert sum(after.values()) < sum(before.values())
     assert tuned.plan.edits == snn.plan.edits
@@ -189,6 +190,62 @@ def test_a_layer_whose_loss_is_not_finite_is_named() -> None:
     )
     with pytest.raises(DataError, match="relu: the loss of the calibration is nan"):
         tune_layers(SpikingModel(graph, broken), graph, data(), 2, Tuning(iterations=3))
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("weights", [0.0, 1e-3])
+def test_an_interrupted_tuning_goes_on_and_ends_with_the_same_numbers(weights: float, tmp_path: Path) -> None:
+    graph, snn = converted(DeltaCoding(steps=3))
+    tuning = Tuning(iterations=45, weight_rate=weights)
+    told: list[Progress] = []
+
+    def kill(at: Progress) -> None:
+        told.append(at)
+        if at.done == 31:
+            raise KilledError
+
+    whole = tune(snn, graph, data(), 3, tuning)
+    with pytest.raises(KilledError), session(kill, tmp_path / "state"):
+        tune(snn, graph, data(), 3, tuning)
+    with session(told.append, tmp_path / "state"):
+        resumed = tune(snn, graph, data(), 3, tuning)
+        again = tune(snn, graph, data(), 3, tuning)
+    assert [at.done for at in told] == [*range(1, 32), *range(21, 46)]  # 20 are kept; the last call had nothing to do
+    assert {(at.what, at.total) for at in told} == {("tuning", 45)}
+    for network in (resumed, again):
+        assert torch.equal(simulate(network, X, 3).output, simulate(whole, X, 3).output)
+
+
+def test_another_tuning_does_not_take_up_a_state(tmp_path: Path) -> None:
+    graph, snn = converted(DeltaCoding(steps=3))
+    with session(folder=tmp_path):
+        tune(snn, graph, data(), 3, Tuning(iterations=3))
+        other = tune(snn, graph, as_batches(X.flip(0).split(16)), 3, Tuning(iterations=3))
+    by_itself = tune(snn, graph, as_batches(X.flip(0).split(16)), 3, Tuning(iterations=3))
+    assert torch.equal(simulate(other, X, 3).output, simulate(by_itself, X, 3).output)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_state_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    graph, snn = converted(DeltaCoding(steps=3))
+    with session(folder=tmp_path):
+        tune(snn, graph, data(), 3, Tuning(iterations=3))
+        (state,) = tmp_path.iterdir()
+        state.write_bytes(b"half")
+        with pytest.raises(DataError, match=rf"{state.name} is no state of a calibration.*Remove it"):
+            tune(snn, graph, data(), 3, Tuning(iterations=3))
+
+
+def test_layers_report_their_progress_and_an_inner_session_keeps_the_outer_listener() -> None:
+    graph, snn = converted(RateCoding(steps=STEPS))
+    told: list[Progress] = []
+    with session(told.append), session():
+        calibrate_bias(snn, graph, data(), STEPS)
+    calibrate_bias(snn, graph, data(), STEPS)
+    assert [(at.what, at.done, at.total) for at in told] == [("calibrating layers", n, 2) for n in (1, 2)]
 
 
 def test_tuning_repeats_with_its_seed_and_leaves_what_it_was_given() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 import rheobase as rb
+from rheobase.calibration import gradient
 from rheobase.cli import app
 from rheobase.cli.samples import Samples
 from rheobase.curve import Curve
@@ -92,6 +94,30 @@ def test_a_conversion_that_was_saved_gives_the_curve_of_its_method() -> None:
     loaded = _ok("evaluate", "out/net.rheobase", *SHORT, "--json")
     direct = _ok("evaluate", *SHORT, "--method", "MSAT.vgg16", "--json")
     assert Curve.from_json(loaded) == Curve.from_json(direct)
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_interrupted_conversion_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = ("--method", "AnnealedDelta(steps=2, iterations=30)")
+    _ok("convert", *SOURCE, *method, "--output", "whole.rheobase")
+    losses, loss = [], gradient._loss
+
+    def interrupted(*arguments: Any) -> Any:
+        losses.append(None)
+        if len(losses) == 25:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setattr(gradient, "_loss", interrupted)
+    assert _run("convert", *SOURCE, *method, "--output", "net.rheobase").exit_code != 0
+    assert Path("net.rheobase.calibration").is_dir()
+    assert not Path("net.rheobase").exists()
+    _ok("convert", *SOURCE, *method, "--output", "net.rheobase")
+    assert len(losses) == 25 + 10  # 20 of 30 were kept
+    assert not Path("net.rheobase.calibration").exists()
+    files = ("whole.rheobase", "net.rheobase")
+    curves = [Curve.from_json(_ok("evaluate", file, *SOURCE, "--steps", "2", "--json")) for file in files]
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.usefixtures("folder")

@@ -4,15 +4,18 @@ from rheobase.calibration.bias import calibrate_bias, calibrate_potential, calib
 from rheobase.calibration.confidence import measure_confidence
 from rheobase.calibration.gradient import Tuning, tune, tune_layers
 from rheobase.calibration.layerwise import Layer, layerwise
+from rheobase.calibration.session import Progress, session
 
 __all__ = [
     "Layer",
+    "Progress",
     "Tuning",
     "calibrate_bias",
     "calibrate_potential",
     "calibrate_temporal_bias",
     "layerwise",
     "measure_confidence",
+    "session",
     "tune",
     "tune_layers",
 ]

@@ -8,8 +8,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -88,7 +86,6 @@ def calibrate_temporal_bias(
     rate: float = 0.5,
     passes: int = 10,
     images: int = 256,
-    progress: Callable[[str], None] | None = None,
 ) -> SpikingModel:
     r"""Give each channel a current of its own at each step, so that it sends its mean activation at every step.
 
@@ -106,7 +103,6 @@ def calibrate_temporal_bias(
         rate: how much of the gap one pass closes, from above 0 to 1.
         passes: how often, at least 1.
         images: how many samples are used.
-        progress: called with each site when it is done.
     """
     _check_rates(snn, "calibrate_temporal_bias", passes)
     if not 0 < rate <= 1:
@@ -119,7 +115,7 @@ def calibrate_temporal_bias(
             bias = bias + rate * (wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)), keep=1))
         return Biased(layer.neuron, bias)
 
-    return layerwise(snn, graph, batches, steps, adjust, images=images, progress=progress)
+    return layerwise(snn, graph, batches, steps, adjust, images=images)
 
 
 def _check_rates(snn: SpikingModel, name: str, passes: int) -> None:

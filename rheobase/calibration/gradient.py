@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
+from rheobase.calibration.session import current, fingerprint
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
@@ -76,8 +77,6 @@ def tune(
     batches: Batches,
     steps: int,
     tuning: Tuning | None = None,
-    *,
-    progress: Callable[[int, float], None] | None = None,
 ) -> SpikingModel:
     r"""Tune a converted network to its ANN by gradient descent, end to end.
 
@@ -88,7 +87,8 @@ def tune(
 
     with r(T) the sum (for a coding of changes) or mean of what a site sent, a the activation of the ANN,
     and o the answers. Adam with one cycle of the learning rate, gradients clipped at norm 1. What a neuron
-    lets be tuned is in its `Neuron.tunable`. The result is determined by the seed and the number of threads.
+    lets be tuned is in its `Neuron.tunable`. The result is determined by the seed and the number of threads,
+    also where an interrupted tuning goes on in a `rheobase.calibration.session` with a folder.
 
     Args:
         snn: the converted network; it is left as it is.
@@ -96,7 +96,6 @@ def tune(
         batches: calibration data.
         steps: T.
         tuning: the settings.
-        progress: called after each iteration with their number and the loss.
 
     Raises:
         SettingError: a neuron's scan cannot be differentiated.
@@ -104,7 +103,7 @@ def tune(
     """
     _check_tunable(snn, "tune")
     with torch.inference_mode(False), torch.enable_grad():
-        return _tune(snn, graph, batches, steps, tuning or Tuning(), progress)
+        return _tune(snn, graph, batches, steps, tuning or Tuning())
 
 
 def tune_layers(
@@ -113,8 +112,6 @@ def tune_layers(
     batches: Batches,
     steps: int,
     tuning: Tuning | None = None,
-    *,
-    progress: Callable[[str], None] | None = None,
 ) -> SpikingModel:
     r"""Tune the neurons of one layer after the other, each to the activation of the ANN: |r(T) - a|^2 / |a|^2.
 
@@ -127,7 +124,6 @@ def tune_layers(
         batches: calibration data.
         steps: T.
         tuning: its iterations (for each layer), batch_size, rate, images and seed are used.
-        progress: called with each site when it is done.
 
     Raises:
         SettingError: a neuron's scan cannot be differentiated.
@@ -142,7 +138,7 @@ def tune_layers(
         with torch.inference_mode(False), torch.enable_grad():
             return _tuned_neuron(layer, share, settings, generator)
 
-    return layerwise(snn, graph, batches, steps, adjust, images=settings.images, progress=progress)
+    return layerwise(snn, graph, batches, steps, adjust, images=settings.images)
 
 
 def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
@@ -166,6 +162,37 @@ def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.G
     return neuron
 
 
+@dataclass(frozen=True, eq=False)
+class _State:
+    """All that gradient descent changes."""
+
+    leaves: Mapping[str, Mapping[str, Tensor]]
+    weights: Mapping[str, Tensor]
+    optimizer: torch.optim.Adam
+    schedule: torch.optim.lr_scheduler.OneCycleLR
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = {f"{site} {path}": leaf for site, found in self.leaves.items() for path, leaf in found.items()}
+        return {**own, **{f"weight {name}": p for name, p in self.weights.items()}}
+
+    def content(self, done: int) -> dict[str, Any]:
+        """What is written to disk after so many iterations."""
+        tensors = {name: tensor.detach() for name, tensor in self._tensors().items()}
+        descent = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return {"done": done, "tensors": tensors, **descent}
+
+    @torch.no_grad()
+    def restore(self, content: dict[str, Any] | None) -> int:
+        """Take over a state; gives the iterations that are done."""
+        if content is None:
+            return 0
+        for name, tensor in self._tensors().items():
+            tensor.copy_(content["tensors"][name])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.load_state_dict(content["schedule"])
+        return int(content["done"])
+
+
 def _check_tunable(snn: SpikingModel, name: str) -> None:
     fixed = [site for site, neuron in snn.plan.neurons.items() if not _differentiable(neuron)]
     if fixed:
@@ -182,7 +209,6 @@ def _tune(
     batches: Batches,
     steps: int,
     tuning: Tuning,
-    progress: Callable[[int, float], None] | None,
 ) -> SpikingModel:
     x = first_samples(batches, tuning.images).clone()  # tensors of inference mode cannot be differentiated
     model = SpikingModel(graph, snn.plan)
@@ -193,8 +219,13 @@ def _tune(
     groups: list[dict[str, Any]] = [{"params": [p for own in leaves.values() for p in own.values()], "lr": tuning.rate}]
     groups += [{"params": list(weights.values()), "lr": tuning.weight_rate}] if weights else []
     optimizer, schedule = _descent(groups, tuning.iterations)
+    state = _State(leaves, weights, optimizer, schedule)
+    key, kept = fingerprint(snn, x, steps, tuning, torch.get_num_threads()), current()
+    done = state.restore(kept.saved(key))
     generator = torch.Generator().manual_seed(tuning.seed)
     for i, batch in enumerate(_draw(x, tuning, generator)):
+        if i < done:
+            continue  # what was drawn is drawn again
         for site, neuron in model.neurons().items():
             _set(neuron, leaves[site])
         loss = _loss(model, graph, batch, steps, tuning)
@@ -206,8 +237,8 @@ def _tune(
             nn.utils.clip_grad_norm_(group["params"], 1.0)
         optimizer.step()
         schedule.step()
-        if progress is not None:
-            progress(i + 1, float(loss.detach()))
+        kept.keep(key, lambda i=i: state.content(i + 1), i + 1, tuning.iterations)  # type: ignore[misc]
+        kept.tell("tuning", i + 1, tuning.iterations, float(loss.detach()))
     for site, neuron in model.neurons().items():
         _set(neuron, leaves[site], detach=True)
     model.reset()

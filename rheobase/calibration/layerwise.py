@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
+from rheobase.calibration.session import current
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
@@ -59,7 +60,6 @@ def layerwise(
     adjust: Callable[[Layer], Neuron],
     *,
     images: int = 256,
-    progress: Callable[[str], None] | None = None,
 ) -> SpikingModel:
     """Replace the neurons of one site after the other.
 
@@ -70,7 +70,6 @@ def layerwise(
         steps: T, at least 1.
         adjust: gives the neuron of a site; see `Layer`.
         images: how many samples are used, the first ones. Memory: some tensors of T * images samples.
-        progress: called with each site when it is done.
 
     Raises:
         SettingError: steps or images is below 1.
@@ -83,15 +82,14 @@ def layerwise(
         graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
     adjusted: dict[str, Neuron] = {}
 
-    def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
+    def emit(node: fx.Node, layer: Temporal, currents: Tensor) -> Tensor:
         if not isinstance(layer, Neuron):
-            values: Tensor = layer(current)
+            values: Tensor = layer(currents)
             return values
         site = str(node.target)
-        visited = Layer(site, snn.plan.neurons[site], current, targets.pop(site), received.pop(site))
+        visited = Layer(site, snn.plan.neurons[site], currents, targets.pop(site), received.pop(site))
         adjusted[site] = neuron = copy.deepcopy(adjust(visited))
-        if progress is not None:
-            progress(site)
+        current().tell("calibrating layers", len(adjusted), len(graph.sites))
         return visited.emit(neuron)
 
     snn.reset()

@@ -35,13 +35,18 @@ def convert(
     config: options.Config = None,
     debug: options.Debug = False,
 ) -> None:
-    """Convert a network and write the conversion (not its weights) to a file."""
+    """Convert a network and write the conversion (not its weights) to a file.
+
+    A calibration that takes long keeps its state in OUTPUT.calibration; repeat the command to go on after an
+    interruption.
+    """
     import rheobase as rb
     from rheobase.cli.files import refuse_existing, write_atomically
     from rheobase.cli.model import load_model
+    from rheobase.cli.progress import converting
     from rheobase.cli.samples import Samples
     from rheobase.cli.tables import plan_rows, plan_table
-    from rheobase.cli.terminal import note, say, waiting
+    from rheobase.cli.terminal import note, say
     from rheobase.methods.parse import parse_method
 
     refuse_existing(force, output)
@@ -58,7 +63,7 @@ def convert(
         columns=columns,
         seed=seed,
     )
-    with waiting(f"Converting with {how}", show=not quiet):
+    with converting(f"Converting with {how}", not quiet, output.with_name(f"{output.name}.calibration")):
         calibration = samples.calibration()
         snn = rb.convert(network, calibration, how)
     write_atomically(output, snn.save)

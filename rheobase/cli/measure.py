@@ -13,8 +13,9 @@ from torch import nn
 import rheobase as rb
 from rheobase.batches import as_batch
 from rheobase.cli.files import write_curves
+from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
-from rheobase.cli.terminal import note, waiting
+from rheobase.cli.terminal import note
 from rheobase.curve import Curve
 from rheobase.errors import DataError
 from rheobase.methods._base import Method
@@ -49,7 +50,7 @@ class Measurement:
         if isinstance(how, Path):
             snn = rb.load(how, self.network)
         else:
-            with waiting(f"Converting with {how}", show=not self.quiet):
+            with converting(f"Converting with {how}", not self.quiet):
                 snn = rb.convert(self.network, self.samples.calibration(), how)
         data = self.samples.evaluation()
         shape = tuple(as_batch(next(itertools.islice(iter(data), 1))).inputs.shape[1:])

@@ -1,11 +1,13 @@
-"""How far a training is: a bar on a terminal, now and then a line in a log."""
+"""How far a training or a calibration is: a bar on a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,9 +17,10 @@ from rich.progress import Progress as Bar
 from rheobase.cli.terminal import note
 
 if TYPE_CHECKING:
+    from rheobase.calibration import Progress as Calibrated
     from rheobase.training import Progress
 
-__all__ = ["duration", "training_progress"]
+__all__ = ["converting", "duration", "training_progress"]
 
 _EVERY = 60  # seconds between two lines of a log
 
@@ -50,6 +53,62 @@ def training_progress(name: str, epochs: int, show: bool) -> Iterator[Callable[[
             yield lambda at: bar.update(
                 task, completed=at.step, total=at.steps, description=f"{name}: {_where(at, epochs)}"
             )
+
+
+@contextmanager
+def converting(text: str, show: bool = True, state: Path | None = None) -> Iterator[None]:
+    """Show on standard error what a conversion is doing.
+
+    Args:
+        text: what stands before it.
+        show: whether to.
+        state: folder in which a long calibration keeps where it is, until the block ends well.
+    """
+    from rheobase.calibration import session
+
+    console = Console(stderr=True)
+    if not show:
+        with session(folder=state):
+            yield
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        with Bar(*columns, console=console, transient=True) as bar, session(_moving(bar, text), state):
+            yield
+    else:
+        with session(_calibration_lines(text), state):
+            yield
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _moving(bar: Bar, text: str) -> Callable[[Calibrated], None]:
+    task = bar.add_task(text, total=None)
+
+    def show(at: Calibrated) -> None:
+        bar.update(task, completed=at.done, total=at.total, description=f"{text}: {at.what}{_loss(at)}")
+
+    return show
+
+
+def _calibration_lines(text: str) -> Callable[[Calibrated], None]:
+    last = time.monotonic()
+
+    def show(at: Calibrated) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY:
+            last = time.monotonic()
+            note(f"{text}: {at.what}, {at.done:,} of {at.total:,}{_loss(at)}")
+
+    return show
+
+
+def _loss(at: Calibrated) -> str:
+    return "" if at.loss is None else f", loss {at.loss:.3f}"
 
 
 def _where(at: Progress, epochs: int) -> str:
