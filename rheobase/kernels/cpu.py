@@ -86,7 +86,8 @@ def msat_scan(
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
     """
     values, (v, average, before), task, _keep = _task(current, threshold, [potential, mean, last], overwrite)
-    parameters = (ctypes.c_float * 8)(alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
+    exponent = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # weights of its four terms
+    parameters = (ctypes.c_float * 6)(1 / ki, -1 / c, *exponent)
     switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
     task[_DONE:] = [steps_done, *switches, ctypes.addressof(parameters)]
     _launch("msat", task)
