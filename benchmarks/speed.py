@@ -20,8 +20,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -83,33 +83,16 @@ def case(name: str, quick: bool) -> Case:
 # ------------------------------------------------------------------------------- contestants
 
 
-@contextmanager
-def reference() -> Iterator[None]:
-    """Plain PyTorch in place of every compiled kernel."""
-    found = kernels.cpu.unavailable
-    kernels.cpu.unavailable = lambda: "the benchmark wants plain PyTorch"  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        kernels.cpu.unavailable = found
-
-
-def simulation(snn: SpikingModel, x: Tensor, events: kernels.Events, steps: int) -> Callable[[], dict[str, Any]]:
+def simulation(
+    snn: SpikingModel, x: Tensor, events: kernels.Events, steps: int, backend: kernels.Backend = "auto"
+) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
-        snn.events = events
+        snn.events, snn.backend = events, backend
         start = time.perf_counter()
         done = rb.simulate(snn, x, steps)
         seconds = time.perf_counter() - start
         rate = sum(float(s.sum()) for s in done.spikes.values()) / (sum(done.neurons.values()) * steps)
         return {"seconds": seconds, "classes": done.output.argmax(1).tolist(), "rate": rate}
-
-    return run
-
-
-def plain(snn: SpikingModel, x: Tensor, steps: int) -> Callable[[], dict[str, Any]]:
-    def run() -> dict[str, Any]:
-        with reference():
-            return simulation(snn, x, "never", steps)()
 
     return run
 
@@ -204,7 +187,7 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     peers = Peers(nets["IF"], x, folder)
     contestants = {"ANN": ann(nets["IF"], x, steps)}
     for neuron, snn in nets.items():
-        contestants[f"{neuron}, reference"] = plain(snn, x, steps)
+        contestants[f"{neuron}, reference"] = simulation(snn, x, "never", steps, "reference")
         contestants[f"{neuron}, dense"] = simulation(snn, x, "never", steps)
         contestants[f"{neuron}, events"] = simulation(snn, x, "auto", steps)
     contestants |= {peer: peers.contestant(peer, steps) for peer in PEERS}

@@ -18,6 +18,7 @@ from rheobase.errors import (
 )
 from rheobase.evaluation import evaluate
 from rheobase.graph import Graph, trace
+from rheobase.kernels import backends
 from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
 from rheobase.observers import Statistics, observe
 from rheobase.plan import Plan
@@ -44,6 +45,7 @@ __all__ = [
     "SpikingModel",
     "Statistics",
     "UnsupportedOperationError",
+    "backends",
     "convert",
     "evaluate",
     "load",

@@ -116,7 +116,7 @@ def stream(
         def on_spikes(
             site: str, emitted: Tensor, spikes: dict[str, Tensor] = spikes, values: dict[str, Tensor] = values
         ) -> None:
-            spikes[site] = kernels.count_nonzero(emitted)
+            spikes[site] = kernels.count_nonzero(emitted, backend=snn.backend)
             if site in record:
                 values[site] = emitted
 

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from rheobase import kernels
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution, Program
 from rheobase.graph import Graph, trace
-from rheobase.kernels import Events
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.plan import Plan
@@ -55,6 +55,7 @@ class SpikingModel(nn.Module):
                 self.module.set_submodule(str(node.target), _pooling(plan, layer))
         self.program = Program(self.module, plan.encoder.constant)
         self._input_key = 0
+        self._backend: kernels.Backend = "auto"
         self.eval()
 
     def neurons(self) -> dict[str, Neuron]:
@@ -122,7 +123,7 @@ class SpikingModel(nn.Module):
         return self.execution(x).advance(1)[0]
 
     @property
-    def events(self) -> Events:
+    def events(self) -> kernels.Events:
         """When convolutions and linear layers touch only the spikes they receive.
 
         "auto": in each chunk of steps, where the number of spikes makes that faster; "always":
@@ -131,10 +132,29 @@ class SpikingModel(nn.Module):
         return self.program.events
 
     @events.setter
-    def events(self, events: Events) -> None:
-        if events not in get_args(Events):
-            raise SettingError(f"events is {events!r}; it must be one of {list(get_args(Events))}.")
+    def events(self, events: kernels.Events) -> None:
+        if events not in get_args(kernels.Events):
+            raise SettingError(f"events is {events!r}; it must be one of {list(get_args(kernels.Events))}.")
         self.program.events = events
+
+    @property
+    def backend(self) -> kernels.Backend:
+        """What computes the neurons that have fused kernels, and counts their spikes.
+
+        "auto": for each call the fastest that can take its tensors; "triton" (CUDA) or "cpu" (Numba), which raise a
+        `SettingError` in a simulation where they cannot; "reference": plain PyTorch. `rheobase.backends` says which of
+        them this process has. Integrate and fire, graded or not, gives the same bits in all of them; the
+        thresholds of MSAT agree to float32 rounding.
+        """
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: kernels.Backend) -> None:
+        kernels.check(backend)
+        self._backend = backend
+        for layer in self.module.modules():
+            if isinstance(layer, Temporal):
+                layer.backend = backend
 
     def save(self, path: str | Path) -> None:
         """Write the conversion (not the weights of the network) to one file, for `load`."""

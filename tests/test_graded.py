@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from scans import RULES, graded_problems
 from torch import Tensor
 
 from rheobase import kernels
@@ -15,37 +15,15 @@ from rheobase.kernels import cpu
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
-SHAPES = [(2,), (3, 10), (2, 700), (3, 5, 40), (2, 16, 5, 4), (1, 3, 3, 3), (2, 24, 9, 9)]
-RULES = st.fixed_dictionaries(
-    {"levels": st.integers(1, 5), "powers": st.booleans(), "signed": st.booleans(), "memory": st.booleans()}
-)
 
-
-@st.composite
-def problems(draw: st.DrawFn) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    shape, steps = draw(st.sampled_from(SHAPES)), draw(st.integers(1, 6))
-    rows = draw(st.sampled_from([1, steps]))
-    channels = draw(st.sampled_from([1, shape[1] if len(shape) > 1 else 1]))
-    current = torch.randn(steps, *shape, generator=generator)
-    if len(shape) == 4 and draw(st.booleans()):
-        current = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, -1))
-    elif draw(st.booleans()):
-        current = current[:1].expand(steps, *shape)
-    potential, sent = 0.2 * torch.randn(shape, generator=generator), torch.rand(shape, generator=generator)
-    threshold = 0.3 + torch.rand(rows, channels, generator=generator)
-    fire = 0.3 + 0.5 * torch.rand(rows, channels, generator=generator)
-    return [current, potential, sent, threshold, fire, 0.05 * torch.randn(1, channels, generator=generator)]
-
-
-@given(problems(), RULES)
+@given(graded_problems(), RULES)
 @settings(deadline=None, max_examples=60)
 def test_graded_spikes_equal_the_reference_bit_for_bit(problem: list[Tensor], rule: dict[str, Any]) -> None:
     ours, plain = (kernels.graded_scan(*problem, **rule, backend=b) for b in ("cpu", "reference"))  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
 
 
-@given(problems(), RULES)
+@given(graded_problems(), RULES)
 @settings(deadline=None, max_examples=60)
 def test_graded_gradients_equal_the_reference(problem: list[Tensor], rule: dict[str, Any]) -> None:
     gradients = []
@@ -76,7 +54,7 @@ def test_the_gradient_does_not_depend_on_the_threads() -> None:
     assert torch.equal(*results)
 
 
-@given(problems(), RULES)
+@given(graded_problems(), RULES)
 @settings(deadline=None, max_examples=30)
 def test_gradients_flow_from_chunk_to_chunk(problem: list[Tensor], rule: dict[str, Any]) -> None:
     gradients = []

@@ -11,51 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scans import PAPER, check_msat_steps, constants, flags, msat, msat_flat, problems
 from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, reference
 
-EPS = torch.finfo(torch.float32).eps
-PAPER = {"alpha": 0.3, "ka": 1.0, "ki": 1.0, "c": 5.0, "v_t": -1.0, "dtt_gain": 0.5, "det_gain": 0.25}
-
 needs_numba = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 pytestmark = needs_numba
-
-SHAPES = [(), (7,), (3, 10), (1, 5), (2, 3, 17), (2, 3, 5, 4), (1, 4, 3, 3), (5, 1, 4, 6), (3, 16, 9, 8)]
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """A current (K, N, ...), a potential (N, ...) and a threshold, in every layout the kernels accept."""
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    shape, steps = draw(st.sampled_from(SHAPES)), draw(st.integers(1, 6))
-
-    ties = draw(st.booleans())  # potentials that meet the threshold exactly
-
-    def normal(*size: int) -> Tensor:
-        values = torch.randn(size, generator=generator)
-        return values.mul(4).round().div(4) if ties else values
-
-    layout = draw(st.sampled_from(["dense", "channels last", "constant", "sparse", "strided", "permuted"]))
-    current = normal(steps, *shape)
-    if layout == "channels last" and len(shape) == 4:
-        current = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, -1))
-    elif layout == "constant":
-        current = current[:1].expand(steps, *shape)
-    elif layout == "sparse" and shape:
-        current = normal(steps, *shape[:-1], 2 * shape[-1])[..., ::2]
-    elif layout == "strided":
-        current = normal(2 * steps, *shape)[::2]
-    elif layout == "permuted":
-        current = normal(steps, *reversed(shape)).permute(0, *range(len(shape), 0, -1))
-    potential = normal(*shape)
-    if len(shape) == 4 and draw(st.booleans()):
-        potential = potential.to(memory_format=torch.channels_last)
-    sizes = [(), (1,), shape, shape[1:], (shape[1:2] + (1,) * (len(shape) - 2)), (1, *shape[1:])]
-    size = draw(st.sampled_from(sizes))
-    return current, potential, normal(*size).abs() + 0.25 if len(size) <= len(shape) else torch.tensor(0.75)
 
 
 @given(problems(), st.booleans())
@@ -83,13 +47,13 @@ def test_folding_time_into_the_batch_is_free_and_keeps_the_memory_order(
 def test_arguments_are_left_as_they_were(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     before = [tensor.clone() for tensor in problem]
     kernels.if_scan(*problem, backend="cpu")
-    _msat(kernels, problem, backend="cpu")
+    msat(kernels, problem, backend="cpu")
     assert all(torch.equal(a, b) for a, b in zip(before, problem, strict=True))
 
 
 @given(problems())
 def test_overwriting_the_current_changes_no_value(problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    for scan in (partial(kernels.if_scan, backend="cpu"), partial(_msat_flat, kernels, backend="cpu")):
+    for scan in (partial(kernels.if_scan, backend="cpu"), partial(msat_flat, kernels, backend="cpu")):
         current, potential, threshold = problem
         expected = scan(current, potential, threshold)
         current = current.clone() if current.stride(0) else current
@@ -112,7 +76,7 @@ def test_overwriting_needs_permission_and_a_current_of_its_own() -> None:
 @given(problems(), st.integers(1, 5))
 def test_msat_in_chunks_equals_one_scan_bit_for_bit(problem: tuple[Tensor, Tensor, Tensor], chunk: int) -> None:
     current, potential, threshold = problem
-    whole = _msat(kernels, problem, backend="cpu")
+    whole = msat(kernels, problem, backend="cpu")
     state = [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
     parts, done = [], 0
     for x in current.split(chunk):
@@ -123,69 +87,11 @@ def test_msat_in_chunks_equals_one_scan_bit_for_bit(problem: tuple[Tensor, Tenso
     assert all(torch.equal(a, b) for a, b in zip(state, whole[1:], strict=True))
 
 
-flags = st.fixed_dictionaries({name: st.booleans() for name in ("use_dtt", "use_det", "drive_is_current", "raw_units")})
-constants = st.fixed_dictionaries(
-    {
-        "alpha": st.floats(0, 2),
-        "ka": st.floats(0, 2),
-        "ki": st.floats(0.25, 4),
-        "c": st.floats(0.5, 8),
-        "v_t": st.floats(-2, 1),
-        "dtt_gain": st.floats(0, 2),
-        "det_gain": st.floats(0, 2),
-    }
-)
-
-
 @given(problems(), constants, flags, st.integers(0, 40))
 def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
     problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
 ) -> None:
-    """Teacher-forced: every step starts from the same state for the kernel and for float64."""
-    current, v, threshold = problem
-    mean, last = 0.5 * v.flip(0) if v.ndim else 0.5 * v, v + 0.25
-    for t, x in enumerate(current, start=done):
-        ours = kernels.msat_scan(x[None], v, mean, last, t, threshold, **numbers, **switches, backend="cpu")
-        arguments = [tensor.double() for tensor in (x[None], v, mean, last)]
-        exact = reference.msat_scan(*arguments, t, threshold.double(), **numbers, **switches)
-        th, error = _threshold_and_rounding(x, v, mean, last, t, threshold, numbers, switches)
-        distance = (arguments[3] * 0 + x.double() + v.double() - th).abs()
-        decided = distance > error
-        scale = 1 + x.abs() + v.abs() + threshold
-        for a, b in zip((ours[0][0], *ours[1:]), (exact[0][0], *exact[1:]), strict=True):
-            assert ((a - b).abs() <= error + 4 * EPS * scale)[decided].all()
-        fired = ours[0][0] != 0
-        assert torch.where(fired, (ours[0][0] - th).abs() <= error, True).all()
-        _, v, mean, last = ours
-
-
-def _threshold_and_rounding(
-    x: Tensor, v: Tensor, mean: Tensor, last: Tensor, t: int, threshold: Tensor,
-    numbers: dict[str, float], switches: dict[str, bool],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The exact threshold, and a bound on the float32 error in it: first-order, term by term."""
-    x, v, mean, last, m = (tensor.double() for tensor in (x, v, mean, last, threshold))
-    if t == 0:
-        return m.expand_as(x), 4 * EPS * (x.abs() + v.abs() + m)
-    unit = 1.0 if switches["raw_units"] else 1 / m
-    drive = x if switches["drive_is_current"] else v + x - last
-    noise = EPS * (x.abs() + v.abs() + last.abs() + mean.abs()) * unit  # rounding of d and of drive
-    keywords = {k: w for k, w in switches.items() if k != "drive_is_current"}
-    th = reference.msat_threshold(v - mean, drive, m, **numbers, **keywords)
-    z_error = torch.zeros_like(x)
-    if switches["use_dtt"]:
-        d = ((v - mean) * unit).abs()
-        rest = abs(numbers["v_t"]) * (m if switches["raw_units"] else 1)
-        soft = numbers["ka"] * (1 + d / numbers["ki"])
-        terms = numbers["alpha"] * d + rest + soft
-        slope = numbers["alpha"] + numbers["ka"] / numbers["ki"]
-        z_error = z_error + numbers["dtt_gain"] * (8 * EPS * terms + slope * noise)
-    if switches["use_det"]:
-        argument = -drive * unit / numbers["c"]
-        det = numbers["det_gain"] * torch.exp(argument)
-        z_error = z_error + det * (8 * EPS * (1 + argument.abs()) + noise / numbers["c"])
-    cofactor = th / m
-    return th, m * (cofactor * (1 - cofactor) * z_error + 8 * EPS * cofactor) + 4 * EPS * (x.abs() + v.abs())
+    check_msat_steps("cpu", problem, numbers, switches, done)
 
 
 def test_msat_fires_just_above_its_threshold_and_not_just_below() -> None:
@@ -204,7 +110,7 @@ def test_msat_fires_just_above_its_threshold_and_not_just_below() -> None:
 def test_msat_conserves_charge(problem: tuple[Tensor, Tensor, Tensor], switches: dict[str, bool]) -> None:
     """sum_t y(t) = v(0) + sum_t x(t) - v(T), whichever way the close decisions went."""
     current, potential, _ = problem
-    values, after, _, last = _msat(kernels, problem, backend="cpu", **switches)
+    values, after, _, last = msat(kernels, problem, backend="cpu", **switches)
     left = values.double().sum(0) + after.double()
     right = current.double().sum(0) + potential.double()
     assert (left - right).abs().max() < 1e-5
@@ -214,7 +120,7 @@ def test_msat_conserves_charge(problem: tuple[Tensor, Tensor, Tensor], switches:
 def test_a_long_msat_scan_emits_what_its_reference_emits() -> None:
     current = torch.rand(1, 4, 6, 8, 8).expand(64, 4, 6, 8, 8)
     problem = (current, torch.zeros(4, 6, 8, 8), torch.linspace(0.5, 1.5, 6).view(6, 1, 1))
-    ours, plain = _msat(kernels, problem, backend="cpu")[0], _msat(reference, problem)[0]
+    ours, plain = msat(kernels, problem, backend="cpu")[0], msat(reference, problem)[0]
     assert ((ours != 0) == (plain != 0)).float().mean() > 0.99
     assert (ours.mean(0) - plain.mean(0)).abs().max() < 1.6 / 64  # at most one spike apart
 
@@ -223,7 +129,7 @@ def test_a_long_msat_scan_emits_what_its_reference_emits() -> None:
 def test_a_threshold_whose_exponential_overflows_is_the_maximum(drive_is_current: bool) -> None:
     current = torch.tensor([[1.0], [-1e6], [2e6]])
     problem = (current, torch.zeros(1), torch.tensor(0.5))
-    values = _msat(kernels, problem, backend="cpu", c=1.0, drive_is_current=drive_is_current)
+    values = msat(kernels, problem, backend="cpu", c=1.0, drive_is_current=drive_is_current)
     assert all(tensor.isfinite().all() for tensor in values)
     steep = {**PAPER, "c": 1.0}
     state = (torch.ones(1), torch.zeros(1), torch.full((1,), 1e4))
@@ -233,7 +139,7 @@ def test_a_threshold_whose_exponential_overflows_is_the_maximum(drive_is_current
 
 def test_a_threshold_of_zero_gives_no_nan() -> None:
     problem = (torch.randn(5, 2, 3), torch.zeros(2, 3), torch.tensor([0.0, 1.0, 0.0]))
-    ours, plain = _msat(kernels, problem, backend="cpu"), _msat(reference, problem)
+    ours, plain = msat(kernels, problem, backend="cpu"), msat(reference, problem)
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -241,7 +147,7 @@ def test_a_threshold_of_zero_gives_no_nan() -> None:
 def test_a_nan_stays_with_its_neuron_and_never_spikes() -> None:
     current = torch.rand(6, 4)
     current[2, 1] = torch.nan
-    for scan in (kernels.if_scan, partial(_msat_flat, kernels)):
+    for scan in (kernels.if_scan, partial(msat_flat, kernels)):
         values, potential = scan(current, torch.zeros(4), torch.tensor(0.3), backend="cpu")[:2]
         assert potential.isnan().tolist() == [False, True, False, False]
         assert not values.isnan().any()
@@ -292,11 +198,11 @@ def test_exponentials_saturate_outside_their_range() -> None:
 
 def test_the_number_of_threads_changes_no_bit() -> None:
     problem = (torch.rand(8, 16, 8, 16, 16), torch.zeros(16, 8, 16, 16), torch.tensor(0.6))
-    many = _msat(kernels, problem, backend="cpu")
+    many = msat(kernels, problem, backend="cpu")
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = _msat(kernels, problem, backend="cpu")
+        one = msat(kernels, problem, backend="cpu")
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
@@ -340,24 +246,10 @@ def test_what_the_kernels_cannot_take_goes_to_the_reference() -> None:
 
 
 def test_backends_say_why_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels.backends() == {"cpu": "ok", "reference": "ok"}
+    assert kernels.backends()["cpu"] == kernels.backends()["reference"] == "ok"
     monkeypatch.setattr(cpu, "unavailable", lambda: "Numba cannot be imported")
     assert kernels.backends()["cpu"] == "Numba cannot be imported"
     assert not kernels.available(torch.zeros(1))
     assert kernels.if_scan(torch.ones(2, 1), torch.zeros(1), torch.tensor(1.0))[0].sum() == 2
     with pytest.raises(SettingError, match="Numba cannot be imported"):
         kernels.count_nonzero(torch.ones(2, 1), backend="cpu")
-
-
-def _msat(module: Any, problem: tuple[Tensor, Tensor, Tensor], **keywords: Any) -> tuple[Tensor, ...]:
-    """A scan from a fresh state with the constants of the paper."""
-    current, potential, threshold = problem
-    zeros = torch.zeros_like(potential)
-    result: tuple[Tensor, ...] = module.msat_scan(
-        current, potential, zeros, zeros, 0, threshold, **{**PAPER, **keywords}
-    )
-    return result
-
-
-def _msat_flat(module: Any, *problem: Tensor, **keywords: Any) -> tuple[Tensor, ...]:
-    return _msat(module, (problem[0], problem[1], problem[2]), **keywords)

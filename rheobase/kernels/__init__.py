@@ -1,18 +1,20 @@
-"""Neuron scans that pick the fastest backend their tensors allow: `cpu` (Numba), else `reference`.
+"""Neuron scans that pick the fastest backend their tensors allow: `gpu` (Triton), `cpu` (Numba), else `reference`.
 
 Layers that touch only the spikes they receive are `EventLayer`, in `events`.
 
-Each scan takes ``backend="auto"``; ``"cpu"`` raises where it cannot be had, ``"reference"`` is plain PyTorch.
+Each scan takes ``backend="auto"``; ``"triton"`` and ``"cpu"`` raise where they cannot be had, ``"reference"`` is
+plain PyTorch. Nothing of Triton or Numba is imported before a scan or `backends` needs it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, graded, reference
+from rheobase.kernels import cpu, gpu, graded, reference
 from rheobase.kernels.events import EventLayer, Events
 
 __all__ = [
@@ -21,18 +23,22 @@ __all__ = [
     "Events",
     "available",
     "backends",
+    "check",
     "count_nonzero",
     "graded_scan",
     "if_scan",
     "msat_scan",
 ]
 
-Backend = Literal["auto", "cpu", "reference"]
+Backend = Literal["auto", "triton", "cpu", "reference"]
+"""What computes a scan: Triton on a CUDA device, Numba on the CPU, or PyTorch; auto takes the fastest that can."""
+
+_COMPILED: dict[str, ModuleType] = {"triton": gpu, "cpu": cpu}
 
 
 def available(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels can take these tensors: float32, on the CPU, without gradients."""
-    return cpu.unsuitable(*tensors) is None and cpu.unavailable() is None
+    """Whether a compiled backend can take these tensors: float32, dense, on one device, without gradients."""
+    return _choose("auto", tensors) != "reference"
 
 
 def backends() -> dict[str, str]:
@@ -41,7 +47,17 @@ def backends() -> dict[str, str]:
     >>> backends()["reference"]
     'ok'
     """
-    return {"cpu": cpu.unavailable() or "ok", "reference": "ok"}
+    return {name: module.unavailable() or "ok" for name, module in _COMPILED.items()} | {"reference": "ok"}
+
+
+def check(backend: str) -> None:
+    """Check that a backend of this name exists.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if backend not in get_args(Backend):
+        raise SettingError(f"backend is {backend!r}; it must be one of {list(get_args(Backend))}.")
 
 
 def if_scan(
@@ -74,9 +90,14 @@ def if_scan(
     >>> values.flatten().tolist(), potential.item()
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
-    if _compiled(backend, current, potential, threshold):
-        return cpu.if_scan(current, potential, threshold, hard_reset=hard_reset, overwrite=overwrite)
-    return reference.if_scan(current, potential, threshold, hard_reset=hard_reset)
+    arguments = (current, potential, threshold)
+    match _choose(backend, arguments):
+        case "triton":
+            return gpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
+        case "cpu":
+            return cpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
+        case _:
+            return reference.if_scan(*arguments, hard_reset=hard_reset)
 
 
 def msat_scan(
@@ -113,9 +134,13 @@ def msat_scan(
         "alpha": alpha, "ka": ka, "ki": ki, "c": c, "v_t": v_t, "dtt_gain": dtt_gain, "det_gain": det_gain,
         "use_dtt": use_dtt, "use_det": use_det, "drive_is_current": drive_is_current, "raw_units": raw_units,
     }  # fmt: skip
-    if _compiled(backend, current, potential, mean, last, threshold):
-        return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
-    return reference.msat_scan(*arguments, **keywords)
+    match _choose(backend, (current, potential, mean, last, threshold)):
+        case "triton":
+            return gpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
+        case "cpu":
+            return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
+        case _:
+            return reference.msat_scan(*arguments, **keywords)
 
 
 def graded_scan(
@@ -134,15 +159,19 @@ def graded_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Graded integrate and fire, K steps: equations and arguments are in `reference.graded_scan`.
 
-    All backends give the same bits, and the same gradients up to rounding.
+    All backends give the same bits, and the same gradients up to rounding; Triton has no gradient.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors.
     """
     tensors = (current, potential, sent, threshold, fire, offset)
-    if _compiled(backend, *(t.detach() for t in tensors)):
-        return graded.scan(*tensors, levels, powers, signed, memory)
-    return reference.graded_scan(*tensors, levels, powers, signed, memory)
+    match _choose(backend, tensors, gradients=("cpu",)):
+        case "triton":
+            return gpu.graded_scan(*tensors, levels, powers, signed, memory)
+        case "cpu":
+            return graded.scan(*tensors, levels, powers, signed, memory)
+        case _:
+            return reference.graded_scan(*tensors, levels, powers, signed, memory)
 
 
 def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:
@@ -151,16 +180,40 @@ def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:
     Raises:
         SettingError: the backend asked for cannot take these tensors.
     """
-    if _compiled(backend, values):
-        return cpu.count_nonzero(values)
-    return reference.count_nonzero(values)
+    match _choose(backend, (values,)):
+        case "triton":
+            return gpu.count_nonzero(values)
+        case "cpu":
+            return cpu.count_nonzero(values)
+        case _:
+            return reference.count_nonzero(values)
 
 
-def _compiled(backend: Backend, *tensors: Tensor) -> bool:
-    """Whether to call `cpu`."""
+def _choose(backend: Backend, tensors: tuple[Tensor, ...], gradients: tuple[str, ...] = ()) -> str:
+    """Which backend computes a scan of these tensors, the current first.
+
+    Args:
+        backend: the one asked for.
+        tensors: the arguments of the scan.
+        gradients: the compiled backends whose kernel for this scan has a backward pass.
+
+    Returns:
+        "triton", "cpu" or "reference".
+
+    Raises:
+        SettingError: the backend asked for is unknown, or cannot take these tensors.
+    """
+    check(backend)
     if backend == "reference":
-        return False
-    reason = cpu.unsuitable(*tensors) or cpu.unavailable()
-    if backend == "cpu" and reason is not None:
-        raise SettingError(f'backend="cpu" cannot be used: {reason}. backend="auto" falls back to PyTorch.')
-    return reason is None
+        return backend
+    name = backend if backend != "auto" else "triton" if tensors[0].is_cuda else "cpu"
+    module = _COMPILED[name]
+    if name in gradients:
+        tensors = tuple(tensor.detach() for tensor in tensors)
+    unsuitable = module.unsuitable(*tensors)
+    if unsuitable is None and module.unavailable() is None:
+        return name
+    if backend == "auto":
+        return "reference"
+    reasons = "; ".join(filter(None, (module.unavailable(), unsuitable)))
+    raise SettingError(f'backend="{name}" cannot be used: {reasons}. backend="auto" takes the fastest that can.')

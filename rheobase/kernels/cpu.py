@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rheobase.kernels import layout
+from rheobase.kernels.layout import dense, ordered, values_for
+
 __all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable"]
 
 _STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
@@ -38,21 +41,7 @@ def unavailable() -> str | None:
 
 def unsuitable(*tensors: Tensor) -> str | None:
     """Why the kernels cannot take these tensors, or None where they can."""
-    if torch.compiler.is_compiling():
-        return "torch.compile is tracing"
-    grad = torch.is_grad_enabled()
-    for tensor in tensors:
-        if tensor.dtype != torch.float32:
-            return f"the kernels are float32, and a tensor is {tensor.dtype}"
-        if tensor.device.type != "cpu":
-            return f"the kernels run on the CPU, and a tensor is on {tensor.device}"
-        if grad and tensor.requires_grad:
-            return "a tensor requires grad, and the kernels have no backward pass"
-        if tensor.layout != torch.strided or type(tensor) not in (Tensor, torch.nn.Parameter):
-            return f"the kernels take dense tensors, and one is a {type(tensor).__name__}, {tensor.layout}"
-    if not tensors[0].numel():
-        return "there is nothing to compute"
-    return None
+    return layout.unsuitable("cpu", *tensors)
 
 
 def if_scan(
@@ -97,7 +86,8 @@ def msat_scan(
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
     """
     values, (v, average, before), task, _keep = _task(current, threshold, [potential, mean, last], overwrite)
-    parameters = (ctypes.c_float * 8)(alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
+    exponent = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # weights of its four terms
+    parameters = (ctypes.c_float * 6)(1 / ki, -1 / c, *exponent)
     switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
     task[_DONE:] = [steps_done, *switches, ctypes.addressof(parameters)]
     _launch("msat", task)
@@ -106,7 +96,7 @@ def msat_scan(
 
 def count_nonzero(values: Tensor) -> Tensor:
     """`reference.count_nonzero`. Shape: (K, ...) -> (K,), int64."""
-    values, _ = _dense(values)
+    values, _ = dense(values)
     counts = torch.zeros(values.shape[0], dtype=torch.int64)
     task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr())
     task[_STATES] = counts.data_ptr()
@@ -122,27 +112,6 @@ def functions(x: Tensor) -> Tensor:
     return result
 
 
-def _dense(current: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The tensor with each step dense and its samples apart, and the strides of one step (N, ...).
-
-    A tensor that is so already is returned as it is, a constant current (stride 0) stays unrepeated.
-    """
-    first = current[0]
-    strides, expected = first.stride(), 1
-    for size, stride in sorted(zip(first.shape, strides, strict=True), key=lambda pair: pair[1]):
-        if size != 1:
-            if stride != expected:
-                break
-            expected *= size
-    samples = first.shape[0] if first.ndim else 1
-    apart = samples == 1 or strides[0] * samples == first.numel()
-    if expected != first.numel() or not apart:
-        constant = current.stride(0) == 0
-        current = first.contiguous().expand_as(current) if constant else current.contiguous()
-        strides = current.stride()[1:]
-    return current, strides
-
-
 def _task(
     current: Tensor, threshold: Tensor, states: list[Tensor], overwrite: bool
 ) -> tuple[Tensor, list[Tensor], Any, list[Tensor]]:
@@ -151,31 +120,20 @@ def _task(
     Returns:
         The values and the states after the scan, to fill; the task; and what must live until launch.
     """
-    current, strides = _dense(current)
+    current, strides = dense(current)
     steps, shape = current.shape[0], current.shape[1:]
-    samples, neurons = (shape[0] if shape else 1), current[0].numel()
+    neurons = current[0].numel()
     if threshold.numel() > 1:
         each = threshold.ndim == len(shape) and threshold.shape[0] > 1  # one for each sample
-        threshold = _ordered(threshold, shape if each else (1, *shape[1:]), strides)
-    before = [_ordered(state, shape, strides) for state in states]
+        threshold = ordered(threshold, shape if each else (1, *shape[1:]), strides)
+    before = [ordered(state, shape, strides) for state in states]
     after = [torch.empty_strided(shape, strides) for _ in states]
-    if overwrite and (steps == 1 or current.stride(0) == neurons):
-        values = current
-    else:
-        values = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
-        values = values.view(steps, *shape)
+    values = values_for(current, strides, overwrite)
     task = (ctypes.c_int64 * _SLOTS)(0, neurons, steps, current.stride(0), threshold.numel())
     task[5:_STATES] = [current.data_ptr(), threshold.data_ptr(), values.data_ptr()]
     for i, pair in enumerate(zip(before, after, strict=True)):
         task[_STATES + 2 * i], task[_STATES + 2 * i + 1] = (tensor.data_ptr() for tensor in pair)
     return values, after, task, [current, threshold, *before]
-
-
-def _ordered(tensor: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-    """The tensor, broadcast, in the memory order of one step of the current; itself where it is so."""
-    if tensor.shape == shape and tensor.stride() == strides:
-        return tensor
-    return torch.empty_strided(shape, strides).copy_(tensor)
 
 
 def _launch(name: str, task: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rheobase.kernels.cpu import _dense, _ordered, launch
+from rheobase.kernels.cpu import launch
+from rheobase.kernels.layout import dense, ordered, values_for
 
 __all__ = ["scan"]
 
@@ -46,7 +47,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, potential: Tensor, sent: Tensor, rows: Tensor, *rule: Any) -> Any:
-        current, _ = _dense(current)
+        current, _ = dense(current)
         y, v, r = _forward(current, potential, sent, rows, *rule)
         ctx.save_for_backward(current, y, v, r, rows)
         ctx.rule = rule
@@ -61,7 +62,7 @@ class _Scan(torch.autograd.Function):
         result = torch.empty_strided(y.shape, y.stride())
         width, task, _keep = _task(current, y, rows, ctx.rule)
         states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
-        undone = [_ordered(state, tuple(shape), strides).clone() for state in (v, r)]
+        undone = [ordered(state, tuple(shape), strides).clone() for state in (v, r)]
         sums = torch.zeros(_SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
         task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), _SUMS
@@ -72,12 +73,10 @@ class _Scan(torch.autograd.Function):
 def _forward(
     current: Tensor, potential: Tensor, sent: Tensor, rows: Tensor, *rule: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    current, strides = _dense(current)
-    steps, shape = current.shape[0], current.shape[1:]
-    samples, neurons = (shape[0] if shape else 1), current[0].numel()
-    y = torch.empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:])).view(steps, *shape)
+    current, strides = dense(current)
+    shape, y = current.shape[1:], values_for(current, strides)
     _, task, _keep = _task(current, y, rows, rule)
-    before = [_ordered(state, tuple(shape), strides) for state in (potential, sent)]
+    before = [ordered(state, tuple(shape), strides) for state in (potential, sent)]
     v, r = (torch.empty_strided(shape, strides) for _ in range(2))
     task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
     _launch("scan", task)

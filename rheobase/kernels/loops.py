@@ -1,4 +1,4 @@
-"""The compiled loops (Numba): vectorised exp, log1p and sigmoid, then one C function for each kernel.
+"""The compiled loops (Numba): vectorised exp and softplus, then one C function for each kernel.
 
 A kernel is a C function ``void kernel(int64 *task)``. The task holds a ticket counter, sizes and
 addresses; every thread that calls the kernel with the same task draws blocks of neurons from the
@@ -31,13 +31,15 @@ BLOCK = 256
 """Neurons that one thread takes at a time."""
 
 PITCH = BLOCK + 16
-V, MEAN, LAST, TH, UNIT, Z, X = (row * PITCH for row in range(7))
-"""Where the rows of a block lie in a thread's workspace: state, threshold, 1 / scale, sigmoid's argument."""
+V, MEAN, LAST, TH, DECAY, DRIVE, Z, X = (row * PITCH for row in range(8))
+"""Where the rows of a block lie in a thread's workspace: state, threshold, units, the exponent of the sigmoid."""
 
 TICKET, NEURONS, STEPS, STRIDE, PERIOD, CURRENT, THRESHOLD, VALUES = range(8)
 POTENTIAL, POTENTIAL_AFTER, MEAN_BEFORE, MEAN_AFTER, LAST_BEFORE, LAST_AFTER = range(8, 14)
 HARD = 14  # IF
 DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
+PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN = range(6)
+"""The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z."""
 COUNTS = 8
 SLOTS = 20
 """The int64 slots of a task: sizes, addresses and switches."""
@@ -46,7 +48,7 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 LIMIT = np.float32(87.0)  # exp(+-87) is still a normal float32
 LOG2_E = np.float32(1.44269504)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # ln 2 in two parts
-ROUND = np.float32(1.5 * 2**23)  # adding it rounds to an integer, kept in the low bits
+ROUND = np.float32(1.5 * 2**23 + 127)  # adding it rounds to an integer n; its low bits are n + 127, as in 2^n
 # exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2) / 2, relative error 3e-9 (minimax fit)
 P0, P1, P2 = np.float32(0.49999993), np.float32(0.16666521), np.float32(0.04166839)
 P3, P4 = np.float32(0.00836872), np.float32(0.00138146)
@@ -72,8 +74,7 @@ def _power_of_two(typing: Any, shifted: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(32)
-        biased = builder.add(builder.bitcast(args[0], word), word(127))
-        return builder.bitcast(builder.shl(biased, word(23)), ir.FloatType())
+        return builder.bitcast(builder.shl(builder.bitcast(args[0], word), word(23)), ir.FloatType())
 
     return types.float32(types.float32), generate
 
@@ -131,18 +132,23 @@ def _wide(typing: Any) -> Any:
 
 @intrinsic
 def _workspace(typing: Any) -> Any:
-    """Seven rows of PITCH float32 on the stack of the thread."""
+    """Eight rows of PITCH float32 on the stack of the thread."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return alloca_once(builder, ir.FloatType(), size=7 * PITCH)
+        return alloca_once(builder, ir.FloatType(), size=8 * PITCH)
 
     return types.CPointer(types.float32)(), generate
 
 
 @njit(forceinline=True, error_model="numpy")
 def exp(x: Any) -> Any:
-    """e^x = 2^n e^r, n = round(x / ln 2), r = x - n ln 2; x is clipped to [-87, 87]."""
-    x = x if x < LIMIT else LIMIT
+    """e^x; x is clipped to [-87, 87]."""
+    return _exp_below(x if x < LIMIT else LIMIT)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _exp_below(x: Any) -> Any:
+    """e^x = 2^n e^r, n = round(x / ln 2), r = x - n ln 2, for x of at most 87; below -87 it is e^-87."""
     x = x if x > -LIMIT else -LIMIT
     shifted = _fma(x, LOG2_E, ROUND)
     n = shifted - ROUND
@@ -154,16 +160,16 @@ def exp(x: Any) -> Any:
 @njit(forceinline=True, error_model="numpy")
 def softplus(x: Any) -> Any:
     """log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|."""
-    e = exp(x if x < ZERO else -x)
+    e = _exp_below(-abs(x))
     q = _fma(_fma(_fma(_fma(Q8, e, Q7), e, Q6), e, Q5), e, Q4)
     q = _fma(_fma(_fma(_fma(q, e, Q3), e, Q2), e, Q1), e, Q0)
     return _fma(e, q, x if x > ZERO else ZERO)
 
 
 @njit(forceinline=True, error_model="numpy")
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x)."""
-    return ONE / (ONE + exp(-x))
+def fraction(m: Any, z: Any) -> Any:
+    """m sigmoid(-z) = m / (1 + e^z)."""
+    return m / (ONE + exp(z))
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -196,10 +202,14 @@ def _load_threshold(w: Any, start: int, size: int, address: int, period: int) ->
 
 
 @njit(forceinline=True, error_model="numpy")
-def _load_unit(w: Any, size: int, raw: bool) -> None:
-    """u = 1 / M, or 1 in raw units. Where M = 0, th is 0 whatever u is."""
+def _load_units(w: Any, p: Any, size: int, raw: bool) -> None:
+    """What DTT multiplies potentials by, u / ki, and DET the drive, -u / C; u = 1 / M, or 1 in raw units.
+
+    Where M = 0, th is 0 whatever u is.
+    """
     for j in range(size):
-        w[UNIT + j] = ONE if raw else ONE / w[TH + j]
+        u = ONE if raw else ONE / w[TH + j]
+        w[DECAY + j], w[DRIVE + j] = u * p[PER_KI], u * p[PER_C]
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -223,32 +233,31 @@ def _if_row(w: Any, x: Any, y: Any, size: int, hard: bool) -> None:
 
 @njit(forceinline=True, error_model="numpy")
 def _decay_row(w: Any, p: Any, size: int, raw: bool) -> None:
-    """z = dtt_gain (alpha d + V_T + ka log(1 + exp(d / ki))), d = (v - mean) u."""
+    """z = -dtt_gain (alpha d + V_T + ka log(1 + exp(d / ki))), d = (v - mean) u."""
     _wide()
-    alpha, ka, inverse_ki, v_t, gain = p[0], p[1], p[2], p[4], p[5]
+    slope, height, rest = p[SLOPE], p[HEIGHT], p[REST]
     for j in range(size):
-        d = (w[V + j] - w[MEAN + j]) * w[UNIT + j]
-        rest = v_t * (w[TH + j] if raw else ONE)
-        w[Z + j] = gain * _fma(ka, softplus(d * inverse_ki), _fma(alpha, d, rest))
+        d = (w[V + j] - w[MEAN + j]) * w[DECAY + j]
+        w[Z + j] = _fma(height, softplus(d), _fma(slope, d, rest * w[TH + j] if raw else rest))
 
 
 @njit(forceinline=True, error_model="numpy")
 def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
-    """z += det_gain exp(-drive / C), drive = (v + x - last) u, or x u (instant)."""
+    """z -= det_gain exp(-drive u / C), drive = v + x - last, or x (instant)."""
     _wide()
-    inverse_c, gain = p[3], p[6]
+    gain = p[GAIN]
     for j in range(size):
-        drive = (x[j] if instant else w[V + j] + x[j] - w[LAST + j]) * w[UNIT + j]
-        w[Z + j] = _fma(gain, exp(-drive * inverse_c), w[Z + j])
+        drive = x[j] if instant else w[V + j] + x[j] - w[LAST + j]
+        w[Z + j] = _fma(gain, exp(drive * w[DRIVE + j]), w[Z + j])
 
 
 @njit(forceinline=True, error_model="numpy")
 def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> None:
-    """th = M sigmoid(z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t."""
+    """th = M / (1 + e^z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t."""
     _wide()
     for j in range(size):
         pre = w[V + j] + x[j]
-        th = w[TH + j] * sigmoid(w[Z + j])
+        th = fraction(w[TH + j], w[Z + j])
         emitted = th if pre >= th else ZERO
         after = pre - emitted
         y[j], w[V + j], w[LAST + j] = emitted, after, pre
@@ -303,7 +312,7 @@ def _msat_kernel(task: Any) -> None:
             break
         size = min(BLOCK, neurons - start)
         _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
-        _load_unit(w, size, raw)
+        _load_units(w, p, size, raw)
         _copy(_floats(task[POTENTIAL], start), w, V, size)
         _copy(_floats(task[MEAN_BEFORE], start), w, MEAN, size)
         _copy(_floats(task[LAST_BEFORE], start), w, LAST, size)
@@ -354,7 +363,7 @@ def _function_kernel(task: Any) -> None:
     """exp, softplus and sigmoid of the current, for the tests of their accuracy."""
     x, y, size = _floats(task[CURRENT], 0), _floats(task[VALUES], 0), task[NEURONS]
     for j in range(size):
-        y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), sigmoid(x[j])
+        y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), fraction(ONE, -x[j])
 
 
 _KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "count": _count_kernel, "functions": _function_kernel}

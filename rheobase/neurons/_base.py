@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import ConversionError, SettingError
+from rheobase.kernels import Backend
 
 __all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels"]
 
@@ -71,10 +72,12 @@ class Temporal(nn.Module, ABC):
         random: whether what it emits depends on the key given to `reset`.
         overwrites: whether `scan` takes ``overwrite=True``, the permission to put the values where the
             current was.
+        backend: what computes the scan, where there are fused kernels for it.
     """
 
     random: bool = False
     overwrites: bool = False
+    backend: Backend = "auto"
 
     def __init__(self) -> None:
         super().__init__()

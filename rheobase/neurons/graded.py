@@ -125,6 +125,7 @@ class GradedIF(Neuron):
             powers=self.powers,
             signed=self.signed,
             memory=self.memory,
+            backend=self.backend,
         )
         return y, GradedState(v, r, state.steps + k)
 

@@ -95,6 +95,7 @@ class IF(Neuron):
             along_channels(self.threshold, current[0]),
             hard_reset=self.reset_mode == "hard",
             overwrite=overwrite,
+            backend=self.backend,
         )
         return y, IFState(v)
 

@@ -192,6 +192,7 @@ class MSAT(Neuron):
             drive_is_current=a.depolarisation == "current",
             raw_units=a.units == "raw",
             overwrite=overwrite,
+            backend=self.backend,
         )
         return y, MSATState(v, mean, v_pre, state.steps + current.shape[0])
 

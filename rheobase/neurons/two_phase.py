@@ -81,8 +81,8 @@ class OffsetIF(Synchronous):
         threshold = along_channels(self.threshold, current[0])
         v_0 = torch.zeros_like(current[0]) + threshold / 2
         for _ in range(self.iterations):
-            v_0 = _corrected(first, v_0, threshold)
-        return kernels.if_scan(current, v_0, threshold, hard_reset=False)[0]
+            v_0 = _corrected(first, v_0, threshold, self.backend)
+        return kernels.if_scan(current, v_0, threshold, backend=self.backend)[0]
 
     def layer_steps(self, steps: int) -> int:
         return self.iterations * (self.pre_steps or steps) + steps
@@ -96,9 +96,9 @@ class OffsetIF(Synchronous):
         return f"threshold={summary(self.threshold)}, pre_steps={trial}, iterations={self.iterations}"
 
 
-def _corrected(current: Tensor, v_0: Tensor, threshold: Tensor) -> Tensor:
+def _corrected(current: Tensor, v_0: Tensor, threshold: Tensor, backend: kernels.Backend) -> Tensor:
     """The initial potential after a trial run from ``v_0``. Shapes: (K, N, ...), (N, ...) -> (N, ...)."""
-    y, v = kernels.if_scan(current, v_0.clone(), threshold, hard_reset=False)
+    y, v = kernels.if_scan(current, v_0.clone(), threshold, backend=backend)
     fired = y > 0
     v_pre = v_0 + current.cumsum(0) - (y.cumsum(0) - y)
     least = v_pre.masked_fill(~fired, torch.inf).amin(0)  # of the firing steps; inf where none is
@@ -173,13 +173,13 @@ class ResidualIF(Neuron):
         threshold = along_channels(self.threshold, current[0])
         v, alive, parts = state.potential, state.alive, []
         if early:
-            y, v = kernels.if_scan(current[:early], v, threshold, hard_reset=False)
+            y, v = kernels.if_scan(current[:early], v, threshold, backend=self.backend)
             parts.append(y)
         if early < len(current):
             if state.steps + early == self.first:
                 alive = v > _MARGIN * threshold
                 v = torch.zeros_like(v) + threshold / 2
-            y, v = kernels.if_scan(current[early:], v, threshold, hard_reset=False)
+            y, v = kernels.if_scan(current[early:], v, threshold, backend=self.backend)
             parts.append(y * alive)
         return torch.cat(parts), ResidualState(v, alive, state.steps + len(current))
 

@@ -1,0 +1,187 @@
+"""Fused neuron scans on a graphics processor: layouts and launches around the compiled `gpu_loops`.
+
+Triton is imported by the first call that needs it. Under ``TRITON_INTERPRET=1``, set before this module is imported,
+the same kernels run on the processor, very slowly: that is for their tests.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rheobase.kernels import layout
+from rheobase.kernels.layout import dense, ordered, values_for
+
+__all__ = ["count_nonzero", "graded_scan", "if_scan", "msat_scan", "unavailable", "unsuitable"]
+
+OPTIONS = {"enable_fp_fusion": False}
+"""How Triton compiles the kernels."""
+
+_BLOCK = 1024  # neurons that one program takes
+_DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"  # what the tensors are on
+
+
+@cache
+def unavailable() -> str | None:
+    """Why Triton's kernels cannot be used in this process, or None where they can."""
+    if _DEVICE == "cuda" and not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device"
+    try:
+        import triton  # noqa: F401
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with Triton, there is the reference)
+        return f"Triton cannot be imported ({error}); install it with: pip install triton"
+    try:
+        count_nonzero(torch.ones(1, 1, device=_DEVICE))
+    except Exception as error:  # noqa: BLE001
+        first = str(error).partition("\n")[0]
+        return f"Triton cannot compile the kernels ({type(error).__name__}: {first})"
+    return None
+
+
+def unsuitable(*tensors: Tensor) -> str | None:
+    """Why the kernels cannot take these tensors, or None where they can."""
+    return layout.unsuitable(_DEVICE, *tensors)
+
+
+def if_scan(
+    current: Tensor,
+    potential: Tensor,
+    threshold: Tensor,
+    *,
+    hard_reset: bool = False,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`reference.if_scan`, bit for bit."""
+    current, strides = dense(current)
+    m, inner = _numbers(threshold, current.shape[1:], strides)
+    before, after = _states(current, strides, potential)
+    values = values_for(current, strides, overwrite)
+    _launch("if", current, values, m, *before, *after, *_sizes(current), inner, m.numel(), HARD=hard_reset)
+    return values, after[0]
+
+
+def msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    alpha: float,
+    ka: float,
+    ki: float,
+    c: float,
+    v_t: float,
+    dtt_gain: float,
+    det_gain: float,
+    use_dtt: bool = True,
+    use_det: bool = True,
+    drive_is_current: bool = False,
+    raw_units: bool = False,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`reference.msat_scan`, to float32 rounding.
+
+    The exponentials and logarithms are the processor's own, whose relative error is some units of the last place, so
+    a neuron within that of its threshold may decide the other way.
+    """
+    current, strides = dense(current)
+    m, inner = _numbers(threshold, current.shape[1:], strides)
+    before, after = _states(current, strides, potential, mean, last)
+    values = values_for(current, strides, overwrite)
+    pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
+    _launch(
+        "msat", current, values, m, *pairs, *_sizes(current), inner, m.numel(), steps_done,
+        *(float(number) for number in (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)),
+        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units,
+    )  # fmt: skip
+    return values, after[0], after[1], after[2]
+
+
+def graded_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    levels: int,
+    powers: bool,
+    signed: bool,
+    memory: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`reference.graded_scan`, bit for bit; without a gradient."""
+    current, strides = dense(current)
+    each = torch.broadcast_tensors(threshold, 1 / threshold, fire, offset)  # type: ignore[no-untyped-call]
+    rows = torch.stack(each, 1)  # (1 or K, 4, 1 or C)
+    channels = rows.shape[2]
+    before, after = _states(current, strides, potential, sent)
+    values = values_for(current, strides)
+    pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
+    inner = strides[1] if channels > 1 else 1
+    _launch(
+        "graded", current, values, rows, *pairs, *_sizes(current), inner, channels, levels, 0.5 ** (levels - 1),
+        POWERS=powers, SIGNED=signed, MEMORY=memory, SCHEDULE=len(rows) > 1,
+    )  # fmt: skip
+    return values, after[0], after[1]
+
+
+def count_nonzero(values: Tensor) -> Tensor:
+    """`reference.count_nonzero`, in one launch. Shape: (K, ...) -> (K,), int64."""
+    values, _ = dense(values)
+    neurons, steps, stride = _sizes(values)
+    counts = torch.zeros(steps, dtype=torch.int64, device=values.device)
+    _launch("count", values, counts, neurons, stride, steps=steps)
+    return counts
+
+
+def _sizes(current: Tensor) -> tuple[int, int, int]:
+    """Neurons, steps, and what lies between the current of one step and of the next."""
+    return current[0].numel(), current.shape[0], current.stride(0)
+
+
+def _numbers(parameter: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Tensor, int]:
+    """A parameter for neurons in memory order: neuron n has ``numbers[n // inner % len(numbers)]``.
+
+    Args:
+        parameter: broadcastable to the shape.
+        shape: of one step of the current, (N, ...).
+        strides: of one step, dense.
+
+    Returns:
+        The numbers, and inner. Where the parameter varies along one dimension it is not repeated.
+    """
+    wide = [d for d in range(-parameter.ndim, 0) if parameter.shape[d] > 1]
+    if len(wide) < 2:
+        return parameter.reshape(-1).contiguous(), strides[wide[0]] if wide else 1
+    return ordered(parameter, shape, strides), 1
+
+
+def _states(current: Tensor, strides: tuple[int, ...], *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The states in the memory order of one step of the current, and room for those after the scan."""
+    shape = current.shape[1:]
+    before = [ordered(state, shape, strides) for state in states]
+    return before, [current.new_empty_strided(shape, strides) for _ in states]
+
+
+def _launch(name: str, current: Tensor, *arguments: Any, steps: int = 1, **constants: bool) -> None:
+    """Run a kernel for all neurons, on the device of the current.
+
+    Args:
+        name: of the kernel.
+        current: its first argument, (K, N, ...).
+        arguments: the others.
+        steps: how many programs there are for each block of neurons.
+        constants: switches that are compiled in.
+    """
+    from rheobase.kernels import gpu_loops
+
+    kernel = getattr(gpu_loops, f"{name}_kernel")
+    blocks = -(-current[0].numel() // _BLOCK)
+    with torch.cuda.device_of(current):  # type: ignore[no-untyped-call]
+        kernel[(blocks, steps)](current, *arguments, BLOCK=_BLOCK, **OPTIONS, **constants)

@@ -1,0 +1,152 @@
+"""The compiled loops (Triton): one kernel for each family of neurons, each a chunk of K steps.
+
+A program takes BLOCK neurons, in memory order, and keeps their state in registers: it reads each current once
+and writes each value once. The places of a step are those of the step before plus a stride, which is 0 for a current
+that is the same at each step.
+
+A kernel is launched without fused multiply-adds, so that a neuron has the bits of the reference where the reference
+adds and multiplies, and the same bits however its steps are divided into chunks.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-any-return"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["count_kernel", "graded_kernel", "if_kernel", "msat_kernel"]
+
+_VARYING = ("steps", "done", "levels")  # numbers for which no kernel of their own is compiled
+
+
+@triton.jit
+def _neurons(neurons, BLOCK: tl.constexpr):
+    """The places of this program's neurons, and which of them there are."""
+    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    return n, n < neurons
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def if_kernel(
+    current, values, threshold, potential, potential_after, neurons, steps, stride, inner, count,
+    HARD: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard)."""
+    n, live = _neurons(neurons, BLOCK)
+    m = tl.load(threshold + n // inner % count, mask=live)
+    v = tl.load(potential + n, mask=live)
+    x_place, y_place = current + n, values + n
+    for _ in range(steps):
+        pre = v + tl.load(x_place, mask=live)
+        fired = pre >= m
+        y = tl.where(fired, m, 0.0)
+        v = tl.where(fired, 0.0, pre) if HARD else pre - y
+        tl.store(y_place, y, mask=live)
+        x_place += stride
+        y_place += neurons
+    tl.store(potential_after + n, v, mask=live)
+
+
+@triton.jit
+def _softplus(x):
+    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def msat_kernel(
+    current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after,
+    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The equations of `reference.msat_scan`; t = done + k, th = M where t = 0."""
+    n, live = _neurons(neurons, BLOCK)
+    m = tl.load(threshold + n // inner % count, mask=live)
+    unit = 1.0 if RAW else 1.0 / m  # where m = 0, th is 0 or NaN, and nothing is sent
+    rest = v_t * m if RAW else v_t
+    v = tl.load(potential + n, mask=live)
+    mean = tl.load(mean_before + n, mask=live)
+    last = tl.load(last_before + n, mask=live)
+    x_place, y_place = current + n, values + n
+    for t in range(done, done + steps):
+        x = tl.load(x_place, mask=live)
+        pre = v + x
+        z = tl.full((BLOCK,), 0.0, tl.float32)
+        if USE_DTT:
+            d = (v - mean) * unit
+            z += dtt_gain * (alpha * d + rest + ka * _softplus(d * inverse_ki))
+        if USE_DET:
+            drive = x if INSTANT else pre - last
+            z += det_gain * tl.exp(-(drive * unit) * inverse_c)
+        th = tl.where(t == 0, m, m / (1.0 + tl.exp(-z)))
+        y = tl.where(pre >= th, th, 0.0)
+        v, last = pre - y, pre
+        mean += (v - mean) / (t + 1)
+        tl.store(y_place, y, mask=live)
+        x_place += stride
+        y_place += neurons
+    tl.store(potential_after + n, v, mask=live)
+    tl.store(mean_after + n, mean, mask=live)
+    tl.store(last_after + n, last, mask=live)
+
+
+@triton.jit
+def _row(parameters, channel, channels, live):
+    """Threshold, its reciprocal, lowest level that fires and offset of each neuron, in one step."""
+    theta = tl.load(parameters + channel, mask=live)
+    inverse = tl.load(parameters + channels + channel, mask=live)
+    fire = tl.load(parameters + 2 * channels + channel, mask=live)
+    return theta, inverse, fire, tl.load(parameters + 3 * channels + channel, mask=live)
+
+
+@triton.jit
+def _level(m, fire, levels, lowest, POWERS: tl.constexpr):
+    """The level of a magnitude m; ``lowest`` is 2^(1 - levels)."""
+    if POWERS:
+        k, unit = tl.full(m.shape, 0.0, tl.float32), lowest
+        for _ in range(levels):
+            k = tl.where(m >= fire * unit, unit, k)
+            unit *= 2.0
+        return k
+    top = levels.to(tl.float32)
+    return tl.clamp(tl.floor(m + (1.0 - fire)), 0.0, top, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def graded_kernel(
+    current, values, parameters, potential, potential_after, sent, sent_after,
+    neurons, steps, stride, inner, channels, levels, lowest,
+    POWERS: tl.constexpr, SIGNED: tl.constexpr, MEMORY: tl.constexpr, SCHEDULE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The equations of `reference.graded_scan`; with SCHEDULE there are parameters for each step."""
+    n, live = _neurons(neurons, BLOCK)
+    channel = n // inner % channels
+    theta, inverse, fire, offset = _row(parameters, channel, channels, live)
+    v = tl.load(potential + n, mask=live)
+    r = tl.load(sent + n, mask=live)
+    x_place, y_place = current + n, values + n
+    for _ in range(steps):
+        if SCHEDULE:
+            theta, inverse, fire, offset = _row(parameters, channel, channels, live)
+            parameters += 4 * channels
+        pre = v + tl.load(x_place, mask=live)
+        e = tl.maximum(pre, -r, propagate_nan=tl.PropagateNan.ALL) if MEMORY else pre
+        q = e * inverse + offset
+        k = _level(tl.abs(q), fire, levels, lowest, POWERS)
+        y = tl.where(q > 0, k, -k if SIGNED else 0.0) * theta
+        v, r = pre - y, r + y
+        tl.store(y_place, y, mask=live)
+        x_place += stride
+        y_place += neurons
+    tl.store(potential_after + n, v, mask=live)
+    tl.store(sent_after + n, r, mask=live)
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def count_kernel(values, counts, neurons, stride, BLOCK: tl.constexpr):
+    """Non-zero elements of each step, added to its count; axis 1 of the grid is the step."""
+    n, live = _neurons(neurons, BLOCK)
+    step = tl.program_id(1)
+    y = tl.load(values + step.to(tl.int64) * stride + n, mask=live, other=0.0)
+    tl.atomic_add(counts + step, tl.sum((y != 0).to(tl.int64)))

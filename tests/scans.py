@@ -1,0 +1,151 @@
+"""Random scans in every layout that the kernels accept, and how far a threshold of MSAT may be from the exact one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rheobase import kernels
+from rheobase.kernels import reference
+
+EPS = torch.finfo(torch.float32).eps
+PAPER = {"alpha": 0.3, "ka": 1.0, "ki": 1.0, "c": 5.0, "v_t": -1.0, "dtt_gain": 0.5, "det_gain": 0.25}
+
+SHAPES = [(), (7,), (3, 10), (1, 5), (2, 3, 17), (2, 3, 5, 4), (1, 4, 3, 3), (5, 1, 4, 6), (3, 16, 9, 8)]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """A current (K, N, ...), a potential (N, ...) and a threshold, in every layout the kernels accept."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    shape, steps = draw(st.sampled_from(SHAPES)), draw(st.integers(1, 6))
+
+    ties = draw(st.booleans())  # potentials that meet the threshold exactly
+
+    def normal(*size: int) -> Tensor:
+        values = torch.randn(size, generator=generator)
+        return values.mul(4).round().div(4) if ties else values
+
+    layout = draw(st.sampled_from(["dense", "channels last", "constant", "sparse", "strided", "permuted"]))
+    current = normal(steps, *shape)
+    if layout == "channels last" and len(shape) == 4:
+        current = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, -1))
+    elif layout == "constant":
+        current = current[:1].expand(steps, *shape)
+    elif layout == "sparse" and shape:
+        current = normal(steps, *shape[:-1], 2 * shape[-1])[..., ::2]
+    elif layout == "strided":
+        current = normal(2 * steps, *shape)[::2]
+    elif layout == "permuted":
+        current = normal(steps, *reversed(shape)).permute(0, *range(len(shape), 0, -1))
+    potential = normal(*shape)
+    if len(shape) == 4 and draw(st.booleans()):
+        potential = potential.to(memory_format=torch.channels_last)
+    sizes = [(), (1,), shape, shape[1:], (shape[1:2] + (1,) * (len(shape) - 2)), (1, *shape[1:])]
+    size = draw(st.sampled_from(sizes))
+    return current, potential, normal(*size).abs() + 0.25 if len(size) <= len(shape) else torch.tensor(0.75)
+
+
+flags = st.fixed_dictionaries({name: st.booleans() for name in ("use_dtt", "use_det", "drive_is_current", "raw_units")})
+constants = st.fixed_dictionaries(
+    {
+        "alpha": st.floats(0, 2),
+        "ka": st.floats(0, 2),
+        "ki": st.floats(0.25, 4),
+        "c": st.floats(0.5, 8),
+        "v_t": st.floats(-2, 1),
+        "dtt_gain": st.floats(0, 2),
+        "det_gain": st.floats(0, 2),
+    }
+)
+
+
+GRADED_SHAPES = [(2,), (3, 10), (2, 700), (3, 5, 40), (2, 16, 5, 4), (1, 3, 3, 3), (2, 24, 9, 9)]
+RULES = st.fixed_dictionaries(
+    {"levels": st.integers(1, 5), "powers": st.booleans(), "signed": st.booleans(), "memory": st.booleans()}
+)
+
+
+@st.composite
+def graded_problems(draw: st.DrawFn) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    shape, steps = draw(st.sampled_from(GRADED_SHAPES)), draw(st.integers(1, 6))
+    rows = draw(st.sampled_from([1, steps]))
+    channels = draw(st.sampled_from([1, shape[1] if len(shape) > 1 else 1]))
+    current = torch.randn(steps, *shape, generator=generator)
+    if len(shape) == 4 and draw(st.booleans()):
+        current = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, -1))
+    elif draw(st.booleans()):
+        current = current[:1].expand(steps, *shape)
+    potential, sent = 0.2 * torch.randn(shape, generator=generator), torch.rand(shape, generator=generator)
+    threshold = 0.3 + torch.rand(rows, channels, generator=generator)
+    fire = 0.3 + 0.5 * torch.rand(rows, channels, generator=generator)
+    return [current, potential, sent, threshold, fire, 0.05 * torch.randn(1, channels, generator=generator)]
+
+
+def check_msat_steps(
+    backend: kernels.Backend, problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float],
+    switches: dict[str, bool], done: int,
+) -> None:  # fmt: skip
+    """Teacher-forced: every step starts from the same state for the backend and for float64."""
+    current, v, threshold = problem
+    mean, last = 0.5 * v.flip(0) if v.ndim else 0.5 * v, v + 0.25
+    for t, x in enumerate(current, start=done):
+        ours = kernels.msat_scan(x[None], v, mean, last, t, threshold, **numbers, **switches, backend=backend)
+        arguments = [tensor.double() for tensor in (x[None], v, mean, last)]
+        exact = reference.msat_scan(*arguments, t, threshold.double(), **numbers, **switches)
+        th, error = _threshold_and_rounding(x, v, mean, last, t, threshold, numbers, switches)
+        distance = (arguments[3] * 0 + x.double() + v.double() - th).abs()
+        decided = distance > error
+        scale = 1 + x.abs() + v.abs() + threshold
+        for a, b in zip((ours[0][0], *ours[1:]), (exact[0][0], *exact[1:]), strict=True):
+            assert ((a - b).abs() <= error + 4 * EPS * scale)[decided].all()
+        fired = ours[0][0] != 0
+        assert torch.where(fired, (ours[0][0] - th).abs() <= error, True).all()
+        _, v, mean, last = ours
+
+
+def _threshold_and_rounding(
+    x: Tensor, v: Tensor, mean: Tensor, last: Tensor, t: int, threshold: Tensor,
+    numbers: dict[str, float], switches: dict[str, bool],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The exact threshold, and a bound on the float32 error in it: first-order, term by term."""
+    x, v, mean, last, m = (tensor.double() for tensor in (x, v, mean, last, threshold))
+    if t == 0:
+        return m.expand_as(x), 4 * EPS * (x.abs() + v.abs() + m)
+    unit = 1.0 if switches["raw_units"] else 1 / m
+    drive = x if switches["drive_is_current"] else v + x - last
+    noise = EPS * (x.abs() + v.abs() + last.abs() + mean.abs()) * unit  # rounding of d and of drive
+    keywords = {k: w for k, w in switches.items() if k != "drive_is_current"}
+    th = reference.msat_threshold(v - mean, drive, m, **numbers, **keywords)
+    z_error = torch.zeros_like(x)
+    if switches["use_dtt"]:
+        d = ((v - mean) * unit).abs()
+        rest = abs(numbers["v_t"]) * (m if switches["raw_units"] else 1)
+        soft = numbers["ka"] * (1 + d / numbers["ki"])
+        terms = numbers["alpha"] * d + rest + soft
+        slope = numbers["alpha"] + numbers["ka"] / numbers["ki"]
+        z_error = z_error + numbers["dtt_gain"] * (8 * EPS * terms + slope * noise)
+    if switches["use_det"]:
+        argument = -drive * unit / numbers["c"]
+        det = numbers["det_gain"] * torch.exp(argument)
+        z_error = z_error + det * (8 * EPS * (1 + argument.abs()) + noise / numbers["c"])
+    cofactor = th / m
+    return th, m * (cofactor * (1 - cofactor) * z_error + 8 * EPS * cofactor) + 4 * EPS * (x.abs() + v.abs())
+
+
+def msat(module: Any, problem: tuple[Tensor, Tensor, Tensor], **keywords: Any) -> tuple[Tensor, ...]:
+    """A scan from a fresh state with the constants of the paper."""
+    current, potential, threshold = problem
+    zeros = torch.zeros_like(potential)
+    result: tuple[Tensor, ...] = module.msat_scan(
+        current, potential, zeros, zeros, 0, threshold, **{**PAPER, **keywords}
+    )
+    return result
+
+
+def msat_flat(module: Any, *problem: Tensor, **keywords: Any) -> tuple[Tensor, ...]:
+    return msat(module, (problem[0], problem[1], problem[2]), **keywords)

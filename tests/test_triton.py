@@ -1,0 +1,74 @@
+"""The kernels for graphics processors: what they compile to, and (in `triton_scans.py`) what they compute."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rheobase.kernels import gpu
+
+triton = pytest.importorskip("triton", reason="Triton is not installed; it is in rheobase[dev], for Linux")
+
+NUMBERS = ("alpha", "ka", "inverse_ki", "inverse_c", "v_t", "dtt_gain", "det_gain", "lowest")
+INTEGERS = ("neurons", "steps", "stride", "inner", "count", "channels", "levels", "done")
+SWITCHES = {"HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "POWERS", "SIGNED", "MEMORY", "SCHEDULE"}
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize("interpret", ["1", pytest.param("0", marks=needs_cuda)], ids=["interpreter", "cuda"])
+def test_the_kernels_equal_their_references(interpret: str) -> None:
+    """In a process of its own: the interpreter must be chosen before Triton is imported."""
+    file = Path(__file__).with_name("triton_scans.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        env=os.environ | {"TRITON_INTERPRET": interpret}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assembly(name: str, switches: dict[str, bool], folder: Path, **options: Any) -> str:
+    """What Triton compiles a kernel to, for a GPU that need not be there."""
+    from triton.backends.compiler import GPUTarget
+
+    from rheobase.kernels import gpu_loops
+
+    kernel = getattr(gpu_loops, name)
+    types = dict.fromkeys(NUMBERS, "fp32")
+    types |= dict.fromkeys(INTEGERS, "i32") | {"counts": "*i64"}
+    fixed = {n: switches.get(n, False) for n in kernel.arg_names if n in SWITCHES} | {"BLOCK": 1024}
+    signature = {n: "constexpr" if n in fixed else types.get(n, "*fp32") for n in kernel.arg_names}
+    with triton.knobs.cache.scope():
+        triton.knobs.cache.dir = str(folder)
+        source = triton.compiler.ASTSource(kernel, signature, fixed)
+        return str(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"])
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        ("if_kernel", {}),
+        ("if_kernel", {"HARD": True}),
+        ("graded_kernel", {"SIGNED": True, "MEMORY": True, "SCHEDULE": True}),
+        ("graded_kernel", {"POWERS": True}),
+        ("count_kernel", {}),
+    ],
+)
+def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[str, bool], tmp_path: Path) -> None:
+    code = assembly(name, switches, tmp_path, **gpu.OPTIONS)
+    assert re.search(r"ld\.global\S*\.b32", code)
+    assert not re.search(r"\bfma\.", code)
+
+
+def test_msat_reads_each_current_once_and_its_state_once_a_scan(tmp_path: Path) -> None:
+    code = assembly("msat_kernel", {"USE_DTT": True, "USE_DET": True}, tmp_path, **gpu.OPTIONS)
+    each = 1024 // 128  # neurons of a thread
+    assert len(re.findall(r"ld\.global", code)) == 5 * each  # current, threshold and three states
+    assert len(re.findall(r"st\.global", code)) == 4 * each  # values and three states
