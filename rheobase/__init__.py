@@ -17,6 +17,7 @@ from rheobase.errors import (
     UnsupportedOperationError,
 )
 from rheobase.evaluation import evaluate
+from rheobase.exits import Exit
 from rheobase.graph import Graph, trace
 from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
 from rheobase.observers import Statistics, observe
@@ -36,6 +37,7 @@ __all__ = [
     "Curve",
     "DataError",
     "DeltaCoding",
+    "Exit",
     "Graph",
     "Plan",
     "RateCoding",
