@@ -17,6 +17,7 @@ from rheobase.errors import (
     UnsupportedOperationError,
 )
 from rheobase.evaluation import evaluate
+from rheobase.exits import Exit
 from rheobase.graph import Graph, trace
 from rheobase.kernels import backends
 from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
@@ -37,6 +38,7 @@ __all__ = [
     "Curve",
     "DataError",
     "DeltaCoding",
+    "Exit",
     "Graph",
     "Plan",
     "RateCoding",

@@ -49,6 +49,9 @@ class Curve:
     no labels, no reference network was given, or the outputs are not classes. The logit error is
     None where the reference network gives nothing but zeros.
 
+    With an exit rule, index t - 1 is an inference of at most t steps: who has decided by then keeps
+    that answer, and sends nothing from then on.
+
     Attributes:
         method: the method, as its line in a results table.
         steps: T.
@@ -64,6 +67,8 @@ class Curve:
         accuracy_by_seed: accuracy of each seed's run.
         end_to_end_steps: from the input to the answer after T steps; more than T where layers wait for each other,
             and then only the answer after T steps is that of a network (see `SpikingModel.end_to_end_steps`).
+        exit_rule: the rule of early exit, as the line that makes it; None without one.
+        exits: share of samples that decide at step t by that rule. What is missing to 1 never decides.
     """
 
     method: str
@@ -78,6 +83,8 @@ class Curve:
     reference_accuracy: float | None = None
     accuracy_by_seed: Sequence[Sequence[float]] | None = None
     end_to_end_steps: int | None = None
+    exit_rule: str | None = None
+    exits: Sequence[float] | None = None
 
     @property
     def rate(self) -> dict[str, list[float]]:
@@ -86,9 +93,19 @@ class Curve:
 
     @property
     def mean_rate(self) -> list[float]:
-        """Spikes per neuron and step over all sites, from the first step to step t."""
+        """Spikes per neuron and step over all sites, from the first step to step t (or the exit before it)."""
         total = sum(self.neurons.values())
-        return [spikes / (total * t) for t, spikes in enumerate(self.total_spikes, 1)]
+        return [spikes / (total * done) for done, spikes in zip(self.mean_steps, self.total_spikes, strict=True)]
+
+    @property
+    def mean_steps(self) -> list[float]:
+        """Steps per sample of an inference of at most t steps: t, or fewer with an exit rule."""
+        going, total, means = 1.0, 0.0, []
+        for share in self.exits or [0.0] * self.steps:
+            total += going
+            means.append(total)
+            going -= share
+        return means
 
     @property
     def total_spikes(self) -> list[float]:
@@ -149,6 +166,7 @@ class Curve:
                 "logit_error": None if self.logit_error is None else self.logit_error[t - 1],
                 "spikes": self.total_spikes[t - 1],
                 "rate": self.mean_rate[t - 1],
+                "mean_steps": self.mean_steps[t - 1],
             })  # fmt: skip
         return rows
 
@@ -162,14 +180,18 @@ class Curve:
             lines.append(f"accuracy of the original network: {percent}")
         if self.end_to_end_steps not in (None, self.steps):
             lines.append(f"layer-synchronous: T = {self.steps} takes {self.end_to_end_steps} steps from end to end")
+        if self.exit_rule is not None:
+            lines.append(f"early exit: {self.exit_rule}; {self.mean_steps[-1]:.2f} steps/sample")
+        steps = f"  {'steps/sample':>12}" if self.exit_rule is not None else ""
         lines.append(f"{'T':>4}  {'accuracy %':>10}  {'95 % interval':>14}  {'agreement %':>11}  {'logit error':>11}"
-                     f"  {'spikes/sample':>13}  {'rate':>6}")  # fmt: skip
+                     f"  {'spikes/sample':>13}  {'rate':>6}{steps}")  # fmt: skip
         for row in self.rows():
             bounds = None if self.accuracy is None else self.interval(int(row["steps"] or 0))
             interval = "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
             lines.append(f"{row['steps']:>4}  {_percent(row['accuracy']):>10}  {interval:>14}"
                          f"  {_percent(row['agreement']):>11}  {_number(row['logit_error']):>11}"
-                         f"  {row['spikes']:>13,.0f}  {row['rate']:>6.4f}")  # fmt: skip
+                         f"  {row['spikes']:>13,.0f}  {row['rate']:>6.4f}"
+                         + (f"  {row['mean_steps']:>12.2f}" if self.exit_rule is not None else ""))  # fmt: skip
         return "\n".join(lines)
 
     def to_json(self, path: str | Path | None = None) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
 from rheobase.errors import DataError, SettingError
+from rheobase.exits import Exit
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
 
@@ -37,12 +38,14 @@ class _Sums:
     correct: Tensor = field(init=False)
     agree: Tensor = field(init=False)
     error: Tensor = field(init=False)
+    exits: Tensor = field(init=False)  # (T,), over all seeds
     spikes: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.correct = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
         self.agree = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
         self.error = torch.zeros(self.seeds, self.steps, dtype=torch.float64)
+        self.exits = torch.zeros(self.steps, dtype=torch.int64)
 
 
 @torch.no_grad()
@@ -54,6 +57,7 @@ def evaluate(
     *,
     seeds: Sequence[int] = (0,),
     chunk: int | None = None,
+    until: Exit | None = None,
     progress: bool = False,
     description: str = "",
 ) -> Curve:
@@ -66,6 +70,8 @@ def evaluate(
         reference: the original network, for agreement and logit error; it is left as it is.
         seeds: a run for each, where the network is random; otherwise only the first counts. At least 0.
         chunk: steps that go through a layer at once; see `simulate`.
+        until: the rule by which samples exit early: they keep their answer and leave the batch, so that the rest
+            costs less. The curve then says after t steps what an inference of at most t steps gives.
         progress: whether to show a progress bar.
         description: what stands before the bar.
 
@@ -73,7 +79,8 @@ def evaluate(
         The curve, with ``accuracy[t - 1]`` after t steps.
 
     Raises:
-        SettingError: steps is below 1, there are no seeds, or one is negative.
+        SettingError: steps is below 1, there are no seeds, one is negative, or there is an exit rule for a
+            layer-synchronous network.
         DataError: no data, outputs that are not classes although labels are given, a reference with
             other outputs, or values that are not finite.
     """
@@ -93,14 +100,18 @@ def evaluate(
             answer = None if reference is None else reference(x)
             _add_reference(sums, answer, x, y, index)
             for row, seed in enumerate(used):
-                for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index)):
+                exits = None
+                for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index), until=until):
+                    exits = part.exits
                     _add_chunk(sums, row, part.first_step - 1, part.answers, answer, y)
                     for site, counts in part.spikes.items():
                         at = slice(part.first_step - 1, part.first_step - 1 + len(counts))
                         total = sums.spikes.setdefault(site, torch.zeros(steps, dtype=torch.int64))
                         total[at] += counts.cpu()
-                    step_bar(len(counts) / steps)
-    return _curve(snn, sums, used, reference is not None)
+                    step_bar(len(part.answers) / steps)
+                if exits is not None:
+                    sums.exits += exits.cpu().bincount(minlength=steps + 1)[1:]
+    return _curve(snn, sums, used, reference is not None, until)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
@@ -145,7 +156,7 @@ def _add_chunk(sums: _Sums, row: int, start: int, answers: Tensor, wanted: Tenso
         sums.error[row, at] += (answers - wanted).double().square().flatten(1).sum(1).cpu()
 
 
-def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: bool) -> Curve:
+def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: bool, until: Exit | None) -> Curve:
     n = sums.images
     by_seed = (sums.correct.double() / n).tolist() if sums.labelled else None
     return Curve(
@@ -161,6 +172,8 @@ def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: boo
         reference_accuracy=sums.reference_correct / n if compared and sums.labelled else None,
         accuracy_by_seed=by_seed if len(seeds) > 1 else None,
         end_to_end_steps=snn.end_to_end_steps(sums.steps),
+        exit_rule=None if until is None else repr(until),
+        exits=None if until is None else (sums.exits.double() / (n * len(seeds))).tolist(),
     )
 
 

@@ -119,6 +119,7 @@ class Execution:
         self._biased = True
         self._layers: Mapping[fx.Node, Callable[[Tensor, Events], Tensor]] = {}
         self._input, self._generator = x, generator
+        self._rows: Tensor | slice = slice(None)  # of the input's samples, those that are left
         self._folded: dict[fx.Node, Any] = {}
         self._steps = 0
         self._done = 0
@@ -171,7 +172,8 @@ class Execution:
                 values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
                 moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
             elif node is self.program.input:
-                moving[node] = self.encoder.encode(self._input, steps, self._generator).flatten(0, 1)
+                coded = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
+                moving[node] = coded[:, self._rows].flatten(0, 1)
             else:
                 moving[node] = self._call(node, value_of)
             for source in node.all_input_nodes:
@@ -181,6 +183,29 @@ class Execution:
         output = self._change(None, analog, _unfold(value_of(analog), steps))
         self._done += steps
         return output
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the samples only: their constant values, and the state of all layers with a memory.
+
+        Args:
+            rows: the places of those that stay, among the present ones, in increasing order. Shape (n,).
+        """
+        for layer in self.program.layers.values():
+            layer.keep(rows, self.samples)
+        places = torch.arange(len(self._input), device=rows.device)[self._rows]
+        self._rows, self.samples, self._folded = places[rows], len(rows), {}
+        for node, value in self.values.items():
+            along = node.meta["samples"]
+            if isinstance(value, Tensor) and isinstance(along, int):
+                self.values[node] = value.index_select(along, rows)
+            elif along == "size":
+                self.values[node] = self._call(node, self._present_shape)
+        if not self.program.same_rest:
+            self._rest = {node: rest.index_select(0, rows) for node, rest in self._rest.items()}
+
+    def _present_shape(self, node: fx.Node) -> Any:
+        """A constant value, or of a tensor its shape alone, for sizes taken from the input."""
+        return self.values[node] if node.meta["shape"] is None else _only_shape(node, self.samples)
 
     def _rests(self, silent: Execution) -> dict[fx.Node | None, Tensor]:
         """What each layer with a memory receives, and what comes out (None), where no neuron sends anything."""

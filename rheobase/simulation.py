@@ -11,6 +11,8 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import DataError, SettingError
+from rheobase.exits import Exit
+from rheobase.neurons._base import select
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Chunk", "Run", "simulate", "stream"]
@@ -27,12 +29,15 @@ class Chunk:
         answers: the network's answer after each step: read-out and final functions. Shape (K, N, ...).
         spikes: how many spikes each site sent in each step, over all samples. Shape (K,).
         values: what the recorded sites emitted. Shape (K, N, ...).
+        exits: with an exit rule, the step at which each sample has decided so far, 0 where it has not. From that
+            step on its answer stays, and its spikes are not counted. Shape (N,).
     """
 
     first_step: int
     answers: Tensor
     spikes: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
+    exits: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,7 @@ class Run:
         spikes: spikes of each site in each step, over all samples; index t - 1 is step t. Shape (T,).
         values: what the recorded sites emitted. Shape (T, N, ...).
         neurons: how many neurons each site has, over all samples.
+        exits: with an exit rule, the step at which each sample decided, 0 where it never did. Shape (N,).
     """
 
     steps: int
@@ -52,11 +58,19 @@ class Run:
     spikes: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     neurons: Mapping[str, int]
+    exits: Tensor | None = None
+
+    @property
+    def mean_steps(self) -> float:
+        """Steps per sample: T, or fewer with an exit rule."""
+        if self.exits is None:
+            return float(self.steps)
+        return float(self.exits.masked_fill(self.exits == 0, self.steps).double().mean())
 
     @property
     def rates(self) -> dict[str, float]:
-        """Spikes per neuron and step of each site, over the whole run."""
-        return {s: float(n.sum()) / (self.neurons[s] * self.steps) for s, n in self.spikes.items()}
+        """Spikes per neuron and step of each site, over the steps until each sample's exit."""
+        return {s: float(n.sum()) / (self.neurons[s] * self.mean_steps) for s, n in self.spikes.items()}
 
     def __str__(self) -> str:
         width = max(4, *(len(site) for site in self.spikes))
@@ -73,6 +87,7 @@ def stream(
     chunk: int | None = None,
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
+    until: Exit | None = None,
 ) -> Iterator[Chunk]:
     """Simulate a batch from its reset on, and give each chunk of steps as it is done.
 
@@ -84,14 +99,18 @@ def stream(
             by no more than rounding. By default as many as make a batch of about 128.
         record: sites whose emitted values are wanted.
         generator: for what is random in the network.
+        until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
+            that later chunks compute the others alone; a smaller chunk saves more. Each sample decides at the same
+            step and in the same way as if all had gone on.
 
     Yields:
         Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.
 
     Raises:
-        SettingError: steps or chunk is below 1, a recorded site does not exist, or the network is
-            layer-synchronous and the chunk is not T.
-        DataError: the input is empty, not finite, or does not fit the network.
+        SettingError: steps or chunk is below 1, a recorded site does not exist, the network is
+            layer-synchronous and the chunk is not T, or there is an exit rule for such a network or for a record.
+        DataError: the input is empty, not finite, or does not fit the network, or there is an exit rule and the
+            answers are not classes.
     """
     unknown = [site for site in record if site not in snn.plan.neurons]
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
@@ -99,6 +118,10 @@ def stream(
     problems += [f"record names {unknown}; the sites are {list(snn.plan.neurons)}"] if unknown else []
     if not snn.causal and chunk not in (None, steps):
         problems += [f"chunk is {chunk}, and this network is layer-synchronous: it must be all {steps} steps, or None"]
+    if until is not None and not snn.causal:
+        problems += [f"{until} cannot be used: this network is layer-synchronous, so no answer comes before the last"]
+    if until is not None and record:
+        problems += ["record keeps every sample to the last step, and an exit rule does not; give one of the two"]
     if problems:
         raise SettingError("simulate: " + "; ".join(problems) + ".")
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
@@ -107,23 +130,89 @@ def stream(
     size = (chunk or max(1, _FOLDED_BATCH // x.shape[0])) if snn.causal else steps
     snn.reset(generator)
     execution = snn.execution(x)
+    leaving = None if until is None else _Leaving(until, x)
     state: Any = None
     for first in range(1, steps + 1, size):
         k = min(size, steps + 1 - first)
+        if leaving is not None and not len(leaving.rows):
+            yield leaving.silence(first, k, snn.plan.neurons)
+            continue
         spikes: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
 
         def on_spikes(
             site: str, emitted: Tensor, spikes: dict[str, Tensor] = spikes, values: dict[str, Tensor] = values
         ) -> None:
-            spikes[site] = kernels.count_nonzero(emitted, backend=snn.backend)
+            if leaving is None:
+                spikes[site] = kernels.count_nonzero(emitted, backend=snn.backend)
+            else:
+                spikes[site] = _count_by_sample(emitted)
             if site in record:
                 values[site] = emitted
 
         outputs = execution.advance(k, on_spikes)
         read, state = snn.plan.readout.read(outputs, first, state)
         answers = torch.stack([execution.answer(a) for a in read])
-        yield Chunk(first, answers, spikes, values)
+        if leaving is None:
+            yield Chunk(first, answers, spikes, values)
+            continue
+        part, stay = leaving.chunk(first, answers, spikes)
+        if 0 < len(stay) < answers.shape[1]:
+            execution.keep(stay)
+            state = select(state, stay)
+        yield part
+
+
+class _Leaving:
+    """Who has left a batch, with which answer.
+
+    Args:
+        rule: of their exit.
+        x: the batch. Shape (N, ...).
+
+    Attributes:
+        rows: the samples that are left. Shape (n,).
+        exits: the step at which each sample decided, 0 while it has not. Shape (N,).
+    """
+
+    def __init__(self, rule: Exit, x: Tensor) -> None:
+        self.rule = rule
+        self.rows = torch.arange(len(x), device=x.device)
+        self.exits = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self._answers: Tensor | None = None  # the last one of each sample, (N, C)
+
+    def chunk(self, first: int, answers: Tensor, spikes: Mapping[str, Tensor]) -> tuple[Chunk, Tensor]:
+        """What K steps of the samples that are left mean for all; and the places of those that stay.
+
+        Shape: answers (K, n, C), spikes (K, n).
+        """
+        k = len(answers)
+        met = self.rule.met(answers, first)  # (K, n)
+        decided = met.any(0)
+        last = torch.where(decided, met.int().argmax(0), k - 1)  # the place of the last step that counts, (n,)
+        places = torch.arange(k, device=answers.device)[:, None]
+        held = torch.minimum(places, last)[..., None].expand_as(answers)
+        before = answers[0] if self._answers is None else self._answers
+        full = before.expand(k, *before.shape).clone()
+        full[:, self.rows] = answers.gather(0, held)
+        self._answers = full[-1]
+        self.exits[self.rows[decided]] = first + last[decided]
+        stay = (~decided).nonzero().flatten()
+        self.rows = self.rows[stay]
+        counts = {site: (sent * (places <= last)).sum(1) for site, sent in spikes.items()}
+        return Chunk(first, full, counts, {}, self.exits.clone()), stay
+
+    def silence(self, first: int, k: int, sites: Collection[str]) -> Chunk:
+        """K steps after the last sample has left."""
+        assert self._answers is not None
+        nothing = torch.zeros(k, dtype=torch.int64, device=self._answers.device)
+        answers = self._answers.expand(k, *self._answers.shape)
+        return Chunk(first, answers, dict.fromkeys(sites, nothing), {}, self.exits)
+
+
+def _count_by_sample(emitted: Tensor) -> Tensor:
+    """Spikes of each step and sample. Shape: (K, N, ...) -> (K, N)."""
+    return emitted.reshape(*emitted.shape[:2], -1).count_nonzero(2)
 
 
 @torch.no_grad()
@@ -135,6 +224,7 @@ def simulate(
     record: Collection[str] = (),
     chunk: int | None = None,
     generator: torch.Generator | None = None,
+    until: Exit | None = None,
 ) -> Run:
     """Simulate a batch for T steps; see `stream` for the arguments.
 
@@ -143,10 +233,11 @@ def simulate(
     """
     chunks = []
     output = x  # there is at least one step, so this is replaced
-    for part in stream(snn, x, steps, chunk=chunk, record=record, generator=generator):
+    exits = None
+    for part in stream(snn, x, steps, chunk=chunk, record=record, generator=generator, until=until):
         chunks.append((part.spikes, part.values))
-        output = part.answers[-1]
+        output, exits = part.answers[-1], part.exits
     spikes = {s: torch.cat([c[0][s] for c in chunks]) for s in snn.plan.neurons}
     values = {s: torch.cat([c[1][s] for c in chunks]) for s in record}
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
-    return Run(steps, output, spikes, values, neurons)
+    return Run(steps, output, spikes, values, neurons, exits)

@@ -132,6 +132,19 @@ def test_the_curve_is_that_of_the_library() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_images_that_have_decided_leave() -> None:
+    curve = Curve.from_json(_ok("evaluate", *SHORT, "--method", "MSAT", "--exit", "margin:0:2", "--json"))
+    assert curve.exit_rule == "Exit(on='margin', threshold=0.0, first_step=2)"
+    assert curve.exits == [0.0, 1.0, 0.0, 0.0]
+    text = _ok("evaluate", *SHORT, "--method", "MSAT", "--exit", "entropy:1")
+    assert "steps/image" in text
+    assert "1.00 of 4 steps/image" in " ".join(text.split())
+    both = _ok("compare", *SHORT, "--method", "MSAT", "--method", "RMP", "--exit", "confidence:1")
+    assert both.count("4.00 of 4 steps/image") == 2
+    assert "margin:0.5" in " ".join(_error("evaluate", *SHORT, "--method", "MSAT", "--exit", "margin").split())
+
+
+@pytest.mark.usefixtures("folder")
 def test_evaluate_prints_the_powers_of_two_and_the_original_accuracy() -> None:
     text = _ok("evaluate", *SHORT, "--method", "ConstantThreshold(fraction=0.5)")
     assert "ConstantThreshold(fraction=0.5)" in text

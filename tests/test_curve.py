@@ -96,6 +96,7 @@ def test_rows_are_the_powers_of_two_and_the_last_step() -> None:
         "logit_error": 0.25,
         "spikes": 60,
         "rate": pytest.approx(0.3),
+        "mean_steps": 4,
     }
 
 

@@ -29,6 +29,7 @@ def compare(
     steps: options.Steps = 64,
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
+    exit_: options.Exit = None,
     output: options.OutputFolder = None,
     force: options.Force = False,
     json_: options.Json = False,
@@ -41,7 +42,7 @@ def compare(
     from rheobase.cli.measure import Measurement
     from rheobase.cli.model import load_model
     from rheobase.cli.samples import Samples
-    from rheobase.cli.tables import comparison_table, grid, latency, original
+    from rheobase.cli.tables import comparison_table, exits, grid, latency, original
     from rheobase.cli.terminal import console_width, say
     from rheobase.curve import Curve
     from rheobase.methods.parse import parse_method
@@ -51,6 +52,7 @@ def compare(
     methods = {repr(how): how for how in map(parse_method, method)}
     if len(methods) < len(method):
         raise SettingError(f"compare: {len(method)} methods were given, but only these differ: {', '.join(methods)}.")
+    rule = options.read_exit(exit_)
     samples = Samples(
         data,
         split,
@@ -65,7 +67,7 @@ def compare(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), quiet)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, quiet)
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
     try:
@@ -82,4 +84,6 @@ def compare(
         if not quiet:
             say(original(next(iter(curves.values()))))
             say(grid({label: latency(curve) for label, curve in curves.items()}))
+            if rule is not None:
+                say(grid({label: exits(curve) for label, curve in curves.items()}))
     measurement.write(output, curves, facts)

@@ -36,6 +36,7 @@ def evaluate(
     steps: options.Steps = 64,
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
+    exit_: options.Exit = None,
     output: options.OutputFolder = None,
     force: options.Force = False,
     json_: options.Json = False,
@@ -54,7 +55,7 @@ def evaluate(
     from rheobase.cli.measure import Measurement
     from rheobase.cli.model import load_model
     from rheobase.cli.samples import Samples
-    from rheobase.cli.tables import curve_table, latency, original
+    from rheobase.cli.tables import curve_table, exits, latency, original
     from rheobase.cli.terminal import say
     from rheobase.methods.parse import parse_method
 
@@ -62,6 +63,7 @@ def evaluate(
         refuse_existing(force, *curve_files(output))
     how = file if method is None else parse_method(method)
     assert how is not None
+    rule = options.read_exit(exit_)
     samples = Samples(
         data,
         split,
@@ -76,7 +78,7 @@ def evaluate(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), quiet)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, quiet)
     curve = measurement.curve(how)
     if json_:
         typer.echo(curve.to_json())
@@ -85,4 +87,6 @@ def evaluate(
         if not quiet:
             say(original(curve))
             say(f"The spiking network: {latency(curve)}.")
+            if rule is not None:
+                say(f"Early exit with {exits(curve)}.")
     measurement.write(output, {curve.method: curve}, measurement.facts({"model": model, "checkpoint": checkpoint}))

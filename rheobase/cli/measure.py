@@ -18,6 +18,7 @@ from rheobase.cli.samples import Samples
 from rheobase.cli.terminal import note
 from rheobase.curve import Curve
 from rheobase.errors import DataError
+from rheobase.exits import Exit
 from rheobase.methods._base import Method
 
 __all__ = ["Measurement"]
@@ -32,6 +33,7 @@ class Measurement:
         samples: the data.
         steps: T.
         seeds: a run for each, where a method is random.
+        until: the rule by which images exit early.
         quiet: whether to show no progress.
     """
 
@@ -39,6 +41,7 @@ class Measurement:
     samples: Samples
     steps: int
     seeds: tuple[int, ...]
+    until: Exit | None = None
     quiet: bool = False
 
     def curve(self, how: Method | Path) -> Curve:
@@ -65,13 +68,19 @@ class Measurement:
             self.steps,
             reference=self.network,
             seeds=self.seeds,
+            until=self.until,
             progress=not self.quiet,
             description=snn.plan.method,
         )
 
     def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """How the curves were made."""
-        return {**more, **asdict(self.samples), "steps": self.steps}
+        return {
+            **more,
+            **asdict(self.samples),
+            "steps": self.steps,
+            "exit": None if self.until is None else repr(self.until),
+        }
 
     def write(self, folder: Path | None, curves: Mapping[str, Curve], facts: Mapping[str, Any]) -> None:
         """Write the curves to a folder, if there is one."""

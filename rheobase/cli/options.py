@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rheobase.cli.config import use_config
 from rheobase.cli.terminal import DEBUG
 from rheobase.errors import SettingError
+
+if TYPE_CHECKING:
+    from rheobase.exits import Exit as Rule
 
 __all__ = [
     "BatchSize",
@@ -21,6 +24,7 @@ __all__ = [
     "Data",
     "Debug",
     "Device",
+    "Exit",
     "Force",
     "Images",
     "Json",
@@ -39,6 +43,7 @@ __all__ = [
     "Split",
     "Std",
     "Steps",
+    "read_exit",
     "read_seeds",
 ]
 
@@ -135,6 +140,16 @@ Seeds = Annotated[
         help="A run for each, where the method is random; such as 0,1,2.", metavar="N,N", rich_help_panel=_RUN
     ),
 ]
+Exit = Annotated[
+    str | None,
+    typer.Option(
+        "--exit",
+        help="Images leave once they have decided: margin:0.5 (of the two largest answers), confidence:0.9 or "
+        "entropy:0.1; margin:0.5:4 from step 4 on.",
+        metavar="RULE",
+        rich_help_panel=_RUN,
+    ),
+]
 
 OutputFolder = Annotated[
     Path | None,
@@ -188,3 +203,14 @@ def read_seeds(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
         raise SettingError(f"--seeds is {text!r}; give whole numbers separated by commas, such as 0,1,2.") from error
+
+
+def read_exit(text: str | None) -> Rule | None:
+    """The exit rule of ``margin:0.5``, where there is one.
+
+    Raises:
+        SettingError: the text is something else.
+    """
+    from rheobase.exits import Exit as Rule
+
+    return None if text is None else Rule.parse(text)

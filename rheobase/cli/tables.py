@@ -20,6 +20,7 @@ __all__ = [
     "comparison_table",
     "curve_table",
     "early",
+    "exits",
     "grid",
     "latency",
     "original",
@@ -43,7 +44,9 @@ def _table(title: str, columns: str) -> Table:
 def curve_table(curve: Curve) -> Table:
     """A curve at the powers of two, a row each."""
     runs = f", mean of {len(curve.seeds)} seeds" if len(curve.seeds) > 1 else ""
-    table = _table(curve.method + runs, "T|accuracy %|95 % interval|agreement %|spikes/image|mean rate")
+    leaving = curve.exit_rule is not None
+    columns = "T|accuracy %|95 % interval|agreement %|spikes/image|mean rate" + "|steps/image" * leaving
+    table = _table(curve.method + runs, columns)
     for row in curve.rows():
         low, high = row["accuracy_low"], row["accuracy_high"]
         table.add_row(
@@ -53,6 +56,7 @@ def curve_table(curve: Curve) -> Table:
             percent(row["agreement"]),
             f"{row['spikes']:,.0f}",
             f"{row['rate']:.4f}",
+            *[f"{row['mean_steps']:.2f}"] * leaving,
         )
     return table
 
@@ -152,6 +156,15 @@ def latency(curve: Curve) -> str:
     if curve.accuracy[best] > curve.accuracy[-1]:
         there += f", at best {percent(curve.accuracy[best])} % at T = {best + 1}"
     return f"not within one point of the original by T = {curve.steps} ({there})"
+
+
+def exits(curve: Curve) -> str:
+    """How many steps the images took with the exit rule, in words."""
+    undecided = 1 - sum(curve.exits or [])
+    return (
+        f"{curve.exit_rule}: {curve.mean_steps[-1]:.2f} of {curve.steps} steps/image, "
+        f"{curve.total_spikes[-1]:,.0f} spikes/image; {percent(undecided, 1)} % of the images never decided"
+    )
 
 
 def early(curve: Curve, step: int) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Backend
 
-__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels"]
+__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels", "select"]
 
 
 class Payload(StrEnum):
@@ -83,11 +83,12 @@ class Temporal(nn.Module, ABC):
         super().__init__()
         self._state: Any = None
         self._shape: torch.Size | None = None
+        self._kept: tuple[int, Tensor] | None = None  # how many samples there were at first, and which are left
         self.key: int = 0
 
     @abstractmethod
     def initial_state(self, current: Tensor) -> Any:
-        """The state before the first step, a NamedTuple.
+        """The state before the first step, a NamedTuple; every tensor in it has the samples first, (N, ...).
 
         Args:
             current: the input of one step, for its shape, dtype and device. Shape (N, ...).
@@ -131,7 +132,30 @@ class Temporal(nn.Module, ABC):
 
     def reset(self, key: int = 0) -> None:
         """Forget everything received so far; ``key`` seeds whatever is random from here on."""
-        self._state, self._shape, self.key = None, None, key
+        self._state, self._shape, self._kept, self.key = None, None, None, key
+
+    def keep(self, rows: Tensor, samples: int) -> None:
+        """Go on with some of the samples only; the others leave, with their state.
+
+        Args:
+            rows: the places of those that stay, among the present ones. Shape (n,).
+            samples: how many are present.
+        """
+        self._state = select(self._state, rows)
+        self._shape = None if self._shape is None else torch.Size([len(rows), *self._shape[1:]])
+        before, places = self._kept or (samples, torch.arange(samples, device=rows.device))
+        self._kept = before, places[rows]
+
+    def uniform(self, t: int, like: Tensor) -> Tensor:
+        """Random numbers from 0 to below 1 that depend on the key and the step alone, on the CPU.
+
+        A sample's are the same, whichever others have left (`keep`). Shape of ``like``, (N, ...).
+        """
+        generator = torch.Generator().manual_seed(self.key + t)
+        if self._kept is None:
+            return torch.rand(like.shape, generator=generator)
+        samples, places = self._kept
+        return torch.rand((samples, *like.shape[1:]), generator=generator)[places.cpu()]
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments: ``type(layer)(**layer.settings())`` is an equal layer."""
@@ -218,7 +242,26 @@ class Wrapper(Neuron):
         super().reset(key)
         self.neuron.reset(key)
 
+    def keep(self, rows: Tensor, samples: int) -> None:
+        super().keep(rows, samples)
+        self.neuron.keep(rows, samples)  # it has no state of its own, and may be random
+
 
 def along_channels(parameter: Tensor, current: Tensor) -> Tensor:
     """View a per-layer () or per-channel (C,) parameter so that it broadcasts over (N, C, ...)."""
     return parameter.reshape(-1, *[1] * (current.ndim - 2)) if parameter.ndim == 1 else parameter
+
+
+def select(state: Any, rows: Tensor) -> Any:
+    """The state of some of the samples: every tensor in it has the shape (N, ...), and anything else is kept.
+
+    Args:
+        state: a tensor, a tuple of states, or a number that all samples share.
+        rows: the places of the samples. Shape (n,).
+    """
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if isinstance(state, tuple):
+        parts = [select(part, rows) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state

@@ -89,9 +89,7 @@ class SpikeConfidence(Wrapper):
 
     def draw(self, t: int, like: Tensor) -> Tensor:
         """The filter of step t, True where a spike may pass. Shape of ``like``."""
-        generator = torch.Generator().manual_seed(self.key + t)
-        uniform = torch.rand(like.shape, generator=generator)
-        return (uniform < self.probability).to(like.device)
+        return (self.uniform(t, like) < self.probability).to(like.device)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """The rate of the neuron inside: the filter delays spikes, for at most the early steps."""

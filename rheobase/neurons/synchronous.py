@@ -273,8 +273,7 @@ class Probabilistic(Synchronous):
 
     def draw(self, t: int, like: Tensor) -> Tensor:
         """The uniform random numbers of step t, from 0 to below 1. Shape of ``like``."""
-        generator = torch.Generator().manual_seed(self.key + t)
-        return torch.rand(like.shape, generator=generator).to(like.device)
+        return self.uniform(t, like).to(like.device)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """The current, clipped at 0 and the threshold: the number of spikes is off by less than one."""
