@@ -28,6 +28,7 @@ __all__ = [
     "graded_scan",
     "if_scan",
     "msat_scan",
+    "weigh",
 ]
 
 Backend = Literal["auto", "triton", "cpu", "reference"]
@@ -187,6 +188,19 @@ def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:
             return cpu.count_nonzero(values)
         case _:
             return reference.count_nonzero(values)
+
+
+def weigh(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """The weights of the elements that are not zero, for each step: see `reference.weigh`.
+
+    There is no Triton kernel for it; on a GPU, PyTorch computes it.
+
+    Raises:
+        SettingError: the CPU backend is asked for and cannot take these tensors.
+    """
+    if backend != "reference" and _choose("cpu" if backend == "cpu" else "auto", (values,)) == "cpu":
+        return cpu.weigh(values, weights)
+    return reference.weigh(values, weights)
 
 
 def _choose(backend: Backend, tensors: tuple[Tensor, ...], gradients: tuple[str, ...] = ()) -> str:

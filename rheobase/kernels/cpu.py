@@ -18,7 +18,7 @@ from torch import Tensor
 from rheobase.kernels import layout
 from rheobase.kernels.layout import dense, ordered, values_for
 
-__all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable"]
+__all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable", "weigh"]
 
 _STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
 _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
@@ -101,6 +101,19 @@ def count_nonzero(values: Tensor) -> Tensor:
     task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr())
     task[_STATES] = counts.data_ptr()
     _launch("count", task)
+    return counts
+
+
+def weigh(values: Tensor, weights: Tensor) -> Tensor:
+    """`reference.weigh`, for weights below 2^31 / 4096. Shapes: (K, N, ...), (...) -> (K,), int64."""
+    values, strides = dense(values)
+    shape = values.shape[2:]
+    weights = torch.empty_strided(shape, strides[1:], dtype=torch.int32).copy_(weights)
+    counts = torch.zeros(values.shape[0], dtype=torch.int64)
+    sizes = (0, values[0].numel(), values.shape[0], values.stride(0), weights.numel())
+    task = (ctypes.c_int64 * _SLOTS)(*sizes, values.data_ptr(), weights.data_ptr())
+    task[_STATES] = counts.data_ptr()
+    _launch("weigh", task)
     return counts
 
 

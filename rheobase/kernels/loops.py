@@ -120,6 +120,16 @@ def _integers(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def _integers32(typing: Any, address: Any, offset: Any) -> Any:
+    """A pointer to the int32 number ``offset`` after ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(builder.inttoptr(args[0], ir.IntType(32).as_pointer()), [args[1]])
+
+    return types.CPointer(types.int32)(types.int64, types.int64), generate
+
+
+@intrinsic
 def _wide(typing: Any) -> Any:
     """Let LLVM use 512-bit registers in this function, where there are any."""
 
@@ -359,6 +369,32 @@ def _count_kernel(task: Any) -> None:
         _fetch_add(_integers(task[COUNTS] + 8 * k), _count_row(row, min(span, neurons - start)))
 
 
+@njit(forceinline=True, error_model="numpy")
+def _weigh_row(row: Any, weights: Any, size: int) -> Any:
+    """The sum of the int32 weights of the non-zero elements of a row, at most 2^31."""
+    _wide()
+    total = np.int32(0)
+    for j in range(size):
+        total = np.int32(total + (weights[j] if row[j] != ZERO else np.int32(0)))
+    return total
+
+
+def _weigh_kernel(task: Any) -> None:
+    """Weights (of one sample, PERIOD of them) of the non-zero elements of each step, added to COUNTS."""
+    size, span = task[PERIOD], 16 * BLOCK
+    blocks = (size + span - 1) // span
+    samples = task[NEURONS] // size
+    while True:
+        ticket = _fetch_add(task, 1)
+        if ticket >= blocks * samples * task[STEPS]:
+            break
+        start = ticket % blocks * span
+        k, sample = ticket // blocks // samples, ticket // blocks % samples
+        row = _floats(task[CURRENT], k * task[STRIDE] + sample * size + start)
+        weights = _integers32(task[THRESHOLD], start)
+        _fetch_add(_integers(task[COUNTS] + 8 * k), _weigh_row(row, weights, min(span, size - start)))
+
+
 def _function_kernel(task: Any) -> None:
     """exp, softplus and sigmoid of the current, for the tests of their accuracy."""
     x, y, size = _floats(task[CURRENT], 0), _floats(task[VALUES], 0), task[NEURONS]
@@ -366,7 +402,13 @@ def _function_kernel(task: Any) -> None:
         y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), fraction(ONE, -x[j])
 
 
-_KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "count": _count_kernel, "functions": _function_kernel}
+_KERNELS = {
+    "if": _if_kernel,
+    "msat": _msat_kernel,
+    "count": _count_kernel,
+    "weigh": _weigh_kernel,
+    "functions": _function_kernel,
+}
 
 
 @cache

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["count_nonzero", "graded_scan", "if_scan", "msat_scan", "msat_threshold"]
+__all__ = ["count_nonzero", "graded_scan", "if_scan", "level", "msat_scan", "msat_threshold", "weigh"]
 
 
 def if_scan(
@@ -244,6 +244,19 @@ class _Level(torch.autograd.Function):
 def count_nonzero(values: Tensor) -> Tensor:
     """How many elements are not zero, for each step. Shape: (K, ...) -> (K,), int64."""
     return torch.stack([torch.count_nonzero(y) for y in values.unbind(0)])
+
+
+def weigh(values: Tensor, weights: Tensor) -> Tensor:
+    """The weights of the elements that are not zero, added up for each step.
+
+    Args:
+        values: shape (K, N, ...).
+        weights: whole numbers, one for each element of a sample. Shape (...).
+
+    Returns:
+        int64. Shape (K,).
+    """
+    return torch.stack([((y != 0) * weights.to(torch.int64)).sum() for y in values.unbind(0)])
 
 
 def _stack(values: list[Tensor], current: Tensor) -> Tensor:
