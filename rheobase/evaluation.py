@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,40 +12,18 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
-from torch import Tensor, nn
+from torch import nn
 
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
+from rheobase.resume import Stored, identity
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
+from rheobase.sums import Sums
 
 __all__ = ["evaluate"]
-
-
-@dataclass
-class _Sums:
-    """What is added up over the batches; each tensor has the shape (seeds, T)."""
-
-    seeds: int
-    steps: int
-    images: int = 0
-    labelled: bool = True
-    classes: bool = True
-    reference_correct: int = 0
-    reference_square: float = 0.0
-    correct: Tensor = field(init=False)
-    agree: Tensor = field(init=False)
-    error: Tensor = field(init=False)
-    exits: Tensor = field(init=False)  # (T,), over all seeds
-    spikes: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.correct = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
-        self.agree = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
-        self.error = torch.zeros(self.seeds, self.steps, dtype=torch.float64)
-        self.exits = torch.zeros(self.steps, dtype=torch.int64)
 
 
 @torch.no_grad()
@@ -58,6 +36,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     chunk: int | None = None,
     until: Exit | None = None,
+    resume: str | Path | None = None,
     progress: bool = False,
     description: str = "",
 ) -> Curve:
@@ -72,6 +51,8 @@ def evaluate(
         chunk: steps that go through a layer at once; see `simulate`.
         until: the rule by which samples exit early: they keep their answer and leave the batch, so that the rest
             costs less. The curve then says after t steps what an inference of at most t steps gives.
+        resume: a file for the sums so far. If it exists, the evaluation goes on from the batches that it holds, and
+            the curve is, number by number, that of an evaluation in one go. It stays when all is done.
         progress: whether to show a progress bar.
         description: what stands before the bar.
 
@@ -80,9 +61,9 @@ def evaluate(
 
     Raises:
         SettingError: steps is below 1, there are no seeds, one is negative, or there is an exit rule for a
-            layer-synchronous network.
+            layer-synchronous network; or the file of `resume` is of another evaluation (what differs is listed).
         DataError: no data, outputs that are not classes although labels are given, a reference with
-            other outputs, or values that are not finite.
+            other outputs, values that are not finite, or other data than the file of `resume` was begun with.
     """
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
     problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
@@ -92,25 +73,34 @@ def evaluate(
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
     parameter = next(snn.parameters(), torch.zeros(()))
     data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
-    sums = _Sums(len(used), steps)
+    sums, batches, stored = Sums(len(used), steps), 0, None
+    if resume is not None:
+        named = identity(snn, reference, steps=steps, seeds=used, chunk=chunk, until=until)
+        stored = Stored(resume, named, sums)
+        sums = stored.sums
     with _evaluating(reference), _bar(progress, description, data.count, len(used)) as step_bar:
         for index, (x, y) in enumerate(data):
+            batches = index + 1
+            if stored is not None and stored.done(index, x, y):
+                step_bar(len(used))
+                continue
             if not bool(torch.isfinite(x).all()):
                 raise DataError(f"Batch {index}: the input has NaN or infinite values. Check how the data are made.")
             answer = None if reference is None else reference(x)
-            _add_reference(sums, answer, x, y, index)
+            sums.add_batch(answer, x, y, index)
             for row, seed in enumerate(used):
                 exits = None
                 for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index), until=until):
                     exits = part.exits
-                    _add_chunk(sums, row, part.first_step - 1, part.answers, answer, y)
-                    for site, counts in part.spikes.items():
-                        at = slice(part.first_step - 1, part.first_step - 1 + len(counts))
-                        total = sums.spikes.setdefault(site, torch.zeros(steps, dtype=torch.int64))
-                        total[at] += counts.cpu()
+                    sums.add_answers(row, part.first_step, part.answers, answer, y)
+                    sums.add_spikes(part.first_step, part.spikes)
                     step_bar(len(part.answers) / steps)
                 if exits is not None:
-                    sums.exits += exits.cpu().bincount(minlength=steps + 1)[1:]
+                    sums.add_exits(exits)
+            if stored is not None:
+                stored.write(batches)
+    if stored is not None:
+        stored.write(batches, last=True)
     return _curve(snn, sums, used, reference is not None, until)
 
 
@@ -120,43 +110,7 @@ def _generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed))
 
 
-def _add_reference(sums: _Sums, answer: Any, x: Tensor, y: Tensor | None, index: int) -> None:
-    sums.images += len(x)
-    sums.labelled &= y is not None
-    if answer is None:
-        return
-    if not isinstance(answer, Tensor) or not bool(torch.isfinite(answer).all()):
-        found = "values that are not finite" if isinstance(answer, Tensor) else f"a {type(answer).__name__}, no tensor"
-        raise DataError(f"Batch {index}: the original network gives {found}.")
-    sums.reference_square += float(answer.double().square().sum())
-    if y is not None and y.shape == answer.shape[:1] and answer.ndim == 2:
-        sums.reference_correct += int((answer.argmax(1) == y).sum())
-
-
-def _add_chunk(sums: _Sums, row: int, start: int, answers: Tensor, wanted: Tensor | None, y: Tensor | None) -> None:
-    at = slice(start, start + len(answers))
-    classes = answers.argmax(2) if answers.ndim == 3 and answers.shape[2] > 1 else None  # (K, N)
-    sums.classes &= classes is not None
-    if wanted is not None and wanted.shape != answers.shape[1:]:
-        raise DataError(
-            f"The original network answers in the shape {tuple(wanted.shape)} and the converted one in "
-            f"{tuple(answers.shape[1:])}. Give the network that was converted, as the reference."
-        )
-    if y is not None:
-        if classes is None or y.shape != classes.shape[1:] or y.is_floating_point():
-            raise DataError(
-                f"The labels have the shape {tuple(y.shape)} and type {y.dtype}, and the network's answers "
-                f"the shape {tuple(answers.shape[1:])}; accuracy needs integer labels (N,) and answers (N, classes), "
-                "at least 2 classes. Give data without labels for other tasks."
-            )
-        sums.correct[row, at] += (classes == y).sum(1).cpu()
-    if wanted is not None:
-        if classes is not None:
-            sums.agree[row, at] += (classes == wanted.argmax(1)).sum(1).cpu()
-        sums.error[row, at] += (answers - wanted).double().square().flatten(1).sum(1).cpu()
-
-
-def _curve(snn: SpikingModel, sums: _Sums, seeds: tuple[int, ...], compared: bool, until: Exit | None) -> Curve:
+def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool, until: Exit | None) -> Curve:
     n = sums.images
     by_seed = (sums.correct.double() / n).tolist() if sums.labelled else None
     return Curve(

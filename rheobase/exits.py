@@ -125,8 +125,8 @@ def _margin(answers: Tensor, threshold: float) -> Tensor:
 
 def _entropy(answers: Tensor, threshold: float) -> Tensor:
     p = answers.softmax(2)
-    uncertainty: Tensor = torch.special.entr(p).sum(2) / math.log(p.shape[2])
-    return uncertainty <= threshold
+    entropy: Tensor = torch.special.entr(p).sum(2)  # (K, N)
+    return entropy / math.log(p.shape[2]) <= threshold
 
 
 _MEASURES: dict[str, Callable[[Tensor, float], Tensor]] = {

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import rheobase as rb
+from rheobase import evaluation, resume
 from rheobase.calibration import gradient
 from rheobase.cli import app
 from rheobase.cli.samples import Samples
@@ -129,6 +130,29 @@ def test_the_curve_is_that_of_the_library() -> None:
     assert curve.images == 4
     assert curve.accuracy == wanted.accuracy
     assert curve.total_spikes == pytest.approx(wanted.total_spikes)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_comparison_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("compare", *SHORT, "--method", "MSAT", "--method", "RMP", "--batch-size", "2", "--json")
+    whole = _ok(*arguments)
+    batches: list[int] = []
+    stream = evaluation.stream
+
+    def failing(*given: Any, **settings: Any) -> Any:
+        batches.append(len(given[1]))
+        if len(batches) == 5:
+            raise KeyboardInterrupt
+        return stream(*given, **settings)
+
+    monkeypatch.setattr(evaluation, "stream", failing)
+    monkeypatch.setattr(resume, "SECONDS", 0.0)
+    _run(*arguments, "--resume", "done/so/far")
+    assert [json.loads(f.read_text())["batches"] for f in sorted(Path("done/so/far").iterdir())] == [3, 1]
+    assert "steps: 4 there, 5 here" in _error(*arguments, "--resume", "done/so/far", "--steps", "5")
+    assert _ok(*arguments, "--resume", "done/so/far") == whole
+    assert batches == [2] * 7  # three of each method, and the one in which the interruption fell
+    assert not list(Path("done/so/far").iterdir())
 
 
 @pytest.mark.usefixtures("folder")

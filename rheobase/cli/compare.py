@@ -30,6 +30,7 @@ def compare(
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,
+    resume: options.Resume = None,
     output: options.OutputFolder = None,
     force: options.Force = False,
     json_: options.Json = False,
@@ -67,12 +68,12 @@ def compare(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, quiet)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
     try:
-        for label, how in methods.items():
-            curves[label] = measurement.curve(how)
+        for place, (label, how) in enumerate(methods.items(), 1):
+            curves[label] = measurement.curve(how, place)
     except BaseException:  # also an interruption: what was measured is kept
         if curves:
             measurement.write(output, curves, facts)
@@ -87,3 +88,4 @@ def compare(
             if rule is not None:
                 say(grid({label: exits(curve) for label, curve in curves.items()}))
     measurement.write(output, curves, facts)
+    measurement.finish(len(curves))

@@ -37,6 +37,7 @@ def evaluate(
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,
+    resume: options.Resume = None,
     output: options.OutputFolder = None,
     force: options.Force = False,
     json_: options.Json = False,
@@ -78,7 +79,7 @@ def evaluate(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, quiet)
+    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
     curve = measurement.curve(how)
     if json_:
         typer.echo(curve.to_json())
@@ -90,3 +91,4 @@ def evaluate(
             if rule is not None:
                 say(f"Early exit with {exits(curve)}.")
     measurement.write(output, {curve.method: curve}, measurement.facts({"model": model, "checkpoint": checkpoint}))
+    measurement.finish(1)

@@ -17,7 +17,7 @@ from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
 from rheobase.cli.terminal import note
 from rheobase.curve import Curve
-from rheobase.errors import DataError
+from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.methods._base import Method
 
@@ -34,6 +34,7 @@ class Measurement:
         steps: T.
         seeds: a run for each, where a method is random.
         until: the rule by which images exit early.
+        resume: a folder for what is done, from which the same measurement goes on after a kill.
         quiet: whether to show no progress.
     """
 
@@ -42,10 +43,11 @@ class Measurement:
     steps: int
     seeds: tuple[int, ...]
     until: Exit | None = None
+    resume: Path | None = None
     quiet: bool = False
 
-    def curve(self, how: Method | Path) -> Curve:
-        """The curve of a method, or of a conversion that was saved.
+    def curve(self, how: Method | Path, place: int = 1) -> Curve:
+        """The curve of a method, or of a conversion that was saved; ``place`` is its number in the measurement.
 
         Raises:
             ConversionError: the network, the data or the file cannot be used.
@@ -69,9 +71,25 @@ class Measurement:
             reference=self.network,
             seeds=self.seeds,
             until=self.until,
+            resume=None if self.resume is None else self._sums(self.resume, place),
             progress=not self.quiet,
             description=snn.plan.method,
         )
+
+    @staticmethod
+    def _sums(folder: Path, place: int) -> Path:
+        """The file of the sums of one curve."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(f"--resume {folder} cannot be made ({error.strerror}); give another folder.") from error
+        return folder / f"sums-{place}.json"
+
+    def finish(self, curves: int) -> None:
+        """Remove the files of so many curves, once all results are out."""
+        if self.resume is not None:
+            for place in range(1, curves + 1):
+                self._sums(self.resume, place).unlink(missing_ok=True)
 
     def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """How the curves were made."""

@@ -37,6 +37,7 @@ __all__ = [
     "OutputFolder",
     "Publish",
     "Quiet",
+    "Resume",
     "Seed",
     "Seeds",
     "Size",
@@ -147,6 +148,14 @@ Exit = Annotated[
         help="Images leave once they have decided: margin:0.5 (of the two largest answers), confidence:0.9 or "
         "entropy:0.1; margin:0.5:4 from step 4 on.",
         metavar="RULE",
+        rich_help_panel=_RUN,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep what is done in this folder, and go on from there if this command was killed; emptied at the end.",
+        metavar="FOLDER",
         rich_help_panel=_RUN,
     ),
 ]
