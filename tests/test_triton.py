@@ -34,7 +34,7 @@ def test_the_kernels_equal_their_references(interpret: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def assembly(name: str, switches: dict[str, bool], folder: Path, **options: Any) -> str:
+def assembly(name: str, switches: dict[str, int], folder: Path, **options: Any) -> str:
     """What Triton compiles a kernel to, for a GPU that need not be there."""
     from triton.backends.compiler import GPUTarget
 
@@ -43,7 +43,7 @@ def assembly(name: str, switches: dict[str, bool], folder: Path, **options: Any)
     kernel = getattr(gpu_loops, name)
     types = dict.fromkeys(NUMBERS, "fp32")
     types |= dict.fromkeys(INTEGERS, "i32") | {"counts": "*i64"}
-    fixed = {n: switches.get(n, False) for n in kernel.arg_names if n in SWITCHES} | {"BLOCK": 1024}
+    fixed = {n: False for n in kernel.arg_names if n in SWITCHES} | switches | {"BLOCK": 1024}
     signature = {n: "constexpr" if n in fixed else types.get(n, "*fp32") for n in kernel.arg_names}
     with triton.knobs.cache.scope():
         triton.knobs.cache.dir = str(folder)
@@ -59,9 +59,12 @@ def assembly(name: str, switches: dict[str, bool], folder: Path, **options: Any)
         ("graded_kernel", {"SIGNED": True, "MEMORY": True, "SCHEDULE": True}),
         ("graded_kernel", {"POWERS": True}),
         ("count_kernel", {}),
+        ("if_kernel", {"inner": 1, "count": 1}),  # one threshold: Triton compiles a 1 in
+        ("graded_kernel", {"neurons": 1, "stride": 1, "inner": 1, "channels": 1, "MEMORY": True, "SCHEDULE": True}),
+        ("count_kernel", {"neurons": 1, "stride": 1}),
     ],
 )
-def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[str, bool], tmp_path: Path) -> None:
+def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[str, int], tmp_path: Path) -> None:
     code = assembly(name, switches, tmp_path, **gpu.OPTIONS)
     assert re.search(r"ld\.global\S*\.b32", code)
     assert not re.search(r"\bfma\.", code)

@@ -184,4 +184,4 @@ def _launch(name: str, current: Tensor, *arguments: Any, steps: int = 1, **const
     kernel = getattr(gpu_loops, f"{name}_kernel")
     blocks = -(-current[0].numel() // _BLOCK)
     with torch.cuda.device_of(current):  # type: ignore[no-untyped-call]
-        kernel[(blocks, steps)](current, *arguments, BLOCK=_BLOCK, **OPTIONS, **constants)
+        kernel[(blocks * steps,)](current, *arguments, BLOCK=_BLOCK, **OPTIONS, **constants)

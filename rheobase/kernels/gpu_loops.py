@@ -21,9 +21,9 @@ _VARYING = ("steps", "done", "levels")  # numbers for which no kernel of their o
 
 
 @triton.jit
-def _neurons(neurons, BLOCK: tl.constexpr):
-    """The places of this program's neurons, and which of them there are."""
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def _neurons(block, neurons, BLOCK: tl.constexpr):
+    """The places of a block's neurons, and which of them there are."""
+    n = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     return n, n < neurons
 
 
@@ -33,7 +33,7 @@ def if_kernel(
     HARD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard)."""
-    n, live = _neurons(neurons, BLOCK)
+    n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     m = tl.load(threshold + n // inner % count, mask=live)
     v = tl.load(potential + n, mask=live)
     x_place, y_place = current + n, values + n
@@ -61,7 +61,7 @@ def msat_kernel(
     USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The equations of `reference.msat_scan`; t = done + k, th = M where t = 0."""
-    n, live = _neurons(neurons, BLOCK)
+    n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     m = tl.load(threshold + n // inner % count, mask=live)
     unit = 1.0 if RAW else 1.0 / m  # where m = 0, th is 0 or NaN, and nothing is sent
     rest = v_t * m if RAW else v_t
@@ -120,7 +120,7 @@ def graded_kernel(
     POWERS: tl.constexpr, SIGNED: tl.constexpr, MEMORY: tl.constexpr, SCHEDULE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The equations of `reference.graded_scan`; with SCHEDULE there are parameters for each step."""
-    n, live = _neurons(neurons, BLOCK)
+    n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     channel = n // inner % channels
     theta, inverse, fire, offset = _row(parameters, channel, channels, live)
     v = tl.load(potential + n, mask=live)
@@ -145,8 +145,9 @@ def graded_kernel(
 
 @triton.jit(do_not_specialize=_VARYING)
 def count_kernel(values, counts, neurons, stride, BLOCK: tl.constexpr):
-    """Non-zero elements of each step, added to its count; axis 1 of the grid is the step."""
-    n, live = _neurons(neurons, BLOCK)
-    step = tl.program_id(1)
+    """Non-zero elements of each step, added to its count; there is a program for each block of each step."""
+    blocks = tl.cdiv(neurons, BLOCK)
+    step = tl.program_id(0) // blocks
+    n, live = _neurons(tl.program_id(0) % blocks, neurons, BLOCK)
     y = tl.load(values + step.to(tl.int64) * stride + n, mask=live, other=0.0)
     tl.atomic_add(counts + step, tl.sum((y != 0).to(tl.int64)))
