@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +64,9 @@ class Curve:
             by the reference's mean square).
         spikes: spikes of each site in step t, per sample.
         neurons: neurons of each site.
+        operations: synaptic operations of each weighted layer that receives spikes in step t, per sample: the
+            connections that leave its non-zero inputs. The layers before the first neurons are not among them.
+        dense_operations: those of one pass through each of these layers with no input zero.
         reference_accuracy: share of samples that the reference network answers correctly.
         accuracy_by_seed: accuracy of each seed's run.
         end_to_end_steps: from the input to the answer after T steps; more than T where layers wait for each other,
@@ -80,6 +84,8 @@ class Curve:
     logit_error: Sequence[float] | None
     spikes: Mapping[str, Sequence[float]]
     neurons: Mapping[str, int]
+    operations: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    dense_operations: Mapping[str, int] = field(default_factory=dict)
     reference_accuracy: float | None = None
     accuracy_by_seed: Sequence[Sequence[float]] | None = None
     end_to_end_steps: int | None = None
@@ -110,11 +116,23 @@ class Curve:
     @property
     def total_spikes(self) -> list[float]:
         """Spikes of the whole network per sample, from the first step to step t."""
-        totals, running = [], 0.0
-        for step in zip(*self.spikes.values(), strict=True):
-            running += sum(step)
-            totals.append(running)
-        return totals
+        return _running(self.spikes)
+
+    @property
+    def total_operations(self) -> list[float]:
+        """Synaptic operations of the whole network per sample, from the first step to step t."""
+        return _running(self.operations)
+
+    def cost(self, step: int) -> str:
+        """Synaptic operations up to a step, in words, beside those of a dense pass through the same layers.
+
+        Raises:
+            SettingError: the curve has no such step.
+        """
+        if not 1 <= step <= self.steps:
+            raise SettingError(f"Curve.cost({step}): the curve has {self.steps} steps.")
+        total, dense = self.total_operations[step - 1], sum(self.dense_operations.values())
+        return f"{total:,.0f} synaptic operations/sample, {total / max(dense, 1):.2f} of one dense pass"
 
     def interval(self, step: int, of: Literal["accuracy", "agreement"] = "accuracy") -> tuple[float, float]:
         """The 95 % Wilson interval of the accuracy or agreement after a step, for the number of samples.
@@ -165,6 +183,7 @@ class Curve:
                 "agreement": None if self.agreement is None else self.agreement[t - 1],
                 "logit_error": None if self.logit_error is None else self.logit_error[t - 1],
                 "spikes": self.total_spikes[t - 1],
+                "operations": self.total_operations[t - 1] if self.operations else None,
                 "rate": self.mean_rate[t - 1],
                 "mean_steps": self.mean_steps[t - 1],
             })  # fmt: skip
@@ -192,6 +211,8 @@ class Curve:
                          f"  {_percent(row['agreement']):>11}  {_number(row['logit_error']):>11}"
                          f"  {row['spikes']:>13,.0f}  {row['rate']:>6.4f}"
                          + (f"  {row['mean_steps']:>12.2f}" if self.exit_rule is not None else ""))  # fmt: skip
+        if self.operations:
+            lines.append(f"T = {self.steps}: {self.cost(self.steps)}")
         return "\n".join(lines)
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -278,6 +299,11 @@ def draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
     axes.set_ylabel("accuracy (%)" if labelled else "agreement with the original network (%)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
+
+
+def _running(steps: Mapping[str, Sequence[float]]) -> list[float]:
+    """The sums over all layers, from the first step to step t."""
+    return list(itertools.accumulate(map(sum, zip(*steps.values(), strict=True))))
 
 
 def _percent(value: float | None) -> str:

@@ -93,7 +93,7 @@ def evaluate(
                 for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index), until=until):
                     exits = part.exits
                     sums.add_answers(row, part.first_step, part.answers, answer, y)
-                    sums.add_spikes(part.first_step, part.spikes)
+                    sums.add_activity(part.first_step, part.spikes, part.operations)
                     step_bar(len(part.answers) / steps)
                 if exits is not None:
                     sums.add_exits(exits)
@@ -122,6 +122,8 @@ def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool
         agreement=(sums.agree.double().mean(0) / n).tolist() if compared and sums.classes else None,
         logit_error=(sums.error.mean(0) / sums.reference_square).sqrt().tolist() if sums.reference_square else None,
         spikes={site: (total / (n * len(seeds))).tolist() for site, total in sums.spikes.items()},
+        operations={layer: (total / (n * len(seeds))).tolist() for layer, total in sums.operations.items()},
+        dense_operations=snn.dense_operations(),
         neurons={site: snn.graph.neurons(site) for site in snn.plan.neurons},
         reference_accuracy=sums.reference_correct / n if compared and sums.labelled else None,
         accuracy_by_seed=by_seed if len(seeds) > 1 else None,

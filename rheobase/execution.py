@@ -19,6 +19,7 @@ from rheobase.coding import ConstantCurrent, Encoder
 from rheobase.kernels import EventLayer, Events, events
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, evaluate, reached
+from rheobase.synapses import fan_out
 
 __all__ = ["Emit", "Execution", "Program"]
 
@@ -66,6 +67,8 @@ class Program:
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
         self.event_layers = _event_layers(module, self.moving)
+        called = {n: module.get_submodule(str(n.target)) for n in self.moving if n.op == "call_module"}
+        self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
         self.sums = {n for n in self.moving if _is_sum(n)}
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
@@ -74,6 +77,13 @@ class Program:
             isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
         )
         self._bare: dict[fx.Node, _Bare] = {}
+        self._fan_out: dict[fx.Node, Tensor] = {}
+
+    def fan_out(self, node: fx.Node) -> Tensor:
+        """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
+        if node not in self._fan_out:
+            self._fan_out[node] = fan_out(self.synapses[node], tuple(node.all_input_nodes[0].meta["shape"][1:]))
+        return self._fan_out[node]
 
     def bare_layers(self) -> dict[fx.Node, _Bare]:
         """Convolutions and linear layers of the moving part without their biases, for changes to pass through."""
@@ -132,12 +142,18 @@ class Execution:
             silent._biased = False  # where biases are all that is added, nothing is left without them
             self._biased = any(bool(value.count_nonzero()) for value in self._rests(silent).values())
 
-    def advance(self, steps: int, on_spikes: Callable[[str, Tensor], None] | None = None) -> Tensor:
+    def advance(
+        self,
+        steps: int,
+        on_spikes: Callable[[str, Tensor], None] | None = None,
+        on_inputs: Callable[[fx.Node, Tensor], None] | None = None,
+    ) -> Tensor:
         """Go on by a chunk of K steps.
 
         Args:
             steps: K, at least 1.
             on_spikes: called with each site and what its neurons emit, shape (K, N, ...).
+            on_inputs: called with each weighted layer of `Program.synapses` and its input, shape (K, N, ...).
 
         Returns:
             The analog output at each step, or with an encoder of changes its change. Shape (K, N, ...).
@@ -150,9 +166,9 @@ class Execution:
                 on_spikes(str(node.target), values)
             return values
 
-        return self.walk(steps, emit)
+        return self.walk(steps, emit, on_inputs)
 
-    def walk(self, steps: int, emit: Emit) -> Tensor:
+    def walk(self, steps: int, emit: Emit, on_inputs: Callable[[fx.Node, Tensor], None] | None = None) -> Tensor:
         """As `advance`, with a function that says what each layer with a memory sends.
 
         Layers are visited in the order of execution, each with the currents of all K steps.
@@ -175,6 +191,8 @@ class Execution:
                 coded = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
                 moving[node] = coded[:, self._rows].flatten(0, 1)
             else:
+                if on_inputs is not None and node in self.program.synapses:
+                    on_inputs(node, _unfold(value_of(node.all_input_nodes[0]), steps))
                 moving[node] = self._call(node, value_of)
             for source in node.all_input_nodes:
                 if self.program.last_reader[source] is node and source is not self.program.analog:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from rheobase import kernels
 from rheobase.errors import DataError, SettingError
@@ -28,6 +28,8 @@ class Chunk:
         first_step: t of the first of them, counted from 1.
         answers: the network's answer after each step: read-out and final functions. Shape (K, N, ...).
         spikes: how many spikes each site sent in each step, over all samples. Shape (K,).
+        operations: how many synaptic operations they cost each weighted layer, over all samples: connections that
+            leave its inputs that are not zero. Shape (K,).
         values: what the recorded sites emitted. Shape (K, N, ...).
         exits: with an exit rule, the step at which each sample has decided so far, 0 where it has not. From that
             step on its answer stays, and its spikes are not counted. Shape (N,).
@@ -36,6 +38,7 @@ class Chunk:
     first_step: int
     answers: Tensor
     spikes: Mapping[str, Tensor]
+    operations: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     exits: Tensor | None = None
 
@@ -48,6 +51,7 @@ class Run:
         steps: T.
         output: the answer after T steps. Shape (N, ...).
         spikes: spikes of each site in each step, over all samples; index t - 1 is step t. Shape (T,).
+        operations: synaptic operations of each weighted layer that receives spikes, in each step. Shape (T,).
         values: what the recorded sites emitted. Shape (T, N, ...).
         neurons: how many neurons each site has, over all samples.
         exits: with an exit rule, the step at which each sample decided, 0 where it never did. Shape (N,).
@@ -56,6 +60,7 @@ class Run:
     steps: int
     output: Tensor
     spikes: Mapping[str, Tensor]
+    operations: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     neurons: Mapping[str, int]
     exits: Tensor | None = None
@@ -135,9 +140,10 @@ def stream(
     for first in range(1, steps + 1, size):
         k = min(size, steps + 1 - first)
         if leaving is not None and not len(leaving.rows):
-            yield leaving.silence(first, k, snn.plan.neurons)
+            yield leaving.silence(first, k, snn.plan.neurons, [str(n.target) for n in snn.program.synapses])
             continue
         spikes: dict[str, Tensor] = {}
+        operations: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
 
         def on_spikes(
@@ -150,13 +156,18 @@ def stream(
             if site in record:
                 values[site] = emitted
 
-        outputs = execution.advance(k, on_spikes)
+        def on_inputs(node: fx.Node, received: Tensor, operations: dict[str, Tensor] = operations) -> None:
+            layer, weights = str(node.target), snn.program.fan_out(node)
+            count = kernels.weigh(received, weights) if leaving is None else _weigh_by_sample(received, weights)
+            operations[layer] = operations[layer] + count if layer in operations else count
+
+        outputs = execution.advance(k, on_spikes, on_inputs)
         read, state = snn.plan.readout.read(outputs, first, state)
         answers = torch.stack([execution.answer(a) for a in read])
         if leaving is None:
-            yield Chunk(first, answers, spikes, values)
+            yield Chunk(first, answers, spikes, operations, values)
             continue
-        part, stay = leaving.chunk(first, answers, spikes)
+        part, stay = leaving.chunk(first, answers, spikes, operations)
         if 0 < len(stay) < answers.shape[1]:
             execution.keep(stay)
             state = select(state, stay)
@@ -181,10 +192,12 @@ class _Leaving:
         self.exits = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self._answers: Tensor | None = None  # the last one of each sample, (N, C)
 
-    def chunk(self, first: int, answers: Tensor, spikes: Mapping[str, Tensor]) -> tuple[Chunk, Tensor]:
+    def chunk(
+        self, first: int, answers: Tensor, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]
+    ) -> tuple[Chunk, Tensor]:
         """What K steps of the samples that are left mean for all; and the places of those that stay.
 
-        Shape: answers (K, n, C), spikes (K, n).
+        Shape: answers (K, n, C), spikes and operations (K, n).
         """
         k = len(answers)
         met = self.rule.met(answers, first)  # (K, n)
@@ -199,20 +212,27 @@ class _Leaving:
         self.exits[self.rows[decided]] = first + last[decided]
         stay = (~decided).nonzero().flatten()
         self.rows = self.rows[stay]
-        counts = {site: (sent * (places <= last)).sum(1) for site, sent in spikes.items()}
-        return Chunk(first, full, counts, {}, self.exits.clone()), stay
+        counts, costs = (
+            {name: (count * (places <= last)).sum(1) for name, count in found.items()} for found in (spikes, operations)
+        )
+        return Chunk(first, full, counts, costs, {}, self.exits.clone()), stay
 
-    def silence(self, first: int, k: int, sites: Collection[str]) -> Chunk:
+    def silence(self, first: int, k: int, sites: Collection[str], layers: Collection[str]) -> Chunk:
         """K steps after the last sample has left."""
         assert self._answers is not None
         nothing = torch.zeros(k, dtype=torch.int64, device=self._answers.device)
         answers = self._answers.expand(k, *self._answers.shape)
-        return Chunk(first, answers, dict.fromkeys(sites, nothing), {}, self.exits)
+        return Chunk(first, answers, dict.fromkeys(sites, nothing), dict.fromkeys(layers, nothing), {}, self.exits)
 
 
 def _count_by_sample(emitted: Tensor) -> Tensor:
     """Spikes of each step and sample. Shape: (K, N, ...) -> (K, N)."""
     return emitted.reshape(*emitted.shape[:2], -1).count_nonzero(2)
+
+
+def _weigh_by_sample(received: Tensor, weights: Tensor) -> Tensor:
+    """As `kernels.weigh`, for each sample. Shapes: (K, N, ...), (...) -> (K, N)."""
+    return ((received != 0) * weights.to(torch.int64)).flatten(2).sum(2)
 
 
 @torch.no_grad()
@@ -235,9 +255,10 @@ def simulate(
     output = x  # there is at least one step, so this is replaced
     exits = None
     for part in stream(snn, x, steps, chunk=chunk, record=record, generator=generator, until=until):
-        chunks.append((part.spikes, part.values))
+        chunks.append((part.spikes, part.operations, part.values))
         output, exits = part.answers[-1], part.exits
     spikes = {s: torch.cat([c[0][s] for c in chunks]) for s in snn.plan.neurons}
-    values = {s: torch.cat([c[1][s] for c in chunks]) for s in record}
+    operations = {layer: torch.cat([c[1][layer] for c in chunks]) for layer in chunks[0][1]}
+    values = {s: torch.cat([c[2][s] for c in chunks]) for s in record}
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
-    return Run(steps, output, spikes, values, neurons, exits)
+    return Run(steps, output, spikes, operations, values, neurons, exits)

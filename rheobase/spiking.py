@@ -92,6 +92,14 @@ class SpikingModel(nn.Module):
             longest = max(longest, ready[node])
         return max(longest, steps)
 
+    def dense_operations(self) -> dict[str, int]:
+        """What one pass with all inputs non-zero costs each weighted layer that receives spikes, per sample."""
+        costs: dict[str, int] = {}
+        for node in self.program.synapses:
+            name = str(node.target)
+            costs[name] = costs.get(name, 0) + int(self.program.fan_out(node).double().sum())
+        return costs
+
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Forget all input. Each layer draws a key from the generator (or one of seed 0) for what is random in it."""
         if generator is None:

@@ -33,6 +33,7 @@ class Sums:
         error: squared differences from its answers. Shape (seeds, T).
         exits: samples that decided at each step, over all seeds. Shape (T,).
         spikes: of each site, over all seeds. Shape (T,).
+        operations: of each weighted layer, over all seeds. Shape (T,).
     """
 
     seeds: int
@@ -47,6 +48,7 @@ class Sums:
     error: Tensor = field(init=False)
     exits: Tensor = field(init=False)
     spikes: dict[str, Tensor] = field(default_factory=dict)
+    operations: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.correct = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
@@ -102,11 +104,12 @@ class Sums:
                 self.agree[row, at] += (classes == wanted.argmax(1)).sum(1).cpu()
             self.error[row, at] += (answers - wanted).double().square().flatten(1).sum(1).cpu()
 
-    def add_spikes(self, first: int, spikes: Mapping[str, Tensor]) -> None:
-        """Add what each site sent in K steps, from step ``first`` on. Shape (K,)."""
-        for site, counts in spikes.items():
-            total = self.spikes.setdefault(site, torch.zeros(self.steps, dtype=torch.int64))
-            total[first - 1 : first - 1 + len(counts)] += counts.cpu()
+    def add_activity(self, first: int, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]) -> None:
+        """Add what each site sent in K steps, from step ``first`` on, and what it cost each layer. Shape (K,)."""
+        for totals, counted in ((self.spikes, spikes), (self.operations, operations)):
+            for name, counts in counted.items():
+                total = totals.setdefault(name, torch.zeros(self.steps, dtype=torch.int64))
+                total[first - 1 : first - 1 + len(counts)] += counts.cpu()
 
     def add_exits(self, exits: Tensor) -> None:
         """Add the steps at which the samples of a run decided, 0 for those that never did. Shape (N,)."""
@@ -115,7 +118,8 @@ class Sums:
     def values(self) -> dict[str, Any]:
         """All of it as numbers and lists, for JSON, which keeps every bit."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
-        found["spikes"] = {site: counts.tolist() for site, counts in self.spikes.items()}
+        for name in ("spikes", "operations"):
+            found[name] = {key: counts.tolist() for key, counts in found[name].items()}
         return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in found.items()}
 
     @classmethod
@@ -125,5 +129,6 @@ class Sums:
         for f in fields(cls):
             value, empty = values[f.name], getattr(sums, f.name)
             setattr(sums, f.name, torch.tensor(value, dtype=empty.dtype) if isinstance(empty, Tensor) else value)
-        sums.spikes = {site: torch.tensor(counts, dtype=torch.int64) for site, counts in values["spikes"].items()}
+        for name in ("spikes", "operations"):
+            setattr(sums, name, {k: torch.tensor(counts, dtype=torch.int64) for k, counts in values[name].items()})
         return sums

@@ -95,6 +95,7 @@ def test_rows_are_the_powers_of_two_and_the_last_step() -> None:
         "agreement": 0.8,
         "logit_error": 0.25,
         "spikes": 60,
+        "operations": None,
         "rate": pytest.approx(0.3),
         "mean_steps": 4,
     }
@@ -123,6 +124,17 @@ def test_the_text_is_a_table() -> None:
         "   4       75.00    68.6 to 80.5        80.00       0.2500             60  0.3000",
         "   5       90.00    85.1 to 93.4        95.00       0.1250             90  0.3600",
     ]
+
+
+def test_operations_are_told_beside_those_of_a_dense_pass() -> None:
+    operations, dense = {"a": [0, 2, 8, 20, 30], "b": [1.0] * 5}, {"a": 50, "b": 50}
+    curve = dataclasses.replace(CURVE, operations=operations, dense_operations=dense)
+    assert curve.total_operations == [1, 4, 13, 34, 65]
+    assert str(curve).splitlines()[-1] == "T = 5: 65 synaptic operations/sample, 0.65 of one dense pass"
+    assert curve.cost(3) == "13 synaptic operations/sample, 0.13 of one dense pass"
+    assert Curve.from_json(curve.to_json()) == curve
+    with pytest.raises(SettingError, match="5 steps"):
+        curve.cost(6)
 
 
 def test_what_was_not_measured_is_a_dash() -> None:

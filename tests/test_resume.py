@@ -110,7 +110,7 @@ def test_sums_come_back_bit_for_bit() -> None:
     sums = Sums(2, 3)
     sums.error += torch.rand(2, 3, dtype=torch.float64) / 3
     sums.reference_square, sums.labelled, sums.images = 0.1 + 0.2, False, 7
-    sums.add_spikes(2, {"a": torch.tensor([3, 4])})
+    sums.add_activity(2, {"a": torch.tensor([3, 4])}, {"fc": torch.tensor([30, 40])})
     sums.add_exits(torch.tensor([0, 2, 2, 3]))
     again = Sums.restored(json.loads(json.dumps(sums.values())))
     assert again.values() == sums.values()

@@ -85,6 +85,8 @@ def compare(
         if not quiet:
             say(original(next(iter(curves.values()))))
             say(grid({label: latency(curve) for label, curve in curves.items()}))
+            say(f"Synaptic operations of T = {steps}, through the layers after the first neurons:")
+            say(grid({label: curve.cost(steps) for label, curve in curves.items()}))
             if rule is not None:
                 say(grid({label: exits(curve) for label, curve in curves.items()}))
     measurement.write(output, curves, facts)

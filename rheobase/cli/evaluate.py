@@ -88,6 +88,7 @@ def evaluate(
         if not quiet:
             say(original(curve))
             say(f"The spiking network: {latency(curve)}.")
+            say(f"T = {curve.steps} costs {curve.cost(curve.steps)} through the layers after the first neurons.")
             if rule is not None:
                 say(f"Early exit with {exits(curve)}.")
     measurement.write(output, {curve.method: curve}, measurement.facts({"model": model, "checkpoint": checkpoint}))
