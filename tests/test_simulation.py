@@ -332,7 +332,7 @@ def test_memory_of_an_evaluation_does_not_grow_with_the_number_of_steps() -> Non
     def measure(steps: int) -> int:
         return held(snn, lambda: rb.evaluate(snn, [x, x], steps, net, chunk=8), 2 * steps // 8)
 
-    counters = (256 - 32) * 8 * (3 + 2)  # correct, agree, error, and the spikes of two sites, of 8 bytes each
+    counters = (256 - 32) * 8 * (4 + 2)  # correct, agree, error, exits, and the spikes of two sites, of 8 bytes each
     few = measure(32)
     assert measure(256) - few <= counters
 
