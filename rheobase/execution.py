@@ -82,7 +82,9 @@ class Program:
     def fan_out(self, node: fx.Node) -> Tensor:
         """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
         if node not in self._fan_out:
-            self._fan_out[node] = fan_out(self.synapses[node], tuple(node.all_input_nodes[0].meta["shape"][1:]))
+            meta = node.all_input_nodes[0].meta
+            shape = tuple(size for along, size in enumerate(meta["shape"]) if along != meta["samples"])
+            self._fan_out[node] = fan_out(self.synapses[node], shape)
         return self._fan_out[node]
 
     def bare_layers(self) -> dict[fx.Node, _Bare]:
@@ -192,7 +194,8 @@ class Execution:
                 moving[node] = coded[:, self._rows].flatten(0, 1)
             else:
                 if on_inputs is not None and node in self.program.synapses:
-                    on_inputs(node, _unfold(value_of(node.all_input_nodes[0]), steps))
+                    source = node.all_input_nodes[0]
+                    on_inputs(node, _unfold(value_of(source).movedim(source.meta["samples"], 0), steps))
                 moving[node] = self._call(node, value_of)
             for source in node.all_input_nodes:
                 if self.program.last_reader[source] is node and source is not self.program.analog:

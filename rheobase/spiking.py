@@ -97,7 +97,7 @@ class SpikingModel(nn.Module):
         costs: dict[str, int] = {}
         for node in self.program.synapses:
             name = str(node.target)
-            costs[name] = costs.get(name, 0) + int(self.program.fan_out(node).double().sum())
+            costs[name] = costs.get(name, 0) + int(self.program.fan_out(node).sum())
         return costs
 
     def reset(self, generator: torch.Generator | None = None) -> None:

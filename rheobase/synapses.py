@@ -20,14 +20,15 @@ def fan_out(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
         shape: of one sample at its input, without N.
 
     Returns:
-        Whole numbers, float32. Shape ``shape``.
+        Whole numbers, int64. Shape ``shape``.
 
     >>> fan_out(nn.Conv2d(1, 8, 3, padding=1), (1, 3, 3))[0].tolist()
-    [[32.0, 48.0, 32.0], [48.0, 72.0, 48.0], [32.0, 48.0, 32.0]]
+    [[32, 48, 32], [48, 72, 48], [32, 48, 32]]
     """
+    ones = copy.copy(layer)  # whose forward pass alone is called, without the hooks of the layer
     with torch.inference_mode(False), torch.enable_grad():
-        ones = copy.deepcopy(layer).requires_grad_(False).float()
-        ones.weight.fill_(1.0)  # type: ignore[operator]
-        x = torch.zeros(1, *shape, device=ones.weight.device, requires_grad=True)  # type: ignore[arg-type]
-        (counts,) = torch.autograd.grad(ones(x).sum(), x)
-    return counts[0]
+        weight = torch.ones_like(layer.weight, dtype=torch.float64)  # type: ignore[arg-type]
+        ones._parameters = {**layer._parameters, "weight": nn.Parameter(weight), "bias": None}
+        x = torch.zeros(1, *shape, dtype=torch.float64, device=weight.device, requires_grad=True)
+        (counts,) = torch.autograd.grad(ones.forward(x).sum(), x)
+    return counts[0].to(torch.int64)

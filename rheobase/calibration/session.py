@@ -113,8 +113,13 @@ def fingerprint(snn: SpikingModel, x: torch.Tensor, *settings: object) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(snn.module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(_bytes(tensor))
     for site, neuron in snn.plan.neurons.items():
         digest.update(f"{site} {neuron!r}".encode())
-    digest.update(x.cpu().contiguous().numpy().tobytes())
+    digest.update(_bytes(x))
     return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    """The bits of a tensor of any type."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
