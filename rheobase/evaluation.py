@@ -12,10 +12,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
-from torch import nn
+from torch import Tensor, nn
 
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
+from rheobase.distributed import world
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.resume import Stored, identity
@@ -51,10 +52,13 @@ def evaluate(
         chunk: steps that go through a layer at once; see `simulate`.
         until: the rule by which samples exit early: they keep their answer and leave the batch, so that the rest
             costs less. The curve then says after t steps what an inference of at most t steps gives.
-        resume: a file for the sums so far. If it exists, the evaluation goes on from the batches that it holds, and
+        resume: a file for the sums so far; with several processes each appends its number. If it exists, the evaluation goes on from the batches that it holds, and
             the curve is, number by number, that of an evaluation in one go. It stays when all is done.
         progress: whether to show a progress bar.
         description: what stands before the bar.
+
+    Under `torchrun` each process takes its share of the batches, and all get the same curve, number by number that
+    of one process (`rheobase.distributed`).
 
     Returns:
         The curve, with ``accuracy[t - 1]`` after t steps.
@@ -73,17 +77,10 @@ def evaluate(
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
     parameter = next(snn.parameters(), torch.zeros(()))
     data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
-    sums, batches, stored = Sums(len(used), steps), 0, None
-    if resume is not None:
-        named = identity(snn, reference, steps=steps, seeds=used, chunk=chunk, until=until)
-        stored = Stored(resume, named, sums)
-        sums = stored.sums
-    with _evaluating(reference), _bar(progress, description, data.count, len(used)) as step_bar:
-        for index, (x, y) in enumerate(data):
-            batches = index + 1
-            if stored is not None and stored.done(index, x, y):
-                step_bar(len(used))
-                continue
+    own = world()
+    with _evaluating(reference), _bar(progress and own.rank == 0, description, data.count, len(used)) as step_bar:
+
+        def add(sums: Sums, index: int, x: Tensor, y: Tensor | None) -> None:
             if not bool(torch.isfinite(x).all()):
                 raise DataError(f"Batch {index}: the input has NaN or infinite values. Check how the data are made.")
             answer = None if reference is None else reference(x)
@@ -97,10 +94,26 @@ def evaluate(
                     step_bar(len(part.answers) / steps)
                 if exits is not None:
                     sums.add_exits(exits)
+
+        def share() -> Sums:
+            stored = None
+            if resume is not None:
+                named = identity(snn, reference, steps=steps, seeds=used, chunk=chunk, until=until, own=own)
+                stored = Stored(own.named(resume), named, Sums(len(used), steps))
+            sums, batches = Sums(len(used), steps) if stored is None else stored.sums, 0
+            for index, (x, y) in enumerate(data):
+                batches = index + 1
+                if (stored is not None and stored.done(index, x, y)) or not own.takes(index):
+                    step_bar(len(used))
+                    continue
+                add(sums, index, x, y)
+                if stored is not None:
+                    stored.write(batches)
             if stored is not None:
-                stored.write(batches)
-    if stored is not None:
-        stored.write(batches, last=True)
+                stored.write(batches, last=True)
+            return sums
+
+        sums = Sums.total(own.gather(share))
     return _curve(snn, sums, used, reference is not None, until)
 
 
@@ -120,7 +133,7 @@ def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool
         seeds=seeds,
         accuracy=(sums.correct.double().mean(0) / n).tolist() if sums.labelled else None,
         agreement=(sums.agree.double().mean(0) / n).tolist() if compared and sums.classes else None,
-        logit_error=(sums.error.mean(0) / sums.reference_square).sqrt().tolist() if sums.reference_square else None,
+        logit_error=sums.logit_error(),
         spikes={site: (total / (n * len(seeds))).tolist() for site, total in sums.spikes.items()},
         operations={layer: (total / (n * len(seeds))).tolist() for layer, total in sums.operations.items()},
         dense_operations=snn.dense_operations(),

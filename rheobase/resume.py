@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import DataError, SettingError
+from rheobase.distributed import World
 from rheobase.exits import Exit
 from rheobase.files import write_atomically
 from rheobase.neurons import Temporal
@@ -114,6 +115,7 @@ def identity(
     seeds: Sequence[int],
     chunk: int | None,
     until: Exit | None,
+    own: World,
 ) -> dict[str, Any]:
     """What must be the same for two evaluations to give the same numbers, besides the data and the machine."""
     layers = [layer for layer in snn.module.modules() if isinstance(layer, Temporal)]
@@ -123,6 +125,7 @@ def identity(
         "method": snn.plan.method,
         "steps": steps,
         "seeds": list(seeds),
+        "process": f"{own.rank} of {own.size}",
         "exit": None if until is None else repr(until),
         "chunk": chunk,
         "events": snn.events,

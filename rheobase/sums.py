@@ -1,8 +1,12 @@
-"""What an evaluation adds up over the batches."""
+"""What an evaluation adds up over the batches.
+
+All sums are exact, so they do not depend on the order of the batches, nor on the process that took each of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -11,7 +15,30 @@ from torch import Tensor
 
 from rheobase.errors import DataError
 
-__all__ = ["Sums"]
+__all__ = ["Sums", "exact", "rounded"]
+
+_UNIT = 1126  # every float64 number is a whole multiple of 2^-1126
+
+
+def exact(value: float) -> int | None:
+    """A number in units of 2^-1126; None where it is not finite."""
+    if not math.isfinite(value):
+        return None
+    mantissa, exponent = math.frexp(value)
+    return int(math.ldexp(mantissa, 53)) << (exponent - 53 + _UNIT)
+
+
+def rounded(units: int | None) -> float:
+    """The float64 number nearest to a sum of `exact` ones; NaN for None.
+
+    >>> rounded(exact(1e300) + exact(1.5) - exact(1e300))
+    1.5
+    """
+    return math.nan if units is None else units / (1 << _UNIT)
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
 
 
 @dataclass
@@ -27,10 +54,10 @@ class Sums:
         labelled: whether all of them had labels.
         classes: whether all answers were classes.
         reference_correct: samples that the reference network answers correctly.
-        reference_square: the squares of its answers.
+        reference_square: the squares of its answers, as `exact` gives them.
         correct: samples answered correctly. Shape (seeds, T).
         agree: samples answered as the reference network does. Shape (seeds, T).
-        error: squared differences from its answers. Shape (seeds, T).
+        error: squared differences from its answers, as `exact` gives them, for each seed and step.
         exits: samples that decided at each step, over all seeds. Shape (T,).
         spikes: of each site, over all seeds. Shape (T,).
         operations: of each weighted layer, over all seeds. Shape (T,).
@@ -42,10 +69,10 @@ class Sums:
     labelled: bool = True
     classes: bool = True
     reference_correct: int = 0
-    reference_square: float = 0.0
+    reference_square: int | None = 0
     correct: Tensor = field(init=False)
     agree: Tensor = field(init=False)
-    error: Tensor = field(init=False)
+    error: list[list[int | None]] = field(init=False)
     exits: Tensor = field(init=False)
     spikes: dict[str, Tensor] = field(default_factory=dict)
     operations: dict[str, Tensor] = field(default_factory=dict)
@@ -53,7 +80,7 @@ class Sums:
     def __post_init__(self) -> None:
         self.correct = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
         self.agree = torch.zeros(self.seeds, self.steps, dtype=torch.int64)
-        self.error = torch.zeros(self.seeds, self.steps, dtype=torch.float64)
+        self.error = [[0] * self.steps for _ in range(self.seeds)]
         self.exits = torch.zeros(self.steps, dtype=torch.int64)
 
     def add_batch(self, answer: Any, x: Tensor, y: Tensor | None, index: int) -> None:
@@ -71,7 +98,7 @@ class Sums:
                 "values that are not finite" if isinstance(answer, Tensor) else f"a {type(answer).__name__}, no tensor"
             )
             raise DataError(f"Batch {index}: the original network gives {kind}.")
-        self.reference_square += float(answer.double().square().sum())
+        self.reference_square = _plus(self.reference_square, exact(float(answer.double().square().sum())))
         if y is not None and y.shape == answer.shape[:1] and answer.ndim == 2:
             self.reference_correct += int((answer.argmax(1) == y).sum())
 
@@ -102,7 +129,8 @@ class Sums:
         if wanted is not None:
             if classes is not None:
                 self.agree[row, at] += (classes == wanted.argmax(1)).sum(1).cpu()
-            self.error[row, at] += (answers - wanted).double().square().flatten(1).sum(1).cpu()
+            squares = (answers - wanted).double().square().flatten(1).sum(1).tolist()
+            self.error[row][at] = map(_plus, self.error[row][at], map(exact, squares))
 
     def add_activity(self, first: int, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]) -> None:
         """Add what each site sent in K steps, from step ``first`` on, and what it cost each layer. Shape (K,)."""
@@ -114,6 +142,30 @@ class Sums:
     def add_exits(self, exits: Tensor) -> None:
         """Add the steps at which the samples of a run decided, 0 for those that never did. Shape (N,)."""
         self.exits += exits.cpu().bincount(minlength=self.steps + 1)[1:]
+
+    def logit_error(self) -> list[float] | None:
+        """The root of squared differences over squares, a mean over the seeds, for each step; None without squares."""
+        square = rounded(self.reference_square)
+        if square == 0:
+            return None
+        means = [sum(map(rounded, step)) / self.seeds for step in zip(*self.error, strict=True)]
+        return [math.sqrt(mean / square) for mean in means]
+
+    @classmethod
+    def total(cls, parts: Sequence[Self]) -> Self:
+        """The sums of all parts, which have the same seeds and steps."""
+        result = cls(parts[0].seeds, parts[0].steps)
+        result.images = sum(part.images for part in parts)
+        result.labelled = all(part.labelled for part in parts)
+        result.classes = all(part.classes for part in parts)
+        result.reference_correct = sum(part.reference_correct for part in parts)
+        for name in ("correct", "agree", "exits"):
+            setattr(result, name, torch.stack([getattr(part, name) for part in parts]).sum(0))
+        for part in parts:
+            result.reference_square = _plus(result.reference_square, part.reference_square)
+            result.error = [list(map(_plus, *rows)) for rows in zip(result.error, part.error, strict=True)]
+            result.add_activity(1, part.spikes, part.operations)
+        return result
 
     def values(self) -> dict[str, Any]:
         """All of it as numbers and lists, for JSON, which keeps every bit."""

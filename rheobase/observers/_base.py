@@ -26,6 +26,14 @@ class Observer(ABC):
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch: x, finite, of shape (N, C, ...)."""
 
+    def merge(self, other: Self) -> bool:
+        """Take in, exactly, all that an observer with the same settings has seen of other data.
+
+        Returns:
+            False where this kind of observer cannot; then each of several processes looks at all data.
+        """
+        return False
+
     @abstractmethod
     def result(self) -> Tensor:
         """Return the statistic of all that was seen; raise a ``DataError`` if nothing was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -99,6 +99,14 @@ class Histogram(Observer):
         else:
             counts += torch.bincount(flat, minlength=len(counts))
 
+    def merge(self, other: Self) -> bool:
+        """The counts of both together."""
+        if self._counts is None or other._counts is None:
+            self._counts = other._counts if self._counts is None else self._counts
+        else:
+            self._counts = self._counts + other._counts
+        return self._max.merge(other._max)
+
     def result(self) -> Tensor:
         """Return the counts, (bins,) or (C, bins)."""
         counts = seen_data(self._counts).clone()
@@ -192,6 +200,10 @@ class Percentile(Observer):
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch, shape (N, C, ...)."""
         self._histogram.update(x)
+
+    def merge(self, other: Self) -> bool:
+        """The percentile of both together."""
+        return self._histogram.merge(other._histogram)
 
     def result(self) -> Tensor:
         """Return the percentile, () or (C,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ class Max(Observer):
         """Take in the pre-activations of one batch, shape (N, C, ...)."""
         greatest = by_channel(x, self.per_channel, self._max).amax((0, 2)).clamp_min(0)  # (N, C, L) -> (C,)
         self._max = greatest if self._max is None else torch.maximum(self._max, greatest)
+
+    def merge(self, other: Self) -> bool:
+        """The larger maximum of both."""
+        if self._max is None or other._max is None:
+            self._max = other._max if self._max is None else self._max
+        else:
+            self._max = torch.maximum(self._max, other._max)
+        return True
 
     def result(self) -> Tensor:
         """Return the maximum, () or (C,)."""
