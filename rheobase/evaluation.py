@@ -87,7 +87,9 @@ def evaluate(
             sums.add_batch(answer, x, y, index)
             for row, seed in enumerate(used):
                 exits = None
-                for part in stream(snn, x, steps, chunk=chunk, generator=_generator(seed, index), until=until):
+                for part in stream(
+                    snn, x, steps, chunk=chunk, generator=_generator(seed, index), until=until, operations=True
+                ):
                     exits = part.exits
                     sums.add_answers(row, part.first_step, part.answers, answer, y)
                     sums.add_activity(part.first_step, part.spikes, part.operations)

@@ -29,7 +29,7 @@ class Chunk:
         answers: the network's answer after each step: read-out and final functions. Shape (K, N, ...).
         spikes: how many spikes each site sent in each step, over all samples. Shape (K,).
         operations: how many synaptic operations they cost each weighted layer, over all samples: connections that
-            leave its inputs that are not zero. Shape (K,).
+            leave its inputs that are not zero; empty where they are not counted. Shape (K,).
         values: what the recorded sites emitted. Shape (K, N, ...).
         exits: with an exit rule, the step at which each sample has decided so far, 0 where it has not. From that
             step on its answer stays, and its spikes are not counted. Shape (N,).
@@ -93,6 +93,7 @@ def stream(
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
     until: Exit | None = None,
+    operations: bool = False,
 ) -> Iterator[Chunk]:
     """Simulate a batch from its reset on, and give each chunk of steps as it is done.
 
@@ -107,6 +108,7 @@ def stream(
         until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
             that later chunks compute the others alone; a smaller chunk saves more. Each sample decides at the same
             step and in the same way as if all had gone on.
+        operations: whether synaptic operations are counted; that takes about a twentieth of the time.
 
     Yields:
         Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.
@@ -136,14 +138,15 @@ def stream(
     snn.reset(generator)
     execution = snn.execution(x)
     leaving = None if until is None else _Leaving(until, x)
+    layers = [str(node.target) for node in snn.program.synapses] if operations else []
     state: Any = None
     for first in range(1, steps + 1, size):
         k = min(size, steps + 1 - first)
         if leaving is not None and not len(leaving.rows):
-            yield leaving.silence(first, k, snn.plan.neurons, [str(n.target) for n in snn.program.synapses])
+            yield leaving.silence(first, k, snn.plan.neurons, layers)
             continue
         spikes: dict[str, Tensor] = {}
-        operations: dict[str, Tensor] = {}
+        costs: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
 
         def on_spikes(
@@ -156,18 +159,18 @@ def stream(
             if site in record:
                 values[site] = emitted
 
-        def on_inputs(node: fx.Node, received: Tensor, operations: dict[str, Tensor] = operations) -> None:
+        def on_inputs(node: fx.Node, received: Tensor, costs: dict[str, Tensor] = costs) -> None:
             layer, weights = str(node.target), snn.program.fan_out(node)
             count = kernels.weigh(received, weights) if leaving is None else _weigh_by_sample(received, weights)
-            operations[layer] = operations[layer] + count if layer in operations else count
+            costs[layer] = costs[layer] + count if layer in costs else count
 
-        outputs = execution.advance(k, on_spikes, on_inputs)
+        outputs = execution.advance(k, on_spikes, on_inputs if operations else None)
         read, state = snn.plan.readout.read(outputs, first, state)
         answers = torch.stack([execution.answer(a) for a in read])
         if leaving is None:
-            yield Chunk(first, answers, spikes, operations, values)
+            yield Chunk(first, answers, spikes, costs, values)
             continue
-        part, stay = leaving.chunk(first, answers, spikes, operations)
+        part, stay = leaving.chunk(first, answers, spikes, costs)
         if 0 < len(stay) < answers.shape[1]:
             execution.keep(stay)
             state = select(state, stay)
@@ -245,6 +248,7 @@ def simulate(
     chunk: int | None = None,
     generator: torch.Generator | None = None,
     until: Exit | None = None,
+    operations: bool = False,
 ) -> Run:
     """Simulate a batch for T steps; see `stream` for the arguments.
 
@@ -254,11 +258,13 @@ def simulate(
     chunks = []
     output = x  # there is at least one step, so this is replaced
     exits = None
-    for part in stream(snn, x, steps, chunk=chunk, record=record, generator=generator, until=until):
+    for part in stream(
+        snn, x, steps, chunk=chunk, record=record, generator=generator, until=until, operations=operations
+    ):
         chunks.append((part.spikes, part.operations, part.values))
         output, exits = part.answers[-1], part.exits
     spikes = {s: torch.cat([c[0][s] for c in chunks]) for s in snn.plan.neurons}
-    operations = {layer: torch.cat([c[1][layer] for c in chunks]) for layer in chunks[0][1]}
+    costs = {layer: torch.cat([c[1][layer] for c in chunks]) for layer in chunks[0][1]}
     values = {s: torch.cat([c[2][s] for c in chunks]) for s in record}
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
-    return Run(steps, output, spikes, operations, values, neurons, exits)
+    return Run(steps, output, spikes, costs, values, neurons, exits)

@@ -73,7 +73,7 @@ def test_operations_of_a_simulation_equal_counting_them(method: rb.Method, chunk
     x = inputs(RESIDUAL_INPUT, 6, seed=4).float()
     snn = rb.convert(residual(), x, method)
     expected = counted(snn, x, 3)
-    run = simulate(snn, x, 3, chunk=chunk)
+    run = simulate(snn, x, 3, chunk=chunk, operations=True)
     assert {layer: counts.tolist() for layer, counts in run.operations.items()} == expected
     assert set(expected) == {"conv2", "fc"}
     assert sum(map(sum, expected.values())) > 0
@@ -83,7 +83,8 @@ def test_the_curve_has_operations_for_each_sample_beside_those_of_a_dense_pass()
     x = inputs(RESIDUAL_INPUT, 6, seed=4).float()
     snn = rb.convert(residual(), x, rb.ConstantThreshold(fraction=0.5))
     curve = rb.evaluate(snn, [x[:4], x[4:]], 3)
-    run = simulate(snn, x, 3)
+    run = simulate(snn, x, 3, operations=True)
+    assert simulate(snn, x, 3).operations == {}
     assert {k: [6 * n for n in v] for k, v in curve.operations.items()} == {
         k: pytest.approx(v.tolist()) for k, v in run.operations.items()
     }
@@ -97,5 +98,5 @@ def test_samples_that_left_cost_nothing() -> None:
     x = inputs(RESIDUAL_INPUT, 6, seed=4).float()
     snn = rb.convert(residual(), x, rb.ConstantThreshold(fraction=0.5))
     never, at_once = (rb.Exit("margin", threshold) for threshold in (1e9, 0.0))
-    assert torch.equal(*(simulate(snn, x, 3, until=u).operations["conv2"] for u in (None, never)))
-    assert simulate(snn, x, 3, until=at_once, chunk=1).operations["conv2"][1:].tolist() == [0, 0]
+    assert torch.equal(*(simulate(snn, x, 3, until=u, operations=True).operations["conv2"] for u in (None, never)))
+    assert simulate(snn, x, 3, until=at_once, chunk=1, operations=True).operations["conv2"][1:].tolist() == [0, 0]
