@@ -82,5 +82,5 @@ def world() -> World:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes files. Starts nothing, and imports nothing."""
+    """Whether this process is the one that prints and writes files. It starts nothing."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from rheobase.cli.evaluate import evaluate
 from rheobase.cli.evaluate_ann import evaluate_ann
 from rheobase.cli.terminal import failing_cleanly
 from rheobase.cli.train import train
+from rheobase.distributed import is_first
 
 __all__ = ["app", "main"]
 
@@ -75,6 +78,13 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; modules beside the user's current folder can be named, as with ``python -m``."""
+    """Run the command; modules beside the user's current folder can be named, as with ``python -m``.
+
+    Of several processes that `torchrun` started, the first one prints and writes files.
+    """
     sys.path.insert(0, "")
-    app()
+    if is_first():
+        app()
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            app()

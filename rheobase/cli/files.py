@@ -12,6 +12,7 @@ from rheobase import __version__
 from rheobase.curve import Curve, plot
 from rheobase.errors import SettingError
 from rheobase.files import replacing
+from rheobase.distributed import is_first
 
 __all__ = ["curve_files", "curves_json", "refuse_existing", "write_atomically", "write_curves"]
 
@@ -22,17 +23,19 @@ def refuse_existing(force: bool, *paths: Path) -> None:
     Raises:
         SettingError: a file exists and `force` is false.
     """
-    existing = [str(path) for path in paths if path.exists()]
+    existing = [str(path) for path in paths if path.exists()] if is_first() else []
     if existing and not force:
         raise SettingError(f"{' and '.join(existing)} exists already; give another --output, or --force to replace it.")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a function write a file; an old file stays whole if it fails.
+    """Let a function write a file; an old file stays whole if it fails. Of several processes the first one writes.
 
     Raises:
         SettingError: the folder cannot be written to.
     """
+    if not is_first():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as place:

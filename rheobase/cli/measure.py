@@ -17,6 +17,7 @@ from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
 from rheobase.cli.terminal import note
 from rheobase.curve import Curve
+from rheobase.distributed import world
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.methods._base import Method
@@ -89,7 +90,7 @@ class Measurement:
         """Remove the files of so many curves, once all results are out."""
         if self.resume is not None:
             for place in range(1, curves + 1):
-                self._sums(self.resume, place).unlink(missing_ok=True)
+                world().named(self._sums(self.resume, place)).unlink(missing_ok=True)
 
     def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """How the curves were made."""

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from rheobase.cli.terminal import note
+from rheobase.distributed import is_first
 
 if TYPE_CHECKING:
     from rheobase.calibration import Progress as Calibrated
@@ -66,7 +67,7 @@ def converting(text: str, show: bool = True, state: Path | None = None) -> Itera
     """
     from rheobase.calibration import session
 
-    console = Console(stderr=True)
+    console, state = Console(stderr=True), state if is_first() else None
     if not show:
         with session(folder=state):
             yield

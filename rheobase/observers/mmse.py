@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -67,6 +67,10 @@ class MMSE(Observer):
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch, shape (N, C, ...)."""
         self._histogram.update(x)
+
+    def merge(self, other: Self) -> bool:
+        """The clip for both together."""
+        return self._histogram.merge(other._histogram)
 
     def result(self) -> Tensor:
         """Return the clip, () or (C,)."""

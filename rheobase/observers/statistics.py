@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.batches import as_batches
+from rheobase.distributed import World, world
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
 
@@ -73,6 +74,9 @@ def observe(
 ) -> Statistics:
     """Run the data through the network once and measure the pre-activation at every site.
 
+    Under `torchrun` each process takes its share of the batches where the observer can merge what was seen, and all
+    get the same statistics.
+
     Hooks are set for the time of the call only. Labels are ignored. Inputs go to the device and the
     floating type of the network's parameters.
 
@@ -94,25 +98,30 @@ def observe(
     """
     weight = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
     data = as_batches(batches, device=weight.device, dtype=weight.dtype)
-    watch = _Watch({site: observer.clone() for site in graph.sites})
-    images = 0
+    own = world() if observer.clone().merge(observer.clone()) else World()
     sites = {site: graph.module.get_submodule(site) for site in graph.sites}
-    hooks = [relu.register_forward_pre_hook(partial(watch.look, site)) for site, relu in sites.items()]
-    try:
-        with torch.no_grad():
-            for index, (inputs, _) in enumerate(data):
-                watch.batch = index
-                if _is_finite(inputs):
-                    watch.run(graph.module, inputs)
-                else:
-                    watch.bad_inputs.append(index)
-                images += len(inputs)
-                if progress is not None:
-                    progress(index + 1, data.count)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def share() -> _Watch:
+        watch = _Watch({site: observer.clone() for site in graph.sites})
+        hooks = [relu.register_forward_pre_hook(partial(watch.look, site)) for site, relu in sites.items()]
+        try:
+            with torch.no_grad():
+                for index, (inputs, _) in enumerate(data):
+                    if own.takes(index):
+                        watch.batch = index
+                        watch.see(graph.module, inputs)
+                    if progress is not None:
+                        progress(index + 1, data.count)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return watch
+
+    watch, *others = own.gather(share)
+    for other in others:
+        watch.merge(other)
     watch.check()
+    images = watch.images
     dead_channels = {site: int((~alive).sum()) for site, alive in watch.alive.items()}
     dead = tuple(site for site, alive in watch.alive.items() if not alive.any())
     if dead:
@@ -132,10 +141,37 @@ class _Watch:
 
     observers: dict[str, Observer]
     batch: int = 0
+    images: int = 0
     alive: dict[str, Tensor] = field(default_factory=dict)  # site -> (C,), where a was above zero
     bad_inputs: list[int] = field(default_factory=list)
     bad_sites: dict[str, int] = field(default_factory=dict)  # site -> the first batch with a bad value
     failure: Exception | None = None  # raised by an observer, so not the network's
+
+    def see(self, module: nn.Module, inputs: Tensor) -> None:
+        """Run a batch through the network."""
+        self.images += len(inputs)
+        if _is_finite(inputs):
+            self.run(module, inputs)
+        else:
+            self.bad_inputs.append(self.batch)
+
+    def merge(self, other: _Watch) -> None:
+        """Add what was seen of other batches."""
+        self.images += other.images
+        self.bad_inputs = sorted(self.bad_inputs + other.bad_inputs)
+        for site, batch in other.bad_sites.items():
+            self.bad_sites[site] = min(batch, self.bad_sites.get(site, batch))
+        for site, observer in self.observers.items():
+            observer.merge(other.observers[site])
+            if site in other.alive:
+                self.revive(site, other.alive[site])
+
+    def revive(self, site: str, alive: Tensor) -> None:
+        """Note which channels were above zero. Shape (C,)."""
+        before = self.alive.get(site, alive)
+        if alive.shape != before.shape:  # dimension 1 is no channel, but a length that varies
+            alive, before = alive.any(0, keepdim=True), before.any(0, keepdim=True)
+        self.alive[site] = alive | before
 
     def run(self, module: nn.Module, inputs: Tensor) -> None:
         try:
@@ -162,11 +198,7 @@ class _Watch:
             error.add_note(f"This happened at site {site}, in batch {self.batch}.")
             self.failure = error
             raise
-        alive = by_channel(z, per_channel=z.ndim > 1).amax((0, 2)) > 0
-        before = self.alive.get(site, alive)
-        if alive.shape != before.shape:  # dimension 1 is no channel, but a length that varies
-            alive, before = alive.any(0, keepdim=True), before.any(0, keepdim=True)
-        self.alive[site] = alive | before
+        self.revive(site, by_channel(z, per_channel=z.ndim > 1).amax((0, 2)) > 0)
 
     def check(self) -> None:
         problems = [f"  {site}: first in batch {batch}" for site, batch in self.bad_sites.items()]

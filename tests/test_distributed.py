@@ -1,0 +1,81 @@
+"""Several processes find what one finds, number by number."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheobase.distributed import World
+from rheobase.sums import exact, rounded
+
+HERE = Path(__file__).parent
+
+
+def results(size: int, folder: Path) -> list[Any]:
+    """What each of so many processes finds."""
+    folder.mkdir()
+    worker = [sys.executable, str(HERE / "distributed_worker.py")]
+    started = [
+        subprocess.Popen([*worker, str(rank), str(size), str(folder), "curves", "failures"], cwd=HERE.parent)
+        for rank in range(size)
+    ]
+    assert [process.wait(timeout=300) for process in started] == [0] * size
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    (found,) = results(1, tmp_path_factory.mktemp("one") / "run")
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_find_what_one_finds(size: int, alone: Any, tmp_path: Path) -> None:
+    curves, failures = alone
+    assert len(curves) == 5
+    assert curves["exit"]["images"] == 22
+    assert [text.split(":")[0] for text in failures] == [
+        "Batch 3",
+        "The calibration found NaN or infinite values at\n  the input",
+    ]
+    for found in results(size, tmp_path / "run"):
+        assert found == alone
+
+
+def test_the_command_prints_once_under_torchrun(tmp_path: Path) -> None:
+    arguments = ["-m", "rheobase", "compare", "--config", "examples/digits.toml", "--steps", "2", "--json"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    output = ["--output", str(tmp_path / "out")]
+    done = subprocess.run([*torchrun, *arguments, *output], capture_output=True, text=True, cwd=HERE.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    plain = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=HERE.parent, check=True)
+    assert json.loads(done.stdout)["curves"] == json.loads(plain.stdout)["curves"]
+    assert (tmp_path / "out/curve.json").exists()
+
+
+def test_every_batch_is_one_processes() -> None:
+    takers = [[rank for rank in range(3) if World(rank, 3).takes(index)] for index in range(7)]
+    assert takers == [[0], [1], [2], [0], [1], [2], [0]]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_sums_are_exact(values: list[float]) -> None:
+    total = sum(exact(value) for value in values)  # type: ignore[misc]
+    wanted = sum(map(Fraction, values))
+    if abs(wanted) < Fraction(sys.float_info.max):
+        assert rounded(total) == float(wanted)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_finite_has_no_sum(value: float) -> None:
+    assert exact(value) is None
+    assert math.isnan(rounded(None))
