@@ -255,16 +255,20 @@ def simulate(
     Returns:
         The run. Memory grows with T by the recorded sites only.
     """
-    chunks = []
-    output = x  # there is at least one step, so this is replaced
-    exits = None
+    spikes: dict[str, Tensor] = {}
+    costs: dict[str, Tensor] = {}
+    values: dict[str, list[Tensor]] = {site: [] for site in record}
+    output, exits = x, None  # there is at least one step, so the output is replaced
     for part in stream(
         snn, x, steps, chunk=chunk, record=record, generator=generator, until=until, operations=operations
     ):
-        chunks.append((part.spikes, part.operations, part.values))
+        for totals, counted in ((spikes, part.spikes), (costs, part.operations)):
+            for name, counts in counted.items():
+                total = totals.setdefault(name, counts.new_zeros(steps))
+                total[part.first_step - 1 : part.first_step - 1 + len(counts)] = counts
+        for site, emitted in part.values.items():
+            values[site].append(emitted)
         output, exits = part.answers[-1], part.exits
-    spikes = {s: torch.cat([c[0][s] for c in chunks]) for s in snn.plan.neurons}
-    costs = {layer: torch.cat([c[1][layer] for c in chunks]) for layer in chunks[0][1]}
-    values = {s: torch.cat([c[2][s] for c in chunks]) for s in record}
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
-    return Run(steps, output, spikes, costs, values, neurons, exits)
+    recorded = {site: torch.cat(emitted) for site, emitted in values.items()}
+    return Run(steps, output, spikes, costs, recorded, neurons, exits)
