@@ -62,9 +62,9 @@ class World:
             own = None, error
         found: list[tuple[T, ConversionError | None]] = [None] * self.size  # type: ignore[list-item]
         dist.all_gather_object(found, own)
-        for _, error in found:
-            if error is not None:
-                raise error
+        for _, failure in found:
+            if failure is not None:
+                raise failure
         return [value for value, _ in found]
 
 

@@ -52,8 +52,9 @@ def evaluate(
         chunk: steps that go through a layer at once; see `simulate`.
         until: the rule by which samples exit early: they keep their answer and leave the batch, so that the rest
             costs less. The curve then says after t steps what an inference of at most t steps gives.
-        resume: a file for the sums so far; with several processes each appends its number. If it exists, the evaluation goes on from the batches that it holds, and
-            the curve is, number by number, that of an evaluation in one go. It stays when all is done.
+        resume: a file for the sums so far; with several processes each appends its number. If it exists, the evaluation
+            goes on from the batches that it holds, and the curve is, number by number, that of an evaluation in one
+            go. It stays when all is done.
         progress: whether to show a progress bar.
         description: what stands before the bar.
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rheobase.errors import DataError, SettingError
 from rheobase.distributed import World
+from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.files import write_atomically
 from rheobase.neurons import Temporal

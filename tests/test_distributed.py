@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -51,14 +52,31 @@ def test_processes_find_what_one_finds(size: int, alone: Any, tmp_path: Path) ->
         assert found == alone
 
 
+NETWORK = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+def data(split):
+    return torch.rand(10, 4, generator=torch.Generator().manual_seed(len(split))), torch.arange(10) % 3
+"""
+
+
 def test_the_command_prints_once_under_torchrun(tmp_path: Path) -> None:
-    arguments = ["-m", "rheobase", "compare", "--config", "examples/digits.toml", "--steps", "2", "--json"]
+    (tmp_path / "nets.py").write_text(NETWORK)
+    arguments = ["-m", "rheobase", "evaluate", "--model", "nets.py:net", "--data", "nets.py:data", "--method", "MSAT"]
+    arguments += ["--steps", "2", "--batch-size", "4", "--json"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    output = ["--output", str(tmp_path / "out")]
-    done = subprocess.run([*torchrun, *arguments, *output], capture_output=True, text=True, cwd=HERE.parent, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    done, plain = (
+        subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=environment)
+        for command in ([*torchrun, *arguments, "--output", "out"], [sys.executable, *arguments])
+    )
     assert done.returncode == 0, done.stderr
-    plain = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=HERE.parent, check=True)
-    assert json.loads(done.stdout)["curves"] == json.loads(plain.stdout)["curves"]
+    assert json.loads(done.stdout) == json.loads(plain.stdout)
     assert (tmp_path / "out/curve.json").exists()
 
 

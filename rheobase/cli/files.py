@@ -10,9 +10,9 @@ from typing import Any
 
 from rheobase import __version__
 from rheobase.curve import Curve, plot
+from rheobase.distributed import is_first
 from rheobase.errors import SettingError
 from rheobase.files import replacing
-from rheobase.distributed import is_first
 
 __all__ = ["curve_files", "curves_json", "refuse_existing", "write_atomically", "write_curves"]
 
