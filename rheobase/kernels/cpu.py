@@ -28,11 +28,11 @@ _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise 
 def unavailable() -> str | None:
     """Why compiled kernels cannot be used in this process, or None where they can."""
     try:
-        from rheobase.kernels import loops
+        from rheobase.kernels import counting_loops
     except Exception as error:  # noqa: BLE001 (whatever is wrong with Numba, there is the reference)
         return f"Numba cannot be imported ({error}); install it with: pip install numba"
     try:
-        loops.compiled("count")
+        counting_loops.compiled("count")
     except Exception as error:  # noqa: BLE001
         first = str(error).partition("\n")[0]
         return f"Numba cannot compile the kernels ({type(error).__name__}: {first}); is NUMBA_DISABLE_JIT set?"
@@ -100,7 +100,7 @@ def count_nonzero(values: Tensor) -> Tensor:
     counts = torch.zeros(values.shape[0], dtype=torch.int64)
     task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr())
     task[_STATES] = counts.data_ptr()
-    _launch("count", task)
+    _count("count", task)
     return counts
 
 
@@ -113,7 +113,7 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
     sizes = (0, values[0].numel(), values.shape[0], values.stride(0), weights.numel())
     task = (ctypes.c_int64 * _SLOTS)(*sizes, values.data_ptr(), weights.data_ptr())
     task[_STATES] = counts.data_ptr()
-    _launch("weigh", task)
+    _count("weigh", task)
     return counts
 
 
@@ -147,6 +147,13 @@ def _task(
     for i, pair in enumerate(zip(before, after, strict=True)):
         task[_STATES + 2 * i], task[_STATES + 2 * i + 1] = (tensor.data_ptr() for tensor in pair)
     return values, after, task, [current, threshold, *before]
+
+
+def _count(name: str, task: Any) -> None:
+    """Run a kernel that counts."""
+    from rheobase.kernels import counting_loops
+
+    launch(counting_loops.compiled(name), task, task[1] * task[2])
 
 
 def _launch(name: str, task: Any) -> None:

@@ -43,7 +43,6 @@ HARD = 14  # IF
 DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
 PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN = range(6)
 """The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z."""
-COUNTS = 8
 SLOTS = 20
 """The int64 slots of a task: sizes, addresses and switches."""
 
@@ -120,16 +119,6 @@ def _integers(typing: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
 
     return types.CPointer(types.int64)(types.int64), generate
-
-
-@intrinsic
-def _integers32(typing: Any, address: Any, offset: Any) -> Any:
-    """A pointer to the int32 number ``offset`` after ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(builder.inttoptr(args[0], ir.IntType(32).as_pointer()), [args[1]])
-
-    return types.CPointer(types.int32)(types.int64, types.int64), generate
 
 
 @intrinsic
@@ -351,55 +340,6 @@ def _msat_kernel(task: Any) -> None:
             _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
 
 
-@njit(forceinline=True, error_model="numpy")
-def _count_row(row: Any, size: int) -> Any:
-    """Non-zero elements of a row, at most 2^31."""
-    _wide()
-    total = np.int32(0)
-    for j in range(size):
-        total = np.int32(total + np.int32(row[j] != ZERO))
-    return total
-
-
-def _count_kernel(task: Any) -> None:
-    """Non-zero elements of each step, added to COUNTS."""
-    neurons, span = task[NEURONS], 64 * BLOCK
-    blocks = (neurons + span - 1) // span
-    while True:
-        ticket = _fetch_add(task, 1)
-        if ticket >= blocks * task[STEPS]:
-            break
-        k, start = ticket // blocks, ticket % blocks * span
-        row = _floats(task[CURRENT], k * task[STRIDE] + start)
-        _fetch_add(_integers(task[COUNTS] + 8 * k), _count_row(row, min(span, neurons - start)))
-
-
-@njit(forceinline=True, error_model="numpy")
-def _weigh_row(row: Any, weights: Any, size: int) -> Any:
-    """The sum of the int32 weights of the non-zero elements of a row, at most 2^31."""
-    _wide()
-    total = np.int32(0)
-    for j in range(size):
-        total = np.int32(total + (weights[j] if row[j] != ZERO else np.int32(0)))
-    return total
-
-
-def _weigh_kernel(task: Any) -> None:
-    """Weights (of one sample, PERIOD of them) of the non-zero elements of each step, added to COUNTS."""
-    size, span = task[PERIOD], 16 * BLOCK
-    blocks = (size + span - 1) // span
-    samples = task[NEURONS] // size
-    while True:
-        ticket = _fetch_add(task, 1)
-        if ticket >= blocks * samples * task[STEPS]:
-            break
-        start = ticket % blocks * span
-        k, sample = ticket // blocks // samples, ticket // blocks % samples
-        row = _floats(task[CURRENT], k * task[STRIDE] + sample * size + start)
-        weights = _integers32(task[THRESHOLD], start)
-        _fetch_add(_integers(task[COUNTS] + 8 * k), _weigh_row(row, weights, min(span, size - start)))
-
-
 def _function_kernel(task: Any) -> None:
     """exp, softplus and sigmoid of the current, for the tests of their accuracy."""
     x, y, size = _floats(task[CURRENT], 0), _floats(task[VALUES], 0), task[NEURONS]
@@ -407,13 +347,7 @@ def _function_kernel(task: Any) -> None:
         y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), fraction(ONE, -x[j])
 
 
-_KERNELS = {
-    "if": _if_kernel,
-    "msat": _msat_kernel,
-    "count": _count_kernel,
-    "weigh": _weigh_kernel,
-    "functions": _function_kernel,
-}
+_KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "functions": _function_kernel}
 
 
 @cache
