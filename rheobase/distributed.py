@@ -73,7 +73,7 @@ def world() -> World:
     if not dist.is_available():
         return World()
     if not dist.is_initialized():
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+        if not _launched():
             return World()
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -83,4 +83,9 @@ def world() -> World:
 
 def is_first() -> bool:
     """Whether this process is the one that prints and writes files. It starts nothing."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return not _launched() or os.environ.get("RANK", "0") == "0"
+
+
+def _launched() -> bool:
+    """Whether `torchrun`, or what sets the same variables, started several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "MASTER_ADDR" in os.environ

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.distributed import World
+from rheobase.distributed import World, is_first
 from rheobase.sums import exact, rounded
 
 HERE = Path(__file__).parent
@@ -78,6 +78,24 @@ def test_the_command_prints_once_under_torchrun(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(plain.stdout)
     assert (tmp_path / "out/curve.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"RANK": "3"}, True),  # a job of its own among several
+        ({"RANK": "3", "WORLD_SIZE": "4"}, True),
+        ({"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "host"}, True),
+        ({"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "host"}, False),
+    ],
+)
+def test_one_process_is_the_first(environment: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first() is first
 
 
 def test_every_batch_is_one_processes() -> None:
