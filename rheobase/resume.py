@@ -22,7 +22,7 @@ from rheobase.sums import Sums
 
 __all__ = ["Stored", "identity"]
 
-_FORMAT = "rheobase evaluation 1"
+_FORMAT = "rheobase evaluation 2"
 SECONDS = 5.0
 """How long at least between two writings of the file; so much work a kill may cost, and the batch it falls into."""
 
