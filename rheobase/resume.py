@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rheobase.digest import digest, weights
 from rheobase.distributed import World
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
@@ -80,7 +80,7 @@ class Stored:
         Raises:
             DataError: the batches that are in the sums were others.
         """
-        self._digest = _digest([self._digest, x, y])
+        self._digest = digest([self._digest, x, y])
         if index == self.batches - 1 and self._digest != self._wanted:
             raise DataError(
                 f"{self.path} was begun with other data: its {self.batches} batches are not the first ones here. "
@@ -130,23 +130,6 @@ def identity(
         "chunk": chunk,
         "events": snn.events,
         "device": next(snn.parameters(), torch.zeros(())).device.type,
-        "converted network": _digest([snn.module.code, *coding, *_weights(snn.module)])[:16],
-        "original network": None if reference is None else _digest([repr(reference), *_weights(reference)])[:16],
+        "converted network": digest([snn.module.code, *coding, *weights(snn.module)])[:16],
+        "original network": None if reference is None else digest([repr(reference), *weights(reference)])[:16],
     }
-
-
-def _weights(module: nn.Module) -> list[str | Tensor]:
-    return [part for name, value in module.state_dict().items() for part in (name, value)]
-
-
-def _digest(parts: Sequence[str | Tensor | None]) -> str:
-    """A hash of texts and tensors: their types, shapes and bits."""
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            found.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            bits = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            found.update(bits.numpy())  # type: ignore[arg-type]
-        else:
-            found.update(repr(part).encode())
-    return found.hexdigest()

@@ -6,7 +6,6 @@ thread at hand and for the time of one conversion.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from rheobase.digest import digest, weights
 from rheobase.errors import DataError
 from rheobase.files import replacing
 from rheobase.spiking import SpikingModel
@@ -110,16 +110,5 @@ def session(progress: Callable[[Progress], None] | None = None, folder: str | Pa
 
 def fingerprint(snn: SpikingModel, x: torch.Tensor, *settings: object) -> str:
     """What tells one calibration from another: the converted network with its weights, the samples, the settings."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for name, tensor in sorted(snn.module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
-    for site, neuron in snn.plan.neurons.items():
-        digest.update(f"{site} {neuron!r}".encode())
-    digest.update(_bytes(x))
-    return digest.hexdigest()[:16]
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    """The bits of a tensor of any type."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, repr(neuron))]
+    return digest([repr(settings), *weights(snn.module), *neurons, x])[:16]
