@@ -150,13 +150,7 @@ def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.G
         _set(neuron, leaves)
         neuron.reset()
         loss = (neuron(current).sum(0) * share - a).square().sum() / a.square().sum().clamp(min=1e-12)
-        if not bool(torch.isfinite(loss)):
-            raise DataError(f"{layer.site}: the loss of the calibration is {loss.item()}. Lower its rate.")
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(leaves.values(), 1.0)
-        optimizer.step()
-        schedule.step()
+        _descend(loss, optimizer, schedule, layer.site)
     _set(neuron, leaves, detach=True)
     neuron.reset()
     return neuron
@@ -220,7 +214,8 @@ def _tune(
     groups += [{"params": list(weights.values()), "lr": tuning.weight_rate}] if weights else []
     optimizer, schedule = _descent(groups, tuning.iterations)
     state = _State(leaves, weights, optimizer, schedule)
-    key, kept = fingerprint(snn, x, steps, tuning, torch.get_num_threads()), current()
+    kept = current()
+    key = "" if kept.folder is None else fingerprint(snn, x, steps, tuning, torch.get_num_threads())
     done = state.restore(kept.saved(key))
     generator = torch.Generator().manual_seed(tuning.seed)
     for i, batch in enumerate(_draw(x, tuning, generator)):
@@ -229,14 +224,7 @@ def _tune(
         for site, neuron in model.neurons().items():
             _set(neuron, leaves[site])
         loss = _loss(model, graph, batch, steps, tuning)
-        if not bool(torch.isfinite(loss)):
-            raise DataError(f"Iteration {i}: the loss of the calibration is {loss.item()}. Lower its rates.")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in groups:
-            nn.utils.clip_grad_norm_(group["params"], 1.0)
-        optimizer.step()
-        schedule.step()
+        _descend(loss, optimizer, schedule, f"Iteration {i}")
         kept.keep(key, lambda i=i: state.content(i + 1), i + 1, tuning.iterations)  # type: ignore[misc]
         kept.tell("tuning", i + 1, tuning.iterations, float(loss.detach()))
     for site, neuron in model.neurons().items():
@@ -291,6 +279,24 @@ def _descent(
         optimizer, rates, max(iterations, 10), pct_start=0.2, cycle_momentum=False
     )
     return optimizer, schedule
+
+
+def _descend(
+    loss: Tensor, optimizer: torch.optim.Adam, schedule: torch.optim.lr_scheduler.OneCycleLR, where: str
+) -> None:
+    """One step, with the gradients of each group clipped at norm 1.
+
+    Raises:
+        DataError: the loss is not finite; the message begins with ``where``.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise DataError(f"{where}: the loss of the calibration is {loss.item()}. Lower its rates.")
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimizer.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+    schedule.step()
 
 
 def _orders(count: int, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
