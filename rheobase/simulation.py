@@ -161,7 +161,10 @@ def stream(
 
         def on_inputs(node: fx.Node, received: Tensor, costs: dict[str, Tensor] = costs) -> None:
             layer, weights = str(node.target), snn.program.fan_out(node)
-            count = kernels.weigh(received, weights) if leaving is None else _weigh_by_sample(received, weights)
+            if leaving is None:
+                count = kernels.weigh(received, weights, backend=snn.backend)
+            else:
+                count = _weigh_by_sample(received, weights)
             costs[layer] = costs[layer] + count if layer in costs else count
 
         outputs = execution.advance(k, on_spikes, on_inputs if operations else None)
