@@ -20,6 +20,7 @@ from rheobase.evaluation import evaluate
 from rheobase.exits import Exit
 from rheobase.graph import Graph, trace
 from rheobase.kernels import backends
+from rheobase.memory import keep_memory
 from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
 from rheobase.observers import Statistics, observe
 from rheobase.plan import Plan
@@ -50,6 +51,7 @@ __all__ = [
     "backends",
     "convert",
     "evaluate",
+    "keep_memory",
     "load",
     "observe",
     "simulate",

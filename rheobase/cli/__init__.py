@@ -19,6 +19,7 @@ from rheobase.cli.evaluate_ann import evaluate_ann
 from rheobase.cli.terminal import failing_cleanly
 from rheobase.cli.train import train
 from rheobase.distributed import is_first
+from rheobase.memory import keep_memory
 
 __all__ = ["app", "main"]
 
@@ -83,6 +84,7 @@ def main() -> None:
     Of several processes that `torchrun` started, the first one prints and writes files.
     """
     sys.path.insert(0, "")
+    keep_memory()
     if is_first():
         app()
     else:

@@ -1,0 +1,30 @@
+"""What the C library does with memory that is freed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+__all__ = ["keep_memory"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the parameters of mallopt, in malloc.h
+_LARGEST = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees, for its next tensors, instead of giving it back to the system.
+
+    A simulation makes and frees the same large tensors in each chunk of steps. By default glibc gives a part of them
+    back and asks for it anew, and the system clears each page; that takes time, and the resident memory grows. It is a
+    setting of the whole process, so the library leaves it to you; the command line makes it.
+
+    Returns:
+        Whether that could be set: on Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
