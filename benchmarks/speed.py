@@ -35,6 +35,7 @@ from benchmarks import record
 from benchmarks.accuracy import shorten
 from rheobase import kernels, models
 from rheobase.data import calibration_subset, images
+from rheobase.kernels import integer
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.spiking import SpikingModel
 
@@ -49,6 +50,7 @@ NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib",
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
+KEEP_MEMORY = {f"MALLOC_{name}_THRESHOLD_": str(2**31 - 1) for name in ("MMAP", "TRIM")}  # what rb.keep_memory does
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -84,10 +86,15 @@ def case(name: str, quick: bool) -> Case:
 
 
 def simulation(
-    snn: SpikingModel, x: Tensor, events: kernels.Events, steps: int, backend: kernels.Backend = "auto"
+    snn: SpikingModel,
+    x: Tensor,
+    events: kernels.Events,
+    steps: int,
+    backend: kernels.Backend = "auto",
+    arithmetic: kernels.Arithmetic = "auto",
 ) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
-        snn.events, snn.backend = events, backend
+        snn.events, snn.backend, snn.arithmetic = events, backend, arithmetic
         start = time.perf_counter()
         done = rb.simulate(snn, x, steps)
         seconds = time.perf_counter() - start
@@ -97,10 +104,10 @@ def simulation(
     return run
 
 
-def ann(snn: SpikingModel, x: Tensor, steps: int) -> Callable[[], dict[str, Any]]:
+def ann(snn: SpikingModel, x: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Callable[[], dict[str, Any]]:
     """The folded network, ``steps`` times on the images, in batches of the size that the simulation uses."""
-    module = copy.deepcopy(snn.graph.module).to(memory_format=torch.channels_last)
-    batch = x.repeat(max(1, min(steps, 128 // len(x))), 1, 1, 1).to(memory_format=torch.channels_last)
+    module = copy.deepcopy(snn.graph.module).to(dtype, memory_format=torch.channels_last)
+    batch = x.repeat(max(1, min(steps, 128 // len(x))), 1, 1, 1).to(dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def run() -> dict[str, Any]:
@@ -136,7 +143,8 @@ class Peers:
         about = {"images": x, "threads": torch.get_num_threads(), "thresholds": thresholds, "start": start}
         torch.save(about | portable(snn.graph.module), path)
         command = [str(environment()), str(ROOT / "benchmarks/peers.py"), str(path)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, **pipes, text=True, env=os.environ | KEEP_MEMORY)
 
     def contestant(self, name: str, steps: int) -> Callable[[], dict[str, Any]]:
         def run() -> dict[str, Any]:
@@ -185,11 +193,15 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     folder = ROOT / "runs/speed"
     peers = Peers(nets["IF"], x, folder)
-    contestants = {"ANN": ann(nets["IF"], x, steps)}
+    contestants = {"ANN": ann(nets["IF"], x, steps), "ANN, bfloat16": ann(nets["IF"], x, steps, torch.bfloat16)}
     for neuron, snn in nets.items():
-        contestants[f"{neuron}, reference"] = simulation(snn, x, "never", steps, "reference")
+        contestants[f"{neuron}, reference"] = simulation(snn, x, "never", steps, "reference", "float")
+        contestants[f"{neuron}, dense float32"] = simulation(snn, x, "never", steps, arithmetic="float")
         contestants[f"{neuron}, dense"] = simulation(snn, x, "never", steps)
         contestants[f"{neuron}, events"] = simulation(snn, x, "auto", steps)
+        contestants[f"{neuron}, rounded"] = simulation(snn, x, "auto", steps, arithmetic="rounded")
+    for name in ("MSAT, dense", "MSAT, rounded"):  # its spikes are no whole numbers, so that these are nothing new
+        del contestants[name]
     contestants |= {peer: peers.contestant(peer, steps) for peer in PEERS}
     rounds = race(contestants, arguments.rounds)
     peers.close()
@@ -284,6 +296,7 @@ def density(arguments: argparse.Namespace) -> dict[str, Any]:
         low, high = (low, fraction) if rate < 0.05 else (fraction, high)
     contestants = {
         "ANN": ann(snn, given.images, steps),
+        "IF, dense float32": simulation(snn, given.images, "never", steps, arithmetic="float"),
         "IF, dense": simulation(snn, given.images, "never", steps),
         "IF, events": simulation(snn, given.images, "auto", steps),
     }
@@ -292,21 +305,29 @@ def density(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def layers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """3x3 convolutions on random spikes: seconds of the dense layer and of events, by density."""
-    rows = []
+    """3x3 convolutions on random spikes: seconds of the dense layer, in float32 and whole numbers, and of events."""
+    rows, code = [], kernels.Code(torch.ones(()), 1, signed=False)
     for channels, outputs, size in LAYERS[:2] if arguments.quick else LAYERS:
         layer = nn.Conv2d(channels, outputs, 3, padding=1).to(memory_format=torch.channels_last).eval()
         by_events = kernels.EventLayer(layer)
         samples = max(16, min(128, 2**21 // (channels * size * size)))
         for rate in DENSITIES:
             x = (torch.rand(samples, channels, size, size) < rate).float().to(memory_format=torch.channels_last)
+            known = kernels.Known(code, x.flatten(1).count_nonzero(1))
             contestants = {
                 "dense": timed(lambda layer=layer, x=x: layer(x)),
-                "events": timed(lambda by_events=by_events, x=x: by_events(x, "always")),
+                "events": timed(lambda by_events=by_events, x=x, known=known: by_events(x, "always", "float", known)),
             }
+            if rate == DENSITIES[0] and integer.unavailable() is None:  # what they take does not depend on the density
+                whole = integer.IntegerLayer(layer)
+                contestants["whole numbers"] = timed(lambda whole=whole, x=x: whole(x, code))
+                rough = integer.IntegerLayer(layer)
+                contestants["rounded"] = timed(lambda rough=rough, x=x: rough(x, code, rounded=True))
             with torch.no_grad():
                 rounds = race(contestants, 5 * arguments.rounds)
-            chosen = by_events.pays(samples, (size, size), int(x.count_nonzero()))
+            chosen = by_events.event_cost(samples, (size, size), int(x.count_nonzero())) < by_events.dense_cost(
+                samples, (size, size)
+            )
             about = {"layer": [samples, channels, outputs, size], "density": rate, "chosen": chosen}
             rows.append(about | {name: result["seconds"] for name, result in rounds.items()})
     return {"rows": rows}
@@ -404,6 +425,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (2 if arguments.quick else 7)
     torch.set_num_threads(arguments.threads)
+    rb.keep_memory()
     if arguments.peak is not None:
         peak(arguments.peak)
         return

@@ -34,8 +34,9 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
             f"| image-steps a second against SpikingJelly, {TITLES[name]} | at least {bar} | {spread(ratio)} |"
         )
     for name in ("resnet20", "vgg16"):
-        for neuron, limit in (("IF", 1.2), ("MSAT", 1.6)):
-            ratio = ratios(parts[name], f"{neuron}, dense", "ANN")
+        for contestant, limit in (("IF, dense", 1.2), ("IF, dense float32", 1.2), ("MSAT, dense float32", 1.6)):
+            ratio = ratios(parts[name], contestant, "ANN")
+            neuron = contestant.replace(", dense", "").replace(" float32", ", float32")
             lines.append(
                 f"| one dense step against one ANN pass, {neuron}, {TITLES[name]} | at most {limit} | {spread(ratio)} |"
             )
@@ -99,16 +100,24 @@ def layers(parts: Parts, result: dict[str, Any]) -> str:
     rows = parts["layers"]["rows"]
     densities = sorted({row["density"] for row in rows})
     lines = [
-        f"| layer | {' | '.join(f'{100 * d:g} %' for d in densities)} |",
-        "|---|" + "---|" * len(densities),
+        f"| layer | {' | '.join(f'{100 * d:g} %' for d in densities)} | whole numbers | rounded |",
+        "|---|" + "---|" * (len(densities) + 2),
     ]
     for shape in dict.fromkeys(tuple(row["layer"]) for row in rows):
         cells = []
         for row in (row for row in rows if tuple(row["layer"]) == shape):
             ratio = median(row["dense"]) / median(row["events"])
             cells.append(f"**{ratio:.1f}**" if row["chosen"] else f"{ratio:.1f}")
+        first = next(row for row in rows if tuple(row["layer"]) == shape)
+        cells += [  # at the first density, which does not matter to them
+            f"{median(first['dense']) / median(first[name]):.1f}" if name in first else "-"
+            for name in ("whole numbers", "rounded")
+        ]
         lines.append(f"| {shape[1]} to {shape[2]} channels, {shape[3]} × {shape[3]} | {' | '.join(cells)} |")
-    note = 'How many times faster than the dense layer; bold where `events="auto"` chooses them. 3 × 3 filters.'
+    note = (
+        "How many times faster than the dense layer in float32: from events, by density (bold where they are chosen "
+        "over it), and in whole numbers. 3 × 3 filters."
+    )
     return "\n".join([*lines, "", note])
 
 
@@ -117,10 +126,18 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
     """What a step must cost at least, and what it costs."""
     machine = parts["machine"]
     gflops, gbytes = median(machine["gflops"]), median(machine["gbytes"])
-    lines = [
-        "| | 10⁶ multiply-adds | 10³ neurons | floor, arithmetic | floor, bytes | ANN | dense step | × rate | events |",
-        "|---|---|---|---|---|---|---|---|---|",
+    heads = [
+        "",
+        "10⁶ multiply-adds",
+        "10³ neurons",
+        "floor, arithmetic",
+        "floor, bytes",
+        "ANN",
+        "dense float32",
+        "dense",
     ]
+    heads += ["× rate", "events"]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---|" * (len(heads) - 1)]
     for name, title in TITLES.items():
         part = parts[name]
         macs, neurons = part["macs"], part["neurons"]
@@ -128,8 +145,8 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
         moved = 1e3 * neurons * 16 / (gbytes * 1e9)
         spikes = part["rounds"]["IF, events"]["rate"]
         cells = [f"{macs / 1e6:.1f}", f"{neurons / 1e3:.0f}", f"{arithmetic:.3f}", f"{moved:.3f}"]
-        cells += [f"{milliseconds(part, 'ANN'):.3f}", f"{milliseconds(part, 'IF, dense'):.3f}"]
-        cells += [f"{arithmetic * spikes:.3f}", f"{milliseconds(part, 'IF, events'):.3f}"]
+        cells += [milliseconds(part, name) for name in ("ANN", "IF, dense float32", "IF, dense")]
+        cells += [f"{arithmetic * spikes:.3f}", milliseconds(part, "IF, events")]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     note = (
         f"Milliseconds for one image, IF. On this machine a large matrix product makes {gflops:.0f} Gflop/s, and a "
@@ -156,9 +173,9 @@ def spread(values: list[float]) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def milliseconds(part: dict[str, Any], name: str) -> float:
+def milliseconds(part: dict[str, Any], name: str) -> str:
     """Of one image and step."""
-    return 1e3 * median(part["rounds"][name]["seconds"]) / (part["images"] * part["steps"])
+    return f"{1e3 * median(part['rounds'][name]['seconds']) / (part['images'] * part['steps']):.3f}"
 
 
 def rate(part: dict[str, Any], name: str) -> str:

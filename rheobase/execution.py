@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase.coding import ConstantCurrent, Encoder
-from rheobase.kernels import EventLayer, Events, events
-from rheobase.neurons import Neuron, Temporal
+from rheobase.kernels import Arithmetic, Code, EventLayer, Events, Known, count_by_sample, events
+from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, evaluate, reached
 from rheobase.synapses import fan_out
 
@@ -39,9 +39,11 @@ class Program:
 
     Attributes:
         events: when convolutions and linear layers touch only the spikes they receive.
+        arithmetic: how the others multiply the spikes they receive.
     """
 
     events: Events = "auto"
+    arithmetic: Arithmetic = "auto"
 
     def __init__(self, module: fx.GraphModule, constant_input: bool = True) -> None:
         self.module = module
@@ -67,6 +69,7 @@ class Program:
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
         self.event_layers = _event_layers(module, self.moving)
+        self.senders = {n: self._sender(n.all_input_nodes[0]) for n in self.event_layers}
         called = {n: module.get_submodule(str(n.target)) for n in self.moving if n.op == "call_module"}
         self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
@@ -78,6 +81,21 @@ class Program:
         )
         self._bare: dict[fx.Node, _Bare] = {}
         self._fan_out: dict[fx.Node, Tensor] = {}
+
+    def _sender(self, node: fx.Node) -> Neuron | None:
+        """The neurons whose spikes a value consists of, also after a max pooling, or None where it is something else.
+
+        The change of the largest of several sums is one of the whole numbers that each sum may change by.
+        """
+        layer = self.layers.get(node)
+        if isinstance(layer, MaxPoolGate) or (isinstance(layer, CumulativeMaxPool) and not layer.edges):
+            return self._sender(node.all_input_nodes[0])
+        return layer if isinstance(layer, Neuron) else None
+
+    def code(self, node: fx.Node) -> Code | None:
+        """What a weighted layer receives in whole numbers, where it is that."""
+        sender = self.senders.get(node)
+        return None if sender is None or _hooked(sender) else sender.code
 
     def fan_out(self, node: fx.Node) -> Tensor:
         """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
@@ -129,7 +147,9 @@ class Execution:
         x = self.encoder.encode(x, 1)[0] if self.encoder.constant else x
         self.values: dict[fx.Node, Any] = {}
         self._biased = True
-        self._layers: Mapping[fx.Node, Callable[[Tensor, Events], Tensor]] = {}
+        self._coded = False
+        self._counts: dict[fx.Node, Tensor] = {}  # of this chunk's spikes
+        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, Known], Tensor]] = {}
         self._input, self._generator = x, generator
         self._rows: Tensor | slice = slice(None)  # of the input's samples, those that are left
         self._folded: dict[fx.Node, Any] = {}
@@ -147,14 +167,15 @@ class Execution:
     def advance(
         self,
         steps: int,
-        on_spikes: Callable[[str, Tensor], None] | None = None,
+        on_spikes: Callable[[str, Tensor, Tensor], None] | None = None,
         on_inputs: Callable[[fx.Node, Tensor], None] | None = None,
     ) -> Tensor:
         """Go on by a chunk of K steps.
 
         Args:
             steps: K, at least 1.
-            on_spikes: called with each site and what its neurons emit, shape (K, N, ...).
+            on_spikes: called with each site, what its neurons emit, shape (K, N, ...), and how many spikes
+                each step and sample has, shape (K, N).
             on_inputs: called with each weighted layer of `Program.synapses` and its input, shape (K, N, ...).
 
         Returns:
@@ -163,18 +184,32 @@ class Execution:
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
             overwrite = self.program.may_overwrite(node.args[0]) and not _hooked(layer)
-            values: Tensor = layer(current, overwrite=overwrite)
-            if on_spikes is not None and isinstance(layer, Neuron):
-                on_spikes(str(node.target), values)
+            if not isinstance(layer, Neuron):
+                return layer(current, overwrite=overwrite)  # type: ignore[no-any-return]
+            counts = torch.empty(current.shape[:2], dtype=torch.int64, device=current.device)
+            values: Tensor = layer(current, overwrite=overwrite, counts=counts)
+            if _hooked(layer):  # which may have given other values
+                counts = count_by_sample(values, backend=layer.backend)
+            self._counts[node] = counts
+            if on_spikes is not None:
+                on_spikes(str(node.target), values, counts)
             return values
 
-        return self.walk(steps, emit, on_inputs)
+        return self.walk(steps, emit, on_inputs, coded=True)
 
-    def walk(self, steps: int, emit: Emit, on_inputs: Callable[[fx.Node, Tensor], None] | None = None) -> Tensor:
+    def walk(
+        self,
+        steps: int,
+        emit: Emit,
+        on_inputs: Callable[[fx.Node, Tensor], None] | None = None,
+        coded: bool = False,
+    ) -> Tensor:
         """As `advance`, with a function that says what each layer with a memory sends.
 
-        Layers are visited in the order of execution, each with the currents of all K steps.
+        Layers are visited in the order of execution, each with the currents of all K steps. ``coded`` says that
+        the function returns what the neurons send, so that `Neuron.code` is true of it.
         """
+        self._coded, self._counts = coded, {}
         if steps != self._steps:
             self._folded, self._steps = {}, steps
         self._layers = self.program.event_layers if self._biased else self.program.bare_layers()
@@ -190,8 +225,8 @@ class Execution:
                 values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
                 moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
             elif node is self.program.input:
-                coded = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
-                moving[node] = coded[:, self._rows].flatten(0, 1)
+                sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
+                moving[node] = sent[:, self._rows].flatten(0, 1)
             else:
                 if on_inputs is not None and node in self.program.synapses:
                     source = node.all_input_nodes[0]
@@ -276,7 +311,10 @@ class Execution:
 
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
         if node in self._layers:
-            return self._layers[node](value_of(node.all_input_nodes[0]), self.program.events)
+            program, source = self.program, node.all_input_nodes[0]
+            counts = self._counts.get(source)
+            known = Known(program.code(node) if self._coded else None, None if counts is None else counts.flatten())
+            return self._layers[node](value_of(source), program.events, program.arithmetic, known)
         if node in self.program.sums:
             own = sorted(node.all_input_nodes, key=self.program.may_overwrite)[-1]
             a, b = (value_of(n) for n in node.all_input_nodes)
@@ -326,9 +364,10 @@ class _Bare:
         self._layer._parameters = {**layer._parameters, "bias": None}
         self._events = EventLayer(self._layer) if events.supported(self._layer) else None
 
-    def __call__(self, values: Tensor, when: Events) -> Tensor:
-        output: Tensor = self._layer(values) if self._events is None else self._events(values, when)
-        return output
+    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: Known) -> Tensor:
+        if self._events is None:
+            return self._layer(values)  # type: ignore[no-any-return]
+        return self._events(values, when, arithmetic, known)
 
 
 def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:

@@ -150,12 +150,13 @@ def stream(
         values: dict[str, Tensor] = {}
 
         def on_spikes(
-            site: str, emitted: Tensor, spikes: dict[str, Tensor] = spikes, values: dict[str, Tensor] = values
+            site: str,
+            emitted: Tensor,
+            counts: Tensor,
+            spikes: dict[str, Tensor] = spikes,
+            values: dict[str, Tensor] = values,
         ) -> None:
-            if leaving is None:
-                spikes[site] = kernels.count_nonzero(emitted, backend=snn.backend)
-            else:
-                spikes[site] = _count_by_sample(emitted)
+            spikes[site] = counts.sum(1) if leaving is None else counts
             if site in record:
                 values[site] = emitted
 
@@ -229,11 +230,6 @@ class _Leaving:
         nothing = torch.zeros(k, dtype=torch.int64, device=self._answers.device)
         answers = self._answers.expand(k, *self._answers.shape)
         return Chunk(first, answers, dict.fromkeys(sites, nothing), dict.fromkeys(layers, nothing), {}, self.exits)
-
-
-def _count_by_sample(emitted: Tensor) -> Tensor:
-    """Spikes of each step and sample. Shape: (K, N, ...) -> (K, N)."""
-    return emitted.reshape(*emitted.shape[:2], -1).count_nonzero(2)
 
 
 def _weigh_by_sample(received: Tensor, weights: Tensor) -> Tensor:

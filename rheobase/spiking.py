@@ -146,6 +146,23 @@ class SpikingModel(nn.Module):
         self.program.events = events
 
     @property
+    def arithmetic(self) -> kernels.Arithmetic:
+        """How convolutions that are not computed from events multiply the spikes they receive.
+
+        "auto": where that is faster, in whole numbers (see `rheobase.kernels.integer`), as exactly as float32;
+        "float": in float32; "rounded": in whole numbers, with the product of weight and threshold rounded to at least
+        1 / 16,000 of the largest of its output channel.
+        """
+        return self.program.arithmetic
+
+    @arithmetic.setter
+    def arithmetic(self, arithmetic: kernels.Arithmetic) -> None:
+        if arithmetic not in get_args(kernels.Arithmetic):
+            accepted = list(get_args(kernels.Arithmetic))
+            raise SettingError(f"arithmetic is {arithmetic!r}; it must be one of {accepted}.")
+        self.program.arithmetic = arithmetic
+
+    @property
     def backend(self) -> kernels.Backend:
         """What computes the neurons that have fused kernels, and counts their spikes.
 

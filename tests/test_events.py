@@ -147,9 +147,11 @@ def test_a_layer_without_an_event_driven_form_says_why(layer: nn.Module) -> None
 def test_few_events_pay_and_many_do_not() -> None:
     layer = EventLayer(nn.Conv2d(64, 64, 3, padding=1))
     elements = 64 * 64 * 16 * 16
-    assert layer.pays(64, (16, 16), elements // 20)
-    assert not layer.pays(64, (16, 16), elements)
-    assert not EventLayer(nn.Linear(8, 4)).pays(1, (1, 1), 1)
+    dense = layer.dense_cost(64, (16, 16))
+    assert layer.event_cost(64, (16, 16), elements // 20) < dense
+    assert layer.event_cost(64, (16, 16), elements) > dense
+    small = EventLayer(nn.Linear(8, 4))
+    assert small.event_cost(1, (1, 1), 1) > small.dense_cost(1, (1, 1))
 
 
 # ------------------------------------------------------------------------------- in a network

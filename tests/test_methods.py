@@ -399,3 +399,20 @@ def test_a_method_from_anywhere_converts() -> None:
     assert float(snn.plan.neurons["1"].threshold) == pytest.approx(0.25 * maxima(mlp(), x.float())["1"])  # type: ignore[arg-type]
     assert float(snn.plan.neurons["3"].threshold) == 33.0  # type: ignore[arg-type]
     assert repr(Half()) == "Half()"
+
+
+@on_each_network
+@each
+def test_what_a_neuron_calls_whole_numbers_is_that(method: Method, name: str) -> None:
+    build, shape, _ = NETWORKS[name]
+    x = inputs(shape, 40, seed=1).float()
+    snn = rb.convert(build(), x, method)
+    run = simulate(snn, x[:8], 12, record=list(snn.plan.neurons))
+    for site, neuron in snn.neurons().items():
+        values = run.values[site]
+        if neuron.code is not None:
+            unit, levels, signed = neuron.code
+            whole = values / unit.reshape(-1, *[1] * (values.ndim - 3))
+            torch.testing.assert_close(whole, whole.round(), rtol=0, atol=1e-4)
+            assert float(whole.abs().max()) <= levels + 0.5
+            assert signed or float(whole.min()) >= 0

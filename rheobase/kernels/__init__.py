@@ -15,15 +15,20 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, gpu, graded, reference
-from rheobase.kernels.events import EventLayer, Events
+from rheobase.kernels.events import EventLayer, Events, Known
+from rheobase.kernels.integer import Arithmetic, Code
 
 __all__ = [
+    "Arithmetic",
     "Backend",
+    "Code",
     "EventLayer",
     "Events",
+    "Known",
     "available",
     "backends",
     "check",
+    "count_by_sample",
     "count_nonzero",
     "graded_scan",
     "if_scan",
@@ -68,6 +73,7 @@ def if_scan(
     *,
     hard_reset: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Integrate and fire, K steps: the equations are in `reference.if_scan`.
@@ -78,7 +84,8 @@ def if_scan(
     or broadcastable to (N, ...).
 
     With ``overwrite`` the values may take the memory of the current, which saves a third of the time and
-    all of the new memory; it is a permission, for a current that nobody needs any more.
+    all of the new memory; it is a permission, for a current that nobody needs any more. ``counts``, (K, N) int64,
+    is filled with the number of spikes of each step and sample.
 
     Returns:
         The emitted values (K, N, ...), in the memory order of the current, and the potential (N, ...).
@@ -94,11 +101,14 @@ def if_scan(
     arguments = (current, potential, threshold)
     match _choose(backend, arguments):
         case "triton":
-            return gpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
+            values, after = gpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
         case "cpu":
-            return cpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
+            return cpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite, counts=counts)
         case _:
-            return reference.if_scan(*arguments, hard_reset=hard_reset)
+            values, after = reference.if_scan(*arguments, hard_reset=hard_reset)
+    if counts is not None:
+        counts.copy_(count_by_sample(values, backend=backend))
+    return values, after
 
 
 def msat_scan(
@@ -121,11 +131,12 @@ def msat_scan(
     drive_is_current: bool = False,
     raw_units: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Multi-stage adaptive threshold, K steps: equations and arguments are in `reference.msat_scan`.
 
-    Backends agree to float32 rounding of the threshold. ``overwrite`` is as for `if_scan`.
+    Backends agree to float32 rounding of the threshold. ``overwrite`` and ``counts`` are as for `if_scan`.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors.
@@ -137,11 +148,15 @@ def msat_scan(
     }  # fmt: skip
     match _choose(backend, (current, potential, mean, last, threshold)):
         case "triton":
-            return gpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
+            values, *state = gpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
         case "cpu":
-            return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
+            return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite, counts=counts)
         case _:
-            return reference.msat_scan(*arguments, **keywords)
+            values, *state = reference.msat_scan(*arguments, **keywords)
+    if counts is not None:
+        counts.copy_(count_by_sample(values, backend=backend))
+    v, mean, last = state
+    return values, v, mean, last
 
 
 def graded_scan(
@@ -188,6 +203,18 @@ def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:
             return cpu.count_nonzero(values)
         case _:
             return reference.count_nonzero(values)
+
+
+def count_by_sample(values: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """How many elements are not zero, for each step and sample. Shape: (K, N, ...) -> (K, N), int64.
+
+    Raises:
+        SettingError: the backend asked for cannot take these tensors.
+    """
+    folded = values.flatten(0, 1)
+    if backend == "reference" or folded.ndim == 1:
+        return (values != 0).flatten(2).sum(2) if values.ndim > 2 else (values != 0).long()
+    return count_nonzero(folded.unsqueeze(1), backend=backend).view(values.shape[:2])
 
 
 def weigh(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tensor:

@@ -20,7 +20,8 @@ from rheobase.kernels.layout import dense, ordered, values_for
 
 __all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable", "weigh"]
 
-_STATES, _DONE, _HARD, _SLOTS = 8, 14, 14, 20  # as in `loops`, which is not imported before it is needed
+_STATES, _DONE, _HARD, _COUNTS, _SLOTS = 8, 14, 14, 20, 22  # as in `loops`, which is not imported before it is needed
+_BLOCK = 256  # fewer neurons in a sample would make short blocks, so that their spikes are counted afterwards
 _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
 
 
@@ -51,11 +52,12 @@ def if_scan(
     *,
     hard_reset: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`reference.if_scan`, bit for bit."""
     values, (after,), task, _keep = _task(current, threshold, [potential], overwrite)
     task[_HARD] = hard_reset
-    _launch("if", task)
+    _scan("if", task, values, counts)
     return values, after
 
 
@@ -79,6 +81,7 @@ def msat_scan(
     drive_is_current: bool = False,
     raw_units: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.msat_scan`, to float32 rounding.
 
@@ -89,8 +92,8 @@ def msat_scan(
     exponent = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # weights of its four terms
     parameters = (ctypes.c_float * 6)(1 / ki, -1 / c, *exponent)
     switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
-    task[_DONE:] = [steps_done, *switches, ctypes.addressof(parameters)]
-    _launch("msat", task)
+    task[_DONE:_COUNTS] = [steps_done, *switches, ctypes.addressof(parameters)]
+    _scan("msat", task, values, counts)
     return values, v, average, before
 
 
@@ -154,6 +157,17 @@ def _count(name: str, task: Any) -> None:
     from rheobase.kernels import counting_loops
 
     launch(counting_loops.compiled(name), task, task[1] * task[2])
+
+
+def _scan(name: str, task: Any, values: Tensor, counts: Tensor | None) -> None:
+    """Run a scan and, where asked for, count the values of each step and sample that are not zero. Counts: (K, N)."""
+    apart = counts is None or not counts.is_contiguous() or values[0, 0].numel() < _BLOCK
+    if counts is not None and not apart:
+        counts.zero_()
+        task[_COUNTS], task[_COUNTS + 1] = counts.data_ptr(), values[0, 0].numel()
+    _launch(name, task)
+    if counts is not None and apart:
+        counts.copy_(count_nonzero(values.flatten(0, 1).unsqueeze(1)).view(counts.shape))
 
 
 def _launch(name: str, task: Any) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from rheobase.kernels import cpu
+from rheobase.kernels import cpu, integer
+from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
 
-__all__ = ["EventLayer", "Events", "unsupported"]
+__all__ = ["EventLayer", "Events", "Known", "unsupported"]
 
 Events = Literal["auto", "always", "never"]
 """When to use the event-driven form of a layer: where it is expected to be faster, where it can be had, or never."""
@@ -24,12 +25,30 @@ Events = Literal["auto", "always", "never"]
 # not measured on the user's machine, so that the same run takes the same path, and gives the same numbers, each time.
 # Each is by the vectors of 16 output channels that are kept in registers.
 _DENSE = {1: 0.18, 2: 0.165, 4: 0.15}  # 16 multiply-adds of the dense layer
-_GATHER = {1: 0.9, 2: 1.0, 4: 1.9}  # one event at one place of the filter
+_NARROW = 1.1  # the same, divided by the width of the output, where that is at most four pixels
+_INTEGER = {1: 0.05, 2: 0.035, 4: 0.02}  # the same in whole numbers, for the first digits of the weights
+_NEXT = {1: 0.09, 2: 0.055, 4: 0.026}  # for further ones, which are added to what is there
+_PRODUCT, _FIELD = 0.034, 0.15  # the same as a matrix product; an element of a field of view
+_STRIDED = 2.5  # how many times more a pixel of an output costs that is smaller than the input
+_GATHER = {1: 0.8, 2: 0.9, 4: 1.6}  # one event at one place of the filter
 _GATHER_PIXEL = 20.0  # one output pixel, each block of output channels
-_SCATTER = {1: 0.5, 2: 0.8}
-_SCATTER_PIXEL = {1: 12.0, 2: 16.0}
-_ELEMENT = 0.4  # one element of the input, counted and compressed
+_SCATTER = {1: 0.41, 2: 0.57}
+_SCATTER_PIXEL = {1: 7.0, 2: 14.0}
+_ELEMENT = 0.25  # one element of the input, compressed
+_PACK = 0.3  # one element of the input, made a pair of bytes
 _CALL = 40e3
+
+
+class Known(NamedTuple):
+    """What is known of the input of a layer beforehand.
+
+    Args:
+        code: what it is in whole numbers.
+        counts: how many elements of each image are not zero. Shape (M,), int64.
+    """
+
+    code: Code | None = None
+    counts: Tensor | None = None
 
 
 def supported(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
@@ -48,6 +67,9 @@ def unsupported(layer: nn.Module) -> str | None:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return f"its padding is {layer.padding!r}, {layer.padding_mode}"
     return None
+
+
+_NOTHING = Known()
 
 
 class EventLayer:
@@ -86,48 +108,87 @@ class EventLayer:
             and _many_registers()
         )
         self._packed: tuple[Any, Tensor, Tensor] | None = None
+        self._integer = IntegerLayer(layer)
 
-    def __call__(self, values: Tensor, events: Events = "auto") -> Tensor:
+    def __call__(
+        self, values: Tensor, events: Events = "auto", arithmetic: Arithmetic = "auto", known: Known = _NOTHING
+    ) -> Tensor:
         """The layer's output, to float32 rounding.
 
         Args:
             values: the input, mostly zeros. Shape (M, C, H, W), channels last in memory, or (..., C).
             events: with "always", also where the dense layer is expected to be faster.
+            arithmetic: of the dense layer.
+            known: what is known of the values.
 
         Returns:
             Shape (M, O, OH, OW), channels last in memory, or (..., O).
         """
-        images = None if events == "never" else self._images(values)
+        images = None if (events, arithmetic) == ("never", "float") else self._images(values)
         if images is None:
             return self.layer(values)  # type: ignore[no-any-return]
         number, size = images.shape[0], (images.shape[1], images.shape[2])
-        if events == "auto" and not self.pays(number, size, 0):  # not even without events: spare the counting
-            return self.layer(values)  # type: ignore[no-any-return]
-        counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
-        if events == "auto" and not self.pays(number, size, int(counts.sum())):
-            return self.layer(values)  # type: ignore[no-any-return]
-        output = self._gather(images, counts)
-        return output.permute(0, 3, 1, 2) if values.ndim == 4 else output.view(*values.shape[:-1], self.outputs)
+        code = self._whole(known.code, values, size, arithmetic)
+        cost = self.dense_cost(number, size, code, arithmetic)
+        if events == "always" or (events == "auto" and self.event_cost(number, size, 0) < cost):
+            counts = known.counts
+            if counts is None or len(counts) != number:
+                counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
+            if events == "always" or self.event_cost(number, size, int(counts.sum())) < cost:
+                output = self._gather(images, counts)
+                return output.permute(0, 3, 1, 2) if values.ndim == 4 else output.view(*values.shape[:-1], self.outputs)
+        if code is not None:
+            return self._integer(values, code, arithmetic == "rounded")
+        return self.layer(values)  # type: ignore[no-any-return]
 
-    def pays(self, images: int, size: tuple[int, int], nonzero: int) -> bool:
-        """Whether events are expected to be faster than the dense layer.
+    def event_cost(self, images: int, size: tuple[int, int], nonzero: int) -> float:
+        """What events are expected to take, in nanoseconds on one thread.
 
         Args:
             images: M.
             size: (H, W).
             nonzero: how many elements of the input are not zero.
         """
-        rows, columns = self._output_size(size)
-        taps = self.filter[0] * self.filter[1]
-        pixels = images * rows * columns
-        elements = images * size[0] * size[1] * self.channels
-        reached = nonzero * taps * rows * columns / (size[0] * size[1])
-        dense = _DENSE[self.vectors] * pixels * taps * self.channels * self.outputs / 16
+        pixels, taps, elements = self._sizes(images, size)
+        reached = nonzero * taps * pixels / (images * size[0] * size[1])
         if self.scatters:
             by_block = _SCATTER[self.vectors] * reached + _SCATTER_PIXEL[self.vectors] * pixels
         else:
             by_block = _GATHER[self.vectors] * reached + _GATHER_PIXEL * pixels
-        return self.blocks * by_block + _ELEMENT * elements + _CALL < dense
+        return self.blocks * by_block + _ELEMENT * elements + _CALL
+
+    def dense_cost(
+        self, images: int, size: tuple[int, int], code: Code | None = None, arithmetic: Arithmetic = "auto"
+    ) -> float:
+        """What the dense layer is expected to take, in nanoseconds on one thread; with a code, in whole numbers."""
+        pixels, taps, elements = self._sizes(images, size)
+        vectors = pixels * taps * self.channels * self.outputs / 16
+        convolution = isinstance(self.layer, nn.Conv2d)
+        product = not convolution or integer.flat(self._output_size(size))
+        if code is None:
+            narrow = convolution and product
+            return (_NARROW / self._output_size(size)[1] if narrow else _DENSE[self.vectors]) * vectors
+        digits = code.digits(arithmetic == "rounded")
+        if product:
+            each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
+        else:
+            each, first = _INTEGER[self.vectors] + (digits - 1) * _NEXT[self.vectors], 0.0
+            each *= 1.0 if self.stride == (1, 1) else _STRIDED
+        return each * vectors + first + _PACK * elements + _CALL
+
+    def _sizes(self, images: int, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Output pixels, places of the filter, and elements of the input."""
+        rows, columns = self._output_size(size)
+        elements = images * size[0] * size[1] * self.channels
+        return images * rows * columns, self.filter[0] * self.filter[1], elements
+
+    def _whole(self, code: Code | None, values: Tensor, size: tuple[int, int], arithmetic: Arithmetic) -> Code | None:
+        """The code, where the dense layer in whole numbers can be had and is expected to be faster."""
+        if code is None or arithmetic == "float" or not self._integer.takes(code):
+            return None
+        images = values.shape[0]
+        pays = self.dense_cost(images, size, code, arithmetic) < self.dense_cost(images, size)
+        return code if pays and values.ndim in (2, 4) and integer.unavailable() is None else None
 
     def _images(self, values: Tensor) -> Tensor | None:
         """The input as (M, H, W, C), or None where the kernels cannot take it."""
@@ -145,10 +206,9 @@ class EventLayer:
         return images if rows > 0 and columns > 0 and width < 2**31 else None
 
     def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        rows, columns = (
-            (n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, self.padding, self.filter, self.stride, strict=True)
-        )
-        return rows, columns
+        if isinstance(self.layer, nn.Linear):
+            return size
+        return integer.output_size(self.layer, size)
 
     def _gather(self, images: Tensor, counts: Tensor) -> Tensor:
         """(M, H, W, C), and the number of non-zeros of each image, to (M, OH, OW, O)."""

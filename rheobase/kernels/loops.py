@@ -43,7 +43,8 @@ HARD = 14  # IF
 DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
 PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN = range(6)
 """The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z."""
-SLOTS = 20
+COUNTS, SAMPLE = 20, 21  # where spikes are counted, by step and sample, or 0; neurons of a sample
+SLOTS = 22
 """The int64 slots of a task: sizes, addresses and switches."""
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
@@ -222,15 +223,33 @@ def _zero_row(w: Any, size: int) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _if_row(w: Any, x: Any, y: Any, size: int, hard: bool) -> None:
-    """One step of a block: s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard)."""
+def _block(task: Any, start: Any, limit: Any) -> Any:
+    """How many neurons from ``start`` on are a block: where spikes are counted, those of one sample."""
+    size = min(BLOCK, limit - start)
+    return min(size, task[SAMPLE] - start % task[SAMPLE]) if task[COUNTS] else size
+
+
+@njit(forceinline=True, error_model="numpy")
+def _count(task: Any, k: Any, start: Any, spikes: Any) -> None:
+    """Add the spikes of a block in step k, where they are counted."""
+    if task[COUNTS]:
+        sample = task[SAMPLE]
+        _fetch_add(_integers(task[COUNTS] + 8 * (k * (task[NEURONS] // sample) + start // sample)), spikes)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _if_row(w: Any, x: Any, y: Any, size: int, hard: bool) -> Any:
+    """One step of a block: s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard). The sum of s."""
     _wide()
+    spikes = np.int32(0)
     for j in range(size):
         pre, th = w[V + j] + x[j], w[TH + j]
         fired = pre >= th
         y[j] = th if fired else ZERO
         after = ZERO if hard else pre - th
         w[V + j] = after if fired else pre
+        spikes = np.int32(spikes + np.int32(fired))
+    return spikes
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -254,9 +273,10 @@ def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> None:
-    """th = M / (1 + e^z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t."""
+def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> Any:
+    """th = M / (1 + e^z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t. The number of y > 0."""
     _wide()
+    spikes = np.int32(0)
     for j in range(size):
         pre = w[V + j] + x[j]
         th = fraction(w[TH + j], w[Z + j])
@@ -264,17 +284,22 @@ def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> None:
         after = pre - emitted
         y[j], w[V + j], w[LAST + j] = emitted, after, pre
         w[MEAN + j] = _fma(after - w[MEAN + j], share, w[MEAN + j])
+        spikes = np.int32(spikes + np.int32(emitted != ZERO))
+    return spikes
 
 
 @njit(forceinline=True, error_model="numpy")
-def _first_row(w: Any, x: Any, y: Any, size: int) -> None:
-    """The first step ever of MSAT: th = M, and the mean is v."""
+def _first_row(w: Any, x: Any, y: Any, size: int) -> Any:
+    """The first step ever of MSAT: th = M, and the mean is v. The number of spikes."""
     _wide()
+    spikes = np.int32(0)
     for j in range(size):
         pre, th = w[V + j] + x[j], w[TH + j]
         emitted = th if pre >= th else ZERO
         after = pre - emitted
         y[j], w[V + j], w[LAST + j], w[MEAN + j] = emitted, after, pre, after
+        spikes = np.int32(spikes + np.int32(emitted != ZERO))
+    return spikes
 
 
 def _if_kernel(task: Any) -> None:
@@ -285,8 +310,9 @@ def _if_kernel(task: Any) -> None:
         first = _fetch_add(task, 1) * SPAN
         if first >= neurons:
             break
-        for start in range(first, min(first + SPAN, neurons), BLOCK):
-            size = min(BLOCK, neurons - start)
+        start, limit = first, min(first + SPAN, neurons)
+        while start < limit:
+            size = _block(task, start, limit)
             _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
             _copy(_floats(task[POTENTIAL], start), w, V, size)
             for k in range(task[STEPS]):
@@ -294,8 +320,9 @@ def _if_kernel(task: Any) -> None:
                 if task[CURRENT] == task[VALUES]:  # y takes the place of x
                     _copy(x, w, X, size)
                     x = _at(w, X)
-                _if_row(w, x, y, size, hard)
+                _count(task, k, start, _if_row(w, x, y, size, hard))
             _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
+            start += size
 
 
 def _msat_kernel(task: Any) -> None:
@@ -313,8 +340,9 @@ def _msat_kernel(task: Any) -> None:
         first = _fetch_add(task, 1) * SPAN
         if first >= neurons:
             break
-        for start in range(first, min(first + SPAN, neurons), BLOCK):
-            size = min(BLOCK, neurons - start)
+        start, limit = first, min(first + SPAN, neurons)
+        while start < limit:
+            size = _block(task, start, limit)
             _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
             _load_units(w, p, size, raw)
             _copy(_floats(task[POTENTIAL], start), w, V, size)
@@ -326,7 +354,7 @@ def _msat_kernel(task: Any) -> None:
                     _copy(x, w, X, size)
                     x = _at(w, X)
                 if done + k == 0:
-                    _first_row(w, x, y, size)
+                    _count(task, k, start, _first_row(w, x, y, size))
                     continue
                 if use_dtt:
                     _decay_row(w, p, size, raw)
@@ -334,10 +362,11 @@ def _msat_kernel(task: Any) -> None:
                     _zero_row(w, size)
                 if use_det:
                     _drive_row(w, x, p, size, instant)
-                _fire_row(w, x, y, size, np.float32(1.0 / (done + k + 1)))
+                _count(task, k, start, _fire_row(w, x, y, size, np.float32(1.0 / (done + k + 1))))
             _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
             _copy_out(w, MEAN, _floats(task[MEAN_AFTER], start), size)
             _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
+            start += size
 
 
 def _function_kernel(task: Any) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import ConversionError, SettingError
-from rheobase.kernels import Backend
+from rheobase.kernels import Backend, Code, count_by_sample
 
 __all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels", "select"]
 
@@ -72,11 +72,14 @@ class Temporal(nn.Module, ABC):
         random: whether what it emits depends on the key given to `reset`.
         overwrites: whether `scan` takes ``overwrite=True``, the permission to put the values where the
             current was.
+        counting: whether `scan` takes ``counts``, (K, N) int64, and fills it with the number of values of each step
+            and sample that are not zero.
         backend: what computes the scan, where there are fused kernels for it.
     """
 
     random: bool = False
     overwrites: bool = False
+    counting: bool = False
     backend: Backend = "auto"
 
     def __init__(self) -> None:
@@ -109,10 +112,11 @@ class Temporal(nn.Module, ABC):
             values.append(value)
         return torch.stack(values), state
 
-    def forward(self, current: Tensor, overwrite: bool = False) -> Tensor:
+    def forward(self, current: Tensor, overwrite: bool = False, counts: Tensor | None = None) -> Tensor:
         """Advance by the K steps of ``current``, carrying the state over from the last call.
 
         With ``overwrite`` the values may take the memory of the current, which nobody then needs any more.
+        ``counts``, (K, N) int64, is filled with the number of values of each step and sample that are not zero.
 
         Shape: (K, N, ...) -> (K, N, ...).
 
@@ -126,8 +130,12 @@ class Temporal(nn.Module, ABC):
                 f"{type(self).__name__} received a current of shape {tuple(current.shape[1:])} a step, "
                 f"but its state is for {tuple(self._shape or ())}. Call reset() before another batch."
             )
-        permission = {"overwrite": True} if overwrite and self.overwrites else {}
-        values, self._state = self.scan(current, self._state, **permission)
+        options: dict[str, Any] = {"overwrite": True} if overwrite and self.overwrites else {}
+        if counts is not None and self.counting:
+            options["counts"] = counts
+        values, self._state = self.scan(current, self._state, **options)
+        if counts is not None and not self.counting:
+            counts.copy_(count_by_sample(values, backend=self.backend))
         return values
 
     def reset(self, key: int = 0) -> None:
@@ -179,6 +187,14 @@ class Neuron(Temporal):
     alphabet: Alphabet
     causal: bool = True
     tunable: Mapping[str, Literal["log", "linear"]] = MappingProxyType({})
+
+    @property
+    def code(self) -> Code | None:
+        """What is sent in whole numbers of a unit that stays the same for all steps, or None where it is not so.
+
+        Layers that receive it may then multiply in whole numbers.
+        """
+        return None
 
     @abstractmethod
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
+from rheobase.kernels import Code
 from rheobase.neurons._base import Alphabet, Neuron, Wrapper, along_channels
 from rheobase.neurons.graded import at_steps
 
@@ -53,6 +54,7 @@ class Biased(Wrapper):
 
     def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
         super().__init__(neuron)
+        self.counting = neuron.counting
         self.register_buffer("bias", torch.as_tensor(bias, dtype=torch.get_default_dtype()))
         self.register_buffer("potential", torch.as_tensor(potential, dtype=torch.get_default_dtype()))
         bad = [name for name in ("bias", "potential") if not bool(torch.isfinite(getattr(self, name)).all())]
@@ -64,6 +66,10 @@ class Biased(Wrapper):
         """What one spike of the neuron inside may carry."""
         return self.neuron.alphabet
 
+    @property
+    def code(self) -> Code | None:
+        return self.neuron.code
+
     def initial_state(self, current: Tensor) -> BiasedState:
         return BiasedState(self.neuron.initial_state(current), 0)
 
@@ -71,8 +77,10 @@ class Biased(Wrapper):
         y, inner = self.neuron.step(self._add(current.unsqueeze(0), state.steps)[0], state.inner)
         return y, BiasedState(inner, state.steps + 1)
 
-    def scan(self, current: Tensor, state: BiasedState) -> tuple[Tensor, BiasedState]:
-        y, inner = self.neuron.scan(self._add(current, state.steps), state.inner)
+    def scan(self, current: Tensor, state: BiasedState, **options: Any) -> tuple[Tensor, BiasedState]:
+        total = self._add(current, state.steps)  # a tensor of our own, which may be overwritten
+        options |= {"overwrite": True} if self.neuron.overwrites else {}
+        y, inner = self.neuron.scan(total, state.inner, **options)
         return y, BiasedState(inner, state.steps + current.shape[0])
 
     def _add(self, current: Tensor, done: int) -> Tensor:

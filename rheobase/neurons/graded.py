@@ -106,6 +106,15 @@ class GradedIF(Neuron):
             return Alphabet(Payload.TERNARY if self.signed else Payload.BINARY, 1, weighted)
         return Alphabet(Payload.POWER_OF_TWO if self.powers else Payload.INTEGER, self.levels, weighted, self.signed)
 
+    @property
+    def code(self) -> kernels.Code | None:
+        if self.threshold.ndim == 2 and len(self.threshold) > 1:
+            return None
+        unit = self.threshold.reshape(-1)
+        if self.powers:
+            return kernels.Code(unit * 2.0 ** (1 - self.levels), 2 ** (self.levels - 1), self.signed)
+        return kernels.Code(unit, self.levels, self.signed)
+
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)
         return GradedState(zero, zero, 0)

@@ -53,7 +53,7 @@ class IF(Neuron):
     """
 
     alphabet = Alphabet(Payload.BINARY)
-    overwrites = True
+    overwrites = counting = True
     threshold: Tensor
     initial_potential: Tensor
 
@@ -69,6 +69,10 @@ class IF(Neuron):
         self.register_buffer("threshold", positive(threshold, "IF"))
         self.register_buffer("initial_potential", torch.as_tensor(initial_potential, dtype=self.threshold.dtype))
         self.reset_mode = reset
+
+    @property
+    def code(self) -> kernels.Code:
+        return kernels.Code(self.threshold, 1, signed=False)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -88,13 +92,16 @@ class IF(Neuron):
         v = v_pre - y if self.reset_mode == "soft" else v_pre.masked_fill(fired, 0.0)
         return y, IFState(v)
 
-    def scan(self, current: Tensor, state: IFState, overwrite: bool = False) -> tuple[Tensor, IFState]:
+    def scan(
+        self, current: Tensor, state: IFState, overwrite: bool = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, IFState]:
         y, v = kernels.if_scan(
             current,
             state.potential,
             along_channels(self.threshold, current[0]),
             hard_reset=self.reset_mode == "hard",
             overwrite=overwrite,
+            counts=counts,
             backend=self.backend,
         )
         return y, IFState(v)

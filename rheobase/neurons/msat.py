@@ -155,7 +155,7 @@ class MSAT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
-    overwrites = True
+    overwrites = counting = True
     threshold: Tensor
 
     def __init__(self, threshold: Tensor | float, adaptation: Adaptation) -> None:
@@ -171,7 +171,9 @@ class MSAT(Neuron):
         y, new = self.scan(current.unsqueeze(0), state)
         return y.squeeze(0), new
 
-    def scan(self, current: Tensor, state: MSATState, overwrite: bool = False) -> tuple[Tensor, MSATState]:
+    def scan(
+        self, current: Tensor, state: MSATState, overwrite: bool = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, MSATState]:
         a = self.adaptation
         y, v, mean, v_pre = kernels.msat_scan(
             current,
@@ -192,6 +194,7 @@ class MSAT(Neuron):
             drive_is_current=a.depolarisation == "current",
             raw_units=a.units == "raw",
             overwrite=overwrite,
+            counts=counts,
             backend=self.backend,
         )
         return y, MSATState(v, mean, v_pre, state.steps + current.shape[0])

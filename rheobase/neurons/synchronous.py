@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import ConversionError, SettingError
+from rheobase.kernels import Code
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
 
@@ -111,6 +112,10 @@ class Parallel(Synchronous):
             problems.append(f"gain is {summary(self.gain)}; it must be finite and above minus the threshold")
         if problems:
             raise SettingError("Parallel: " + "; ".join(problems) + ".")
+
+    @property
+    def code(self) -> Code:
+        return Code(self.threshold + self.gain, 1, signed=False)
 
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)

@@ -1,0 +1,225 @@
+"""Layers of spikes in whole numbers against those in float32 and float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import RESIDUAL_INPUT, residual
+from torch import Tensor, nn
+
+import rheobase as rb
+from rheobase.errors import SettingError
+from rheobase.kernels import Code, EventLayer, Known, events, integer
+from rheobase.kernels.integer import IntegerLayer
+from rheobase.methods import ConstantThreshold, DifferentialCoding, DoubleThreshold, RateCoding
+from rheobase.neurons import CumulativeMaxPool
+from rheobase.spiking import SpikingModel
+
+pytestmark = pytest.mark.skipif(integer.unavailable() is not None, reason=str(integer.unavailable()))
+
+LEVELS = [(1, False), (1, True), (3, False), (8, True), (15, False), (15, True), (63, False), (31, True)]
+
+
+def spikes(shape: tuple[int, ...], code: Code, density: float = 0.5) -> Tensor:
+    n = torch.randint(-code.levels if code.signed else 0, code.levels + 1, shape) * (torch.rand(shape) < density)
+    return n * code.unit.reshape(-1, *[1] * (len(shape) - 2))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[nn.Conv2d | nn.Linear, Tensor, Code]:
+    """A layer, and spikes that it accepts, in a batch of one to four."""
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    channels, samples = draw(st.integers(1, 40)), draw(st.integers(1, 4))
+    outputs = draw(st.sampled_from([1, 10, 16, 33]))
+    levels, signed = draw(st.sampled_from(LEVELS))
+    code = Code(torch.rand(channels) + 0.01 if draw(st.booleans()) else torch.tensor(0.3), levels, signed)
+    if draw(st.integers(0, 3)) == 0:
+        layer = nn.Linear(channels, outputs, bias=draw(st.booleans()))
+        return layer, spikes((samples, channels), code), code
+    kernel, stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4))), draw(st.tuples(*[st.integers(1, 3)] * 2))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = tuple(draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
+    convolution = nn.Conv2d(channels, outputs, kernel, stride, padding, bias=draw(st.booleans()))
+    return convolution, spikes((samples, channels, *size), code).to(memory_format=torch.channels_last), code
+
+
+def exact(layer: nn.Conv2d | nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output in float64, and the sum of the magnitudes of all its products."""
+    double, sizes = copy.deepcopy(layer).double(), copy.deepcopy(layer).double()
+    sizes.weight.abs_()
+    sizes.bias = None
+    return double(x.double()), sizes(x.double().abs())
+
+
+@given(problems())
+@torch.no_grad()
+def test_a_layer_in_whole_numbers_is_as_exact_as_float32(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:
+    layer, x, code = problem
+    ours = IntegerLayer(layer)(x, code)
+    wanted, size = exact(layer, x)
+    assert ours.shape == wanted.shape
+    if ours.ndim == 4:
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+    largest = layer.weight.flatten(1).abs().amax() * code.unit.max() * code.levels * layer.weight[0].numel()
+    assert torch.all((ours - wanted).abs() <= 2**-22 * (size + largest + 1))
+
+
+@given(problems())
+@torch.no_grad()
+def test_rounded_weights_stay_within_their_bound(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:
+    layer, x, code = problem
+    ours = IntegerLayer(layer)(x, code, rounded=True)
+    wanted, _ = exact(layer, x)
+    unit = code.unit.reshape(-1, *[1] * (layer.weight.ndim - 2))
+    largest = (layer.weight * unit).flatten(1).abs().amax(1)  # of each output channel
+    received = x.abs().div(unit).flatten(1).sum(1).max()
+    bound = 2**-14 * largest.reshape(-1, *[1] * (ours.ndim - 2)) * received + 1e-4
+    assert torch.all((ours - wanted).abs() <= bound)
+
+
+def test_a_code_says_how_often_weights_are_split() -> None:
+    binary, ternary = Code(torch.ones(()), 1, False), Code(torch.ones(()), 1, True)
+    assert [c.digits(rounded) for c in (binary, ternary) for rounded in (False, True)] == [2, 1, 2, 1]
+    assert Code(torch.ones(()), 15, True).digits(rounded=False) == 3
+
+
+def test_too_many_levels_and_sums_beyond_32_bits_are_not_taken() -> None:
+    layer = IntegerLayer(nn.Linear(4, 2))
+    assert layer.takes(Code(torch.ones(4), 63, False))
+    assert not layer.takes(Code(torch.ones(4), 64, False))
+    assert not layer.takes(Code(torch.ones(4), 32, True))
+    assert not layer.takes(Code(torch.ones(3), 1, True))
+    assert not IntegerLayer(nn.Linear(40_000, 1)).takes(Code(torch.ones(()), 1, False))
+
+
+@torch.no_grad()
+def test_changed_weights_units_and_sizes_are_read_again() -> None:
+    layer = nn.Conv2d(3, 5, 3, padding=1)
+    ours = IntegerLayer(layer)
+    code = Code(torch.tensor([1.0, 2.0, 0.5]), 1, True)
+    for size in (9, 3, 9):
+        x = spikes((2, 3, size, size), code).to(memory_format=torch.channels_last)
+        assert torch.allclose(ours(x, code), layer(x), atol=1e-5)
+    layer.weight.mul_(-2.0)
+    assert torch.allclose(ours(x, code), layer(x), atol=1e-5)
+    code.unit.mul_(3.0)
+    x = 3 * x
+    assert torch.allclose(ours(x, code), layer(x), atol=1e-4)
+
+
+# ------------------------------------------------------------------------------- in a network
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> list[Code]:
+    """Whole numbers wherever they can be had, and the codes of all calls."""
+    calls: list[Code] = []
+    plain = IntegerLayer.__call__
+
+    def called(self: IntegerLayer, values: Tensor, code: Code, rounded: bool = False) -> Tensor:
+        calls.append(code)
+        return plain(self, values, code, rounded)
+
+    monkeypatch.setattr(IntegerLayer, "__call__", called)
+    monkeypatch.setattr(events, "_DENSE", dict.fromkeys((1, 2, 4), 1e9))
+    monkeypatch.setattr(events, "_NARROW", 1e9)
+    return calls
+
+
+def network(method: object, seed: int = 0) -> tuple[SpikingModel, Tensor]:
+    torch.manual_seed(seed)
+    x = torch.randn(8, *RESIDUAL_INPUT)
+    return rb.convert(residual(), [x], method), x  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [ConstantThreshold(per_channel=True), ConstantThreshold(initial_potential=0.5), DoubleThreshold(),
+     RateCoding(levels=15), DifferentialCoding(schedule="constant")],
+    ids=repr,
+)  # fmt: skip
+def test_a_network_computes_the_same_in_whole_numbers(method: object, eager: list[Code]) -> None:
+    snn, x = network(method)
+    snn.events = "never"
+    answers = {}
+    for arithmetic in ("float", "auto", "rounded"):
+        eager.clear()
+        snn.arithmetic = arithmetic  # type: ignore[assignment]
+        answers[arithmetic] = rb.simulate(snn, x, 6)
+        assert bool(eager) == (arithmetic != "float")
+    for other in ("auto", "rounded"):
+        assert torch.allclose(answers["float"].output, answers[other].output, atol=1e-3)
+        for site, counts in answers["float"].spikes.items():
+            assert torch.equal(counts, answers[other].spikes[site])
+
+
+def test_what_a_hook_makes_of_spikes_is_multiplied_as_it_is(eager: list[Code]) -> None:
+    snn, x = network(ConstantThreshold())
+    snn.events = "never"
+    for neuron in snn.neurons().values():
+        neuron.register_forward_hook(lambda _m, _args, out: out * 0.123 + 0.01)
+    outputs = []
+    for arithmetic in ("float", "auto"):
+        snn.arithmetic = arithmetic  # type: ignore[assignment]
+        outputs.append(rb.simulate(snn, x, 3).output)
+    assert not eager
+    assert torch.equal(*outputs)
+
+
+class Branches(nn.Module):
+    """Neurons that a max pooling reads and a convolution too, so that the pooling cannot move before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pooled, self.plain = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, 2)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        return self.last(torch.relu(self.pooled(self.pool(h)).flatten(2).mean(2) + self.plain(h).flatten(2).mean(2)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", [ConstantThreshold(), DoubleThreshold(), RateCoding(levels=3)], ids=repr)
+def test_spikes_stay_whole_numbers_through_a_max_pooling(method: object, eager: list[Code]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 2, 9, 9)
+    snn = rb.convert(Branches().eval(), [x], method)  # type: ignore[arg-type]
+    assert any(isinstance(module, CumulativeMaxPool) for module in snn.module.modules())
+    snn.events = "never"
+    outputs = []
+    for arithmetic in ("float", "auto"):
+        eager.clear()
+        snn.arithmetic = arithmetic  # type: ignore[assignment]
+        outputs.append(rb.simulate(snn, x, 12).output)
+    assert len(eager) == 3  # the pooled and the plain convolution and the last layer, in one chunk
+    assert torch.allclose(*outputs, atol=1e-4)
+
+
+def test_where_whole_numbers_cannot_be_had_there_is_float32(monkeypatch: pytest.MonkeyPatch, eager: list[Code]) -> None:
+    snn, x = network(ConstantThreshold())
+    monkeypatch.setattr(integer, "unavailable", lambda: "no such processor")
+    rb.simulate(snn, x, 3)
+    assert not eager
+
+
+def test_an_unknown_arithmetic_is_refused() -> None:
+    snn, _ = network(ConstantThreshold())
+    with pytest.raises(SettingError, match="roman"):
+        snn.arithmetic = "roman"  # type: ignore[assignment]
+
+
+@torch.no_grad()
+def test_gradients_and_other_memory_orders_go_to_the_layer(eager: list[Code]) -> None:
+    layer, code = nn.Conv2d(3, 5, 3), Code(torch.ones(()), 1, False)
+    x = spikes((2, 3, 9, 9), code)
+    assert torch.equal(EventLayer(layer)(x, "never", "auto", Known(code)), layer(x))
+    with torch.enable_grad():
+        last = x.to(memory_format=torch.channels_last)
+        EventLayer(layer)(last, "never", "auto", Known(code)).sum().backward()
+    assert layer.weight.grad is not None
+    assert not eager
