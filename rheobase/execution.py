@@ -7,121 +7,23 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 
 from __future__ import annotations
 
-import copy
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from rheobase.coding import ConstantCurrent, Encoder
-from rheobase.kernels import Arithmetic, Code, EventLayer, Events, Known, count_by_sample, events
-from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
-from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, evaluate, reached
-from rheobase.synapses import fan_out
+from rheobase.kernels import Arithmetic, Events, Known, count_by_sample
+from rheobase.kernels.precision import float32_products
+from rheobase.neurons import Neuron, Temporal
+from rheobase.operations import SAMPLES, evaluate
+from rheobase.program import Program, hooked
 
-__all__ = ["Emit", "Execution", "Program"]
+__all__ = ["Emit", "Execution"]
 
 Emit: TypeAlias = Callable[[fx.Node, Temporal, Tensor], Tensor]
 """What a layer with a memory sends for its currents. Shape: (K, N, ...) -> (K, N, ...)."""
-
-_ADDITIONS = frozenset({operator.add, torch.add})
-
-
-class Program:
-    """A graph module with neurons, divided into its constant part, its moving part and its read-out.
-
-    Args:
-        module: the normal form with a `Neuron` at each site and, where a max pooling reads neurons,
-            a `CumulativeMaxPool`.
-        constant_input: whether the input is the same at each step; otherwise there is no constant part.
-
-    Attributes:
-        events: when convolutions and linear layers touch only the spikes they receive.
-        arithmetic: how the others multiply the spikes they receive.
-    """
-
-    events: Events = "auto"
-    arithmetic: Arithmetic = "auto"
-
-    def __init__(self, module: fx.GraphModule, constant_input: bool = True) -> None:
-        self.module = module
-        self.input = next(node for node in module.graph.nodes if node.op == "placeholder")
-        self.layers = {
-            n: layer
-            for n in module.graph.nodes
-            if n.op == "call_module" and isinstance(layer := module.get_submodule(str(n.target)), Temporal)
-        }
-        self.signals = depends_on_input(module.graph)
-        after_neurons = reached(module.graph, lambda n: n in self.layers or (n is self.input and not constant_input))
-        self.constant: list[fx.Node] = []
-        self.moving: list[fx.Node] = []
-        self.readout: list[fx.Node] = []
-        for node in module.graph.nodes:
-            if node.op == "output":
-                self.output: fx.Node = node.args[0]
-            elif node.meta.get("readout"):
-                self.readout.append(node)
-            else:
-                (self.moving if node in after_neurons else self.constant).append(node)
-        inside = {n for n in self.moving if n.meta["shape"] is not None}
-        sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
-        self.analog = sources[0] if sources else self.output
-        self.event_layers = _event_layers(module, self.moving)
-        self.senders = {n: self._sender(n.all_input_nodes[0]) for n in self.event_layers}
-        called = {n: module.get_submodule(str(n.target)) for n in self.moving if n.op == "call_module"}
-        self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
-        self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
-        self.sums = {n for n in self.moving if _is_sum(n)}
-        self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
-        read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
-        self.same_rest = not any(  # whether the samples differ only by what the neurons send
-            isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
-        )
-        self._bare: dict[fx.Node, _Bare] = {}
-        self._fan_out: dict[fx.Node, Tensor] = {}
-
-    def _sender(self, node: fx.Node) -> Neuron | None:
-        """The neurons whose spikes a value consists of, also after a max pooling, or None where it is something else.
-
-        The change of the largest of several sums is one of the whole numbers that each sum may change by.
-        """
-        layer = self.layers.get(node)
-        if isinstance(layer, MaxPoolGate) or (isinstance(layer, CumulativeMaxPool) and not layer.edges):
-            return self._sender(node.all_input_nodes[0])
-        return layer if isinstance(layer, Neuron) else None
-
-    def code(self, node: fx.Node) -> Code | None:
-        """What a weighted layer receives in whole numbers, where it is that."""
-        sender = self.senders.get(node)
-        return None if sender is None or _hooked(sender) else sender.code
-
-    def fan_out(self, node: fx.Node) -> Tensor:
-        """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
-        if node not in self._fan_out:
-            meta = node.all_input_nodes[0].meta
-            shape = tuple(size for along, size in enumerate(meta["shape"]) if along != meta["samples"])
-            self._fan_out[node] = fan_out(self.synapses[node], shape)
-        return self._fan_out[node]
-
-    def bare_layers(self) -> dict[fx.Node, _Bare]:
-        """Convolutions and linear layers of the moving part without their biases, for changes to pass through."""
-        found: dict[fx.Node, _Bare] = {}
-        for node in self.moving:
-            layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-                known = self._bare.get(node)
-                found[node] = known if known is not None and known.weight is layer.weight else _Bare(layer)
-        self._bare = found
-        return found
-
-    def may_overwrite(self, node: Any) -> bool:
-        """Whether the one node that reads this value may take its memory."""
-        if node not in self.scratch:
-            return False
-        layer = self.scratch[node]
-        return layer is None or not _hooked(layer)
 
 
 class Execution:
@@ -155,8 +57,9 @@ class Execution:
         self._folded: dict[fx.Node, Any] = {}
         self._steps = 0
         self._done = 0
-        for node in program.constant:
-            self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
+        with float32_products(x.device, rounded=False):
+            for node in program.constant:
+                self.values[node] = x if node.op == "placeholder" else self._call(node, self.values.__getitem__)
         self._rest: dict[fx.Node | None, Tensor] = {}
         if self.encoder.changes:
             silent = Execution(program, x[:1] if program.same_rest else x)
@@ -183,12 +86,12 @@ class Execution:
         """
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
-            overwrite = self.program.may_overwrite(node.args[0]) and not _hooked(layer)
+            overwrite = self.program.may_overwrite(node.args[0]) and not hooked(layer)
             if not isinstance(layer, Neuron):
                 return layer(current, overwrite=overwrite)  # type: ignore[no-any-return]
             counts = torch.empty(current.shape[:2], dtype=torch.int64, device=current.device)
             values: Tensor = layer(current, overwrite=overwrite, counts=counts)
-            if _hooked(layer):  # which may have given other values
+            if hooked(layer):  # which may have given other values
                 counts = count_by_sample(values, backend=layer.backend)
             self._counts[node] = counts
             if on_spikes is not None:
@@ -218,6 +121,22 @@ class Execution:
         def value_of(node: fx.Node) -> Any:
             return moving[node] if node in moving else self._fold(node)
 
+        with float32_products(self._input.device, self.program.arithmetic == "rounded"):
+            self._visit(steps, emit, on_inputs, moving, value_of)
+        analog = self.program.analog
+        output = self._change(None, analog, _unfold(value_of(analog), steps))
+        self._done += steps
+        return output
+
+    def _visit(
+        self,
+        steps: int,
+        emit: Emit,
+        on_inputs: Callable[[fx.Node, Tensor], None] | None,
+        moving: dict[fx.Node, Any],
+        value_of: Callable[[fx.Node], Any],
+    ) -> None:
+        """Compute the moving part, and keep of its values what is still to be read."""
         for node in self.program.moving:
             layer = self.program.layers.get(node)
             if layer is not None:
@@ -235,10 +154,6 @@ class Execution:
             for source in node.all_input_nodes:
                 if self.program.last_reader[source] is node and source is not self.program.analog:
                     moving.pop(source, None)
-        analog = self.program.analog
-        output = self._change(None, analog, _unfold(value_of(analog), steps))
-        self._done += steps
-        return output
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the samples only: their constant values, and the state of all layers with a memory.
@@ -353,47 +268,6 @@ class Execution:
 def _joined(steps: list[Tensor]) -> Tensor:
     """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
     return _unfold(torch.cat(steps), len(steps))
-
-
-class _Bare:
-    """A layer without its bias; the weights stay those of the layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.weight = layer.weight
-        self._layer = copy.copy(layer)
-        self._layer._parameters = {**layer._parameters, "bias": None}
-        self._events = EventLayer(self._layer) if events.supported(self._layer) else None
-
-    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: Known) -> Tensor:
-        if self._events is None:
-            return self._layer(values)  # type: ignore[no-any-return]
-        return self._events(values, when, arithmetic, known)
-
-
-def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:
-    """The layers among the nodes that have an event-driven form."""
-    called = {n: module.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
-    return {n: EventLayer(layer) for n, layer in called.items() if events.supported(layer)}
-
-
-def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.Module | None]:
-    """The nodes whose value is a new tensor that one node alone reads, and their layers."""
-    called = {n: module.get_submodule(str(n.target)) if n.op == "call_module" else None for n in nodes}
-    return {
-        n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
-    }
-
-
-def _is_sum(node: fx.Node) -> bool:
-    """Whether the node is the sum of two tensors."""
-    inputs = node.all_input_nodes
-    plain = node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs
-    return plain and len(inputs) == 2 and all(n.meta["shape"] is not None for n in inputs)
-
-
-def _hooked(layer: nn.Module) -> bool:
-    """Whether others look at what goes into the layer and comes out of it."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

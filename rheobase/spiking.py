@@ -11,11 +11,12 @@ from torch import Tensor, fx, nn
 
 from rheobase import kernels
 from rheobase.errors import ConversionError, DataError, SettingError
-from rheobase.execution import Execution, Program
+from rheobase.execution import Execution
 from rheobase.graph import Graph, trace
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.plan import Plan
+from rheobase.program import Program
 
 __all__ = ["SpikingModel", "load"]
 
@@ -151,7 +152,8 @@ class SpikingModel(nn.Module):
 
         "auto": where that is faster, in whole numbers (see `rheobase.kernels.integer`), as exactly as float32;
         "float": in float32; "rounded": in whole numbers, with the product of weight and threshold rounded to at least
-        1 / 16,000 of the largest of its output channel.
+        1 / 16,000 of the largest of its output channel. On a CUDA device, "auto" and "float" are float32 whatever
+        PyTorch's settings are, and "rounded" allows TF32, whose products are within 2^-10.
         """
         return self.program.arithmetic
 

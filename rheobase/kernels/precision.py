@@ -1,0 +1,36 @@
+"""How exactly a graphics processor multiplies float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["float32_products"]
+
+
+@contextmanager
+def float32_products(device: torch.device, rounded: bool) -> Iterator[None]:
+    """Within this context, layers on a CUDA device multiply in float32, or with factors rounded to TF32.
+
+    TF32 has 11 significant bits, and its sums are float32's: a product is within 2^-10 of the exact one, on the tensor
+    cores, which make several times as many of them. PyTorch's own default is TF32 for convolutions and float32
+    for matrix products; it is put back at the end. Elsewhere than on CUDA nothing is changed.
+
+    Args:
+        device: of the layers.
+        rounded: whether TF32 is allowed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "tf32" if rounded else "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision

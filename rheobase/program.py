@@ -1,0 +1,155 @@
+"""A network with neurons, divided into what is constant over time, what moves, and the read-out."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from rheobase.kernels import Arithmetic, Code, EventLayer, Events, Known, events
+from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
+from rheobase.operations import SYNAPSES, depends_on_input, reached
+from rheobase.synapses import fan_out
+
+__all__ = ["Bare", "Program", "hooked"]
+
+_ADDITIONS = frozenset({operator.add, torch.add})
+
+
+class Program:
+    """A graph module with neurons, divided into its constant part, its moving part and its read-out.
+
+    Args:
+        module: the normal form with a `Neuron` at each site and, where a max pooling reads neurons,
+            a `CumulativeMaxPool`.
+        constant_input: whether the input is the same at each step; otherwise there is no constant part.
+
+    Attributes:
+        events: when convolutions and linear layers touch only the spikes they receive.
+        arithmetic: how the others multiply the spikes they receive.
+    """
+
+    events: Events = "auto"
+    arithmetic: Arithmetic = "auto"
+
+    def __init__(self, module: fx.GraphModule, constant_input: bool = True) -> None:
+        self.module = module
+        self.input = next(node for node in module.graph.nodes if node.op == "placeholder")
+        self.layers = {
+            n: layer
+            for n in module.graph.nodes
+            if n.op == "call_module" and isinstance(layer := module.get_submodule(str(n.target)), Temporal)
+        }
+        self.signals = depends_on_input(module.graph)
+        after_neurons = reached(module.graph, lambda n: n in self.layers or (n is self.input and not constant_input))
+        self.constant: list[fx.Node] = []
+        self.moving: list[fx.Node] = []
+        self.readout: list[fx.Node] = []
+        for node in module.graph.nodes:
+            if node.op == "output":
+                self.output: fx.Node = node.args[0]
+            elif node.meta.get("readout"):
+                self.readout.append(node)
+            else:
+                (self.moving if node in after_neurons else self.constant).append(node)
+        inside = {n for n in self.moving if n.meta["shape"] is not None}
+        sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
+        self.analog = sources[0] if sources else self.output
+        self.event_layers = _event_layers(module, self.moving)
+        self.senders = {n: self._sender(n.all_input_nodes[0]) for n in self.event_layers}
+        called = {n: module.get_submodule(str(n.target)) for n in self.moving if n.op == "call_module"}
+        self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
+        self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
+        self.sums = {n for n in self.moving if _is_sum(n)}
+        self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
+        read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
+        self.same_rest = not any(  # whether the samples differ only by what the neurons send
+            isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
+        )
+        self._bare: dict[fx.Node, Bare] = {}
+        self._fan_out: dict[fx.Node, Tensor] = {}
+
+    def _sender(self, node: fx.Node) -> Neuron | None:
+        """The neurons whose spikes a value consists of, also after a max pooling, or None where it is something else.
+
+        The change of the largest of several sums is one of the whole numbers that each sum may change by.
+        """
+        layer = self.layers.get(node)
+        if isinstance(layer, MaxPoolGate) or (isinstance(layer, CumulativeMaxPool) and not layer.edges):
+            return self._sender(node.all_input_nodes[0])
+        return layer if isinstance(layer, Neuron) else None
+
+    def code(self, node: fx.Node) -> Code | None:
+        """What a weighted layer receives in whole numbers, where it is that."""
+        sender = self.senders.get(node)
+        return None if sender is None or hooked(sender) else sender.code
+
+    def fan_out(self, node: fx.Node) -> Tensor:
+        """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
+        if node not in self._fan_out:
+            meta = node.all_input_nodes[0].meta
+            shape = tuple(size for along, size in enumerate(meta["shape"]) if along != meta["samples"])
+            self._fan_out[node] = fan_out(self.synapses[node], shape)
+        return self._fan_out[node]
+
+    def bare_layers(self) -> dict[fx.Node, Bare]:
+        """Convolutions and linear layers of the moving part without their biases, for changes to pass through."""
+        found: dict[fx.Node, Bare] = {}
+        for node in self.moving:
+            layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                known = self._bare.get(node)
+                found[node] = known if known is not None and known.weight is layer.weight else Bare(layer)
+        self._bare = found
+        return found
+
+    def may_overwrite(self, node: Any) -> bool:
+        """Whether the one node that reads this value may take its memory."""
+        if node not in self.scratch:
+            return False
+        layer = self.scratch[node]
+        return layer is None or not hooked(layer)
+
+
+class Bare:
+    """A layer without its bias; the weights stay those of the layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.weight = layer.weight
+        self._layer = copy.copy(layer)
+        self._layer._parameters = {**layer._parameters, "bias": None}
+        self._events = EventLayer(self._layer) if events.supported(self._layer) else None
+
+    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: Known) -> Tensor:
+        if self._events is None:
+            return self._layer(values)  # type: ignore[no-any-return]
+        return self._events(values, when, arithmetic, known)
+
+
+def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:
+    """The layers among the nodes that have an event-driven form."""
+    called = {n: module.get_submodule(str(n.target)) for n in nodes if n.op == "call_module"}
+    return {n: EventLayer(layer) for n, layer in called.items() if events.supported(layer)}
+
+
+def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.Module | None]:
+    """The nodes whose value is a new tensor that one node alone reads, and their layers."""
+    called = {n: module.get_submodule(str(n.target)) if n.op == "call_module" else None for n in nodes}
+    return {
+        n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
+    }
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether the node is the sum of two tensors."""
+    inputs = node.all_input_nodes
+    plain = node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs
+    return plain and len(inputs) == 2 and all(n.meta["shape"] is not None for n in inputs)
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether others look at what goes into the layer and comes out of it."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
