@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rheobase.training import TrainingConfig, augment
+from rheobase import augment
+from rheobase.training import TrainingConfig
 from rheobase.training.inputs import prepare
 
 
@@ -69,3 +70,30 @@ def test_evaluation_inputs_are_normalised_and_not_augmented() -> None:
     x = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
     config = TrainingConfig("x", "resnet20", "none", mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.75), cutout=8)
     assert prepare(x, config, None)[:, :, 3, 3].tolist() == [[1.0, 2.0, 1.0]] * 2
+
+
+def test_a_blend_keeps_at_least_half_of_each_image() -> None:
+    x = torch.eye(40).view(40, 1, 5, 8)
+    y = augment.mixup(x, _generator())
+    own = y.flatten(1).diagonal()
+    assert float(own.min()) >= 0.5
+    assert 0.6 < float(own.mean()) < 0.9
+    assert torch.allclose(y.flatten(1).sum(1), torch.ones(40))
+
+
+def test_cutmix_puts_a_rectangle_of_another_image_into_each() -> None:
+    x = torch.arange(1.0, 31.0).view(30, 1, 1, 1).expand(30, 2, 8, 12).contiguous()
+    y = augment.cutmix(x, _generator())
+    areas = []
+    for own, image in zip(x, y, strict=True):
+        foreign = image[0] != own[0]
+        assert torch.equal(image[0], image[1])
+        rows, columns = foreign.any(1), foreign.any(0)
+        assert torch.equal(foreign, rows[:, None] & columns[None])
+        if foreign.any():
+            assert 2 <= int(rows.sum()) <= 6
+            assert 3 <= int(columns.sum()) <= 9
+            assert len(image[0][foreign].unique()) == 1
+            areas.append(int(foreign.sum()))
+    assert len(areas) > 20
+    assert len(set(areas)) > 5

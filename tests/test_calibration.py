@@ -27,6 +27,7 @@ from rheobase.calibration import (
     tune_layers,
 )
 from rheobase.calibration.activations import activations
+from rheobase.calibration.gradient import _draw
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding, SignedMSAT
@@ -165,6 +166,27 @@ def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
     assert error(graph, tuned, method.steps) < 0.92 * error(graph, snn, method.steps)
     assert bool(tuned.plan.edits) == bool(weights)
     assert not any(p.requires_grad for p in tuned.parameters())
+
+
+def test_mixed_images_are_new_ones_and_the_seed_decides_which() -> None:
+    x = torch.rand(24, 3, 16, 16)
+    drawn = [
+        torch.cat(list(_draw(x, Tuning(iterations=3, batch_size=8, mix=True, seed=seed), generator)))
+        for seed, generator in ((seed, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    ]
+    assert drawn[0].shape == x.shape
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not any(torch.equal(new, old) for new in drawn[0] for old in x)
+    assert 0 <= float(drawn[0].min()) <= float(drawn[0].max()) <= 1
+
+
+def test_a_method_hands_its_augmentation_to_the_tuning() -> None:
+    plain, mixed = (rb.convert(residual(), X, DeltaCoding(steps=3, iterations=4, mix=mix)) for mix in (False, True))
+    assert any(
+        not torch.equal(a.threshold, b.threshold)
+        for a, b in zip(plain.neurons().values(), mixed.neurons().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)

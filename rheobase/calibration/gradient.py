@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from rheobase import augment
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
@@ -40,6 +41,9 @@ class Tuning:
         rate: the peak learning rate of the neurons' parameters (thresholds by their logarithm).
         weight_rate: that of weights and biases; 0 leaves them as they are.
         flip: mirror half of the samples left to right, where they are images.
+        mix: shift images by up to an eighth of their width, blend one half of them with others (mixup) and put pieces
+            of others into the rest (cutmix). With many iterations, what is tuned then fits the calibration samples less
+            and all others more.
         anytime: weight of the answers before the last step, against 1 for the last.
         divergence: weight of the Kullback-Leibler divergence of the answers.
         bfloat16: multiply weights in bfloat16, which is 3 to 5 times faster where the processor can (AMX).
@@ -55,6 +59,7 @@ class Tuning:
     rate: float = 1e-2
     weight_rate: float = 4e-4
     flip: bool = True
+    mix: bool = False
     anytime: float = 0.0
     divergence: float = 0.3
     bfloat16: bool = True
@@ -311,12 +316,17 @@ def _orders(count: int, tuning: Tuning, generator: torch.Generator) -> Iterator[
 
 
 def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches in random order, half of the images mirrored."""
+    """Batches in random order, images changed as the settings say."""
     for indices in _orders(len(x), tuning, generator):
         chosen = x[indices]
         if tuning.flip and x.ndim == 4:
-            mirrored = torch.rand(len(chosen), generator=generator) < 0.5
-            chosen = torch.where(mirrored.view(-1, 1, 1, 1).to(x.device), chosen.flip(3), chosen)
+            chosen = augment.flip(chosen, generator)
+        if tuning.mix and x.ndim == 4:
+            moved = augment.shift_images(chosen, x.shape[3] // 8, generator)
+            blended = augment.mixup(moved, generator)
+            pieced = augment.cutmix(moved, generator)
+            half = len(chosen) // 2
+            chosen = torch.cat([blended[:half], pieced[half:]])
         yield chosen
 
 

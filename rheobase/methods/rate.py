@@ -38,6 +38,7 @@ class Calibrated(Scaled):
         weight_rate: learning rate of the weights in it, 0 to leave them.
         anytime: weight of the answers before the last step in it, against 1 for the last.
         flip: whether it mirrors half of the samples left to right, where they are images.
+        mix: whether it shifts and mixes images; of use with many iterations.
         seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
@@ -52,6 +53,7 @@ class Calibrated(Scaled):
     weight_rate: float = 0.0
     anytime: float = 0.0
     flip: bool = True
+    mix: bool = False
     seed: int = 0
 
     def _problems(self) -> list[str]:
@@ -74,7 +76,7 @@ class Calibrated(Scaled):
             snn = tune_layers(snn, graph, batches, self.steps, layers)
         if not self.iterations:
             return snn
-        names = ("iterations", "weight_rate", "anytime", "flip", "seed")
+        names = ("iterations", "weight_rate", "anytime", "flip", "mix", "seed")
         return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
 
 

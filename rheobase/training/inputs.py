@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rheobase.training import augment
+from rheobase import augment
 from rheobase.training.config import TrainingConfig
 
 __all__ = ["prepare"]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-__all__ = ["auto_augment", "cutout", "flip", "noise", "shift_images", "shift_waves"]
+__all__ = ["auto_augment", "cutmix", "cutout", "flip", "mixup", "noise", "shift_images", "shift_waves"]
 
 
 def flip(x: Tensor, generator: Generator) -> Tensor:
@@ -39,6 +39,37 @@ def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
     inside_columns = (columns >= left) & (columns < left + side)  # (N, W)
     hole = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
     return x.masked_fill(hole.unsqueeze(1), 0.0)
+
+
+def mixup(x: Tensor, generator: Generator) -> Tensor:
+    """Blend each image with another one of the batch, of which it keeps at least half.
+
+    References:
+        H. Zhang et al.: mixup: Beyond Empirical Risk Minimization, 2018, arXiv:1710.09412.
+    """
+    other = x[torch.randperm(len(x), generator=generator).to(x.device)]
+    share = 0.5 + 0.5 * torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator).to(x.device)
+    return share * x + (1 - share) * other
+
+
+def cutmix(x: Tensor, generator: Generator) -> Tensor:
+    """Put a rectangle of another image of the batch into each, with sides of a quarter to three quarters of its own.
+
+    References:
+        S. Yun et al.: CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features, 2019,
+        arXiv:1905.04899.
+    """
+    count = len(x)
+    other = x[torch.randperm(count, generator=generator).to(x.device)]
+    inside = torch.ones(count, 1, 1, 1, dtype=torch.bool, device=x.device)
+    for dimension in (2, 3):
+        size = x.shape[dimension]
+        side = ((0.25 + 0.5 * torch.rand(count, 1, generator=generator)) * size).round()
+        start = (torch.rand(count, 1, generator=generator) * (size - side + 1)).floor()
+        place = torch.arange(size)
+        along = ((place >= start) & (place < start + side)).to(x.device)  # (N, H) or (N, W)
+        inside = inside & along.view(count, 1, *([-1, 1] if dimension == 2 else [1, -1]))
+    return torch.where(inside, other, x)
 
 
 def auto_augment(x: Tensor) -> Tensor:
