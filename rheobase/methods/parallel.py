@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.batches import Batches
-from rheobase.calibration import Layer, Tuning, layerwise, tune
+from rheobase.calibration import Layer, layerwise
 from rheobase.calibration.layerwise import channel_mean
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Neuron, Parallel
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -28,7 +28,7 @@ __all__ = ["ParallelConversion"]
 
 
 @dataclass(frozen=True, repr=False)
-class ParallelConversion(Scaled):
+class ParallelConversion(Tuned):
     r"""Each layer waits for all T steps, and sends its quantised mean current as spikes of equal weight.
 
     .. code-block:: text
@@ -42,25 +42,16 @@ class ParallelConversion(Scaled):
     Args:
         calibrate: whether psi and phi are measured; otherwise they are 0.
         images: how many calibration samples are used for it, at least 1.
-        iterations: of gradient tuning afterwards, 0 for none; see `rheobase.calibration.tune`.
-        weight_rate: learning rate of the weights in it, 0 to leave them.
-        flip: whether it mirrors half of the samples left to right, where they are images.
-        seed: of its random order.
 
-    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    The other arguments and errors are those of `rheobase.methods.tuned.Tuned`.
     """
 
     calibrate: bool = True
     images: int = 256
-    iterations: int = 0
-    weight_rate: float = 0.0
-    flip: bool = True
-    seed: int = 0
 
     def _problems(self) -> list[str]:
-        least = {"images": 1, "iterations": 0, "weight_rate": 0, "seed": 0}
-        return [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
-                if not getattr(self, n) >= k]  # fmt: skip
+        wrong = [] if self.images >= 1 else [f"images is {self.images}; it must be at least 1"]
+        return super()._problems() + wrong
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         return Plan(repr(self), {site: Parallel(th) for site, th in self.scales(graph, statistics).items()})
@@ -68,10 +59,7 @@ class ParallelConversion(Scaled):
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if self.calibrate:
             snn = layerwise(snn, graph, batches, self.steps, _corrected, images=self.images)
-        if not self.iterations:
-            return snn
-        tuning = Tuning(iterations=self.iterations, weight_rate=self.weight_rate, flip=self.flip, seed=self.seed)
-        return tune(snn, graph, batches, self.steps, tuning)
+        return super().refine(snn, graph, batches)
 
 
 def _corrected(layer: Layer) -> Neuron:

@@ -12,34 +12,27 @@ from typing import Literal
 from torch import Tensor
 
 from rheobase.batches import Batches
-from rheobase.calibration import Tuning, calibrate_bias, calibrate_potential, calibrate_temporal_bias, tune, tune_layers
+from rheobase.calibration import calibrate_bias, calibrate_potential, calibrate_temporal_bias
 from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
+from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Biased, GradedIF, Neuron
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Calibrated", "RateCoding", "ThresholdRule"]
+__all__ = ["Calibrated", "Levelled", "RateCoding", "ThresholdRule"]
 
 
 @dataclass(frozen=True, repr=False)
-class Calibrated(Scaled):
-    """What rate and delta coding share: spikes of several levels, and tuning by gradient.
+class Levelled(Scaled):
+    """Neurons with spikes of several levels.
 
     Args:
         levels: magnitudes of a spike, at least 1.
         powers: whether they are powers of two.
         signed: whether spikes may be negative.
         fire: the smallest potential that fires, in thresholds (of the lowest level).
-        iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
-        layer_iterations: of gradient tuning of the neurons of each layer before it, 0 for none; see
-            `rheobase.calibration.tune_layers`.
-        weight_rate: learning rate of the weights in it, 0 to leave them.
-        anytime: weight of the answers before the last step in it, against 1 for the last.
-        flip: whether it mirrors half of the samples left to right, where they are images.
-        mix: whether it shifts and mixes images; of use with many iterations.
-        seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
     """
@@ -48,20 +41,11 @@ class Calibrated(Scaled):
     powers: bool = False
     signed: bool = False
     fire: float = 0.5
-    iterations: int = 0
-    layer_iterations: int = 0
-    weight_rate: float = 0.0
-    anytime: float = 0.0
-    flip: bool = True
-    mix: bool = False
-    seed: int = 0
 
     def _problems(self) -> list[str]:
-        least = {"levels": 1, "iterations": 0, "layer_iterations": 0, "weight_rate": 0, "anytime": 0, "seed": 0}
-        problems = [f"{n} is {getattr(self, n)}; it must be at least {k}" for n, k in least.items()
-                    if not getattr(self, n) >= k]  # fmt: skip
-        if not 0 < self.fire < float("inf"):
-            problems.append(f"fire is {self.fire}; it must be greater than 0")
+        problems = super()._problems()
+        problems += [f"levels is {self.levels}; it must be at least 1"] if self.levels < 1 else []
+        problems += [f"fire is {self.fire}; it must be greater than 0"] if not 0 < self.fire < float("inf") else []
         return problems
 
     def resolution(self) -> int:
@@ -70,14 +54,13 @@ class Calibrated(Scaled):
     def rounds(self) -> bool:
         return self.fire < 1
 
-    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        if self.layer_iterations:
-            layers = Tuning(self.layer_iterations, seed=self.seed)
-            snn = tune_layers(snn, graph, batches, self.steps, layers)
-        if not self.iterations:
-            return snn
-        names = ("iterations", "weight_rate", "anytime", "flip", "mix", "seed")
-        return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
+
+@dataclass(frozen=True, repr=False)
+class Calibrated(Tuned, Levelled):
+    """What rate and delta coding share: spikes of several levels, and tuning by gradient.
+
+    The arguments and errors are those of `Levelled` and of `rheobase.methods.tuned.Tuned`.
+    """
 
 
 @dataclass(frozen=True, repr=False)

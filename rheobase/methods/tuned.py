@@ -1,0 +1,53 @@
+"""What methods share whose neurons can be tuned by gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rheobase.batches import Batches
+from rheobase.calibration import Tuning, tune, tune_layers
+from rheobase.graph import Graph
+from rheobase.methods.scaled import Scaled
+from rheobase.spiking import SpikingModel
+
+__all__ = ["Tuned"]
+
+
+@dataclass(frozen=True, repr=False)
+class Tuned(Scaled):
+    """A method that ends with gradient calibration.
+
+    Args:
+        iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
+        layer_iterations: of gradient tuning of the neurons of each layer before it, 0 for none; see
+            `rheobase.calibration.tune_layers`.
+        weight_rate: learning rate of the weights in it, 0 to leave them.
+        anytime: weight of the answers before the last step in it, against 1 for the last.
+        flip: whether it mirrors half of the samples left to right, where they are images.
+        mix: whether it shifts and mixes images; of use with many iterations.
+        seed: of its random order.
+
+    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    """
+
+    iterations: int = 0
+    layer_iterations: int = 0
+    weight_rate: float = 0.0
+    anytime: float = 0.0
+    flip: bool = True
+    mix: bool = False
+    seed: int = 0
+
+    def _problems(self) -> list[str]:
+        names = ("iterations", "layer_iterations", "weight_rate", "anytime", "seed")
+        wrong = [f"{n} is {getattr(self, n)}; it must be at least 0" for n in names if not getattr(self, n) >= 0]
+        return super()._problems() + wrong
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if self.layer_iterations:
+            layers = Tuning(self.layer_iterations, seed=self.seed)
+            snn = tune_layers(snn, graph, batches, self.steps, layers)
+        if not self.iterations:
+            return snn
+        names = ("iterations", "weight_rate", "anytime", "flip", "mix", "seed")
+        return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
