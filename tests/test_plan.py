@@ -376,6 +376,23 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         rb.load(tmp_path / "net", changed)
 
 
+@pytest.mark.parametrize("change", [lambda w: w.flip(1), lambda w: -w, lambda w: w[[1, 0, *range(2, len(w))]]])
+def test_the_same_weights_in_another_order_or_with_other_signs_are_refused(tmp_path: Path, change: Any) -> None:
+    rb.convert(mlp(0), X).save(tmp_path / "net")
+    changed = mlp(0)
+    changed[0].weight.data = change(changed[0].weight.data)
+    with pytest.raises(ConversionError, match=r"other weights: 0\.weight differ"):
+        rb.load(tmp_path / "net", changed)
+
+
+def test_weights_that_differ_by_rounding_are_accepted(tmp_path: Path) -> None:
+    rb.convert(mlp(0), X).save(tmp_path / "net")
+    changed = mlp(0)
+    for p in changed.parameters():
+        p.data.mul_(1 + 1e-6 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    rb.load(tmp_path / "net", changed)
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     rb.convert(mlp(0), X).save(tmp_path / "net")
     with pytest.raises(ConversionError):
