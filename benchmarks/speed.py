@@ -313,7 +313,7 @@ def layers(arguments: argparse.Namespace) -> dict[str, Any]:
         samples = max(16, min(128, 2**21 // (channels * size * size)))
         for rate in DENSITIES:
             x = (torch.rand(samples, channels, size, size) < rate).float().to(memory_format=torch.channels_last)
-            known = kernels.Known(code, x.flatten(1).count_nonzero(1))
+            known = kernels.KnownInput(code, x.flatten(1).count_nonzero(1))
             contestants = {
                 "dense": timed(lambda layer=layer, x=x: layer(x)),
                 "events": timed(lambda by_events=by_events, x=x, known=known: by_events(x, "always", "float", known)),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from rheobase.coding import ConstantCurrent, Encoder
-from rheobase.kernels import Arithmetic, Events, Known, count_by_sample
+from rheobase.kernels import Arithmetic, Events, KnownInput, count_by_sample
 from rheobase.kernels.precision import float32_products
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
@@ -51,7 +51,7 @@ class Execution:
         self._biased = True
         self._coded = False
         self._counts: dict[fx.Node, Tensor] = {}  # of this chunk's spikes
-        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, Known], Tensor]] = {}
+        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, KnownInput], Tensor]] = {}
         self._input, self._generator = x, generator
         self._rows: Tensor | slice = slice(None)  # of the input's samples, those that are left
         self._folded: dict[fx.Node, Any] = {}
@@ -228,7 +228,9 @@ class Execution:
         if node in self._layers:
             program, source = self.program, node.all_input_nodes[0]
             counts = self._counts.get(source)
-            known = Known(program.code(node) if self._coded else None, None if counts is None else counts.flatten())
+            known = KnownInput(
+                program.code(node) if self._coded else None, None if counts is None else counts.flatten()
+            )
             return self._layers[node](value_of(source), program.events, program.arithmetic, known)
         if node in self.program.sums:
             own = sorted(node.all_input_nodes, key=self.program.may_overwrite)[-1]

@@ -9,6 +9,7 @@ __all__ = ["keep_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the parameters of mallopt, in malloc.h
 _LARGEST = 2**31 - 1
+_LARGEST_BEFORE = 2**25  # what older versions of glibc accept
 
 
 def keep_memory() -> bool:
@@ -27,4 +28,6 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
+    mapped = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_THRESHOLD, _LARGEST_BEFORE)
+    trimmed = mallopt(_TRIM_THRESHOLD, _LARGEST)
+    return bool(mapped and trimmed)

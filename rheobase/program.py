@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rheobase.kernels import Arithmetic, Code, EventLayer, Events, Known, events
+from rheobase.kernels import Arithmetic, Code, EventLayer, Events, KnownInput, events
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import SYNAPSES, depends_on_input, reached
 from rheobase.synapses import fan_out
@@ -59,7 +59,7 @@ class Program:
         sources = [n for node in self.readout for n in node.all_input_nodes if n in inside]
         self.analog = sources[0] if sources else self.output
         self.event_layers = _event_layers(module, self.moving)
-        self.senders = {n: self._sender(n.all_input_nodes[0]) for n in self.event_layers}
+        self.senders = {n: self._senders(n.all_input_nodes[0]) for n in self.event_layers}
         called = {n: module.get_submodule(str(n.target)) for n in self.moving if n.op == "call_module"}
         self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
@@ -72,20 +72,24 @@ class Program:
         self._bare: dict[fx.Node, Bare] = {}
         self._fan_out: dict[fx.Node, Tensor] = {}
 
-    def _sender(self, node: fx.Node) -> Neuron | None:
-        """The neurons whose spikes a value consists of, also after a max pooling, or None where it is something else.
+    def _senders(self, node: fx.Node) -> list[Temporal]:
+        """The neurons whose spikes a value consists of, and the max poolings that it has passed; none for other values.
 
         The change of the largest of several sums is one of the whole numbers that each sum may change by.
         """
         layer = self.layers.get(node)
         if isinstance(layer, MaxPoolGate) or (isinstance(layer, CumulativeMaxPool) and not layer.edges):
-            return self._sender(node.all_input_nodes[0])
-        return layer if isinstance(layer, Neuron) else None
+            before = self._senders(node.all_input_nodes[0])
+            return [*before, layer] if before else []
+        return [layer] if isinstance(layer, Neuron) and layer.tells_code() else []
 
     def code(self, node: fx.Node) -> Code | None:
         """What a weighted layer receives in whole numbers, where it is that."""
-        sender = self.senders.get(node)
-        return None if sender is None or hooked(sender) else sender.code
+        senders = self.senders.get(node)
+        if not senders or any(hooked(layer) for layer in senders):
+            return None
+        assert isinstance(senders[0], Neuron)
+        return senders[0].code
 
     def fan_out(self, node: fx.Node) -> Tensor:
         """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
@@ -123,7 +127,7 @@ class Bare:
         self._layer._parameters = {**layer._parameters, "bias": None}
         self._events = EventLayer(self._layer) if events.supported(self._layer) else None
 
-    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: Known) -> Tensor:
+    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: KnownInput) -> Tensor:
         if self._events is None:
             return self._layer(values)  # type: ignore[no-any-return]
         return self._events(values, when, arithmetic, known)
@@ -152,4 +156,5 @@ def _is_sum(node: fx.Node) -> bool:
 
 def hooked(layer: nn.Module) -> bool:
     """Whether others look at what goes into the layer and comes out of it."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+    everywhere = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or everywhere)

@@ -128,6 +128,7 @@ def identity(
         "process": f"{own.rank} of {own.size}",
         "exit": None if until is None else repr(until),
         "chunk": chunk,
+        "arithmetic": snn.arithmetic,
         "events": snn.events,
         "device": next(snn.parameters(), torch.zeros(())).device.type,
         "converted network": digest([snn.module.code, *coding, *weights(snn.module)])[:16],

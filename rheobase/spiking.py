@@ -136,7 +136,8 @@ class SpikingModel(nn.Module):
         """When convolutions and linear layers touch only the spikes they receive.
 
         "auto": in each chunk of steps, where the number of spikes makes that faster; "always":
-        wherever it can be done; "never". The choice changes results by rounding alone.
+        wherever it can be done; "never". The choice changes results by rounding alone. What is not computed from
+        events is dense, see `arithmetic`. Weights are read once; a change of ``parameter.data`` is not seen.
         """
         return self.program.events
 
@@ -148,9 +149,9 @@ class SpikingModel(nn.Module):
 
     @property
     def arithmetic(self) -> kernels.Arithmetic:
-        """How convolutions that are not computed from events multiply the spikes they receive.
+        """How convolutions and linear layers that are not computed from events multiply the spikes they receive.
 
-        "auto": where that is faster, in whole numbers (see `rheobase.kernels.integer`), as exactly as float32;
+        "auto": in whole numbers where that is faster (`rheobase.kernels.integer` says how exactly);
         "float": in float32; "rounded": in whole numbers, with the product of weight and threshold rounded to at least
         1 / 16,000 of the largest of its output channel. On a CUDA device, "auto" and "float" are float32 whatever
         PyTorch's settings are, and "rounded" allows TF32, whose products are within 2^-10.

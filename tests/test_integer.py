@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import RESIDUAL_INPUT, residual
+from networks import MLP_INPUT, RESIDUAL_INPUT, mlp, residual
 from torch import Tensor, nn
 
 import rheobase as rb
 from rheobase.errors import SettingError
-from rheobase.kernels import Code, EventLayer, Known, events, integer
+from rheobase.kernels import Code, EventLayer, KnownInput, events, integer
 from rheobase.kernels.integer import IntegerLayer
 from rheobase.methods import ConstantThreshold, DifferentialCoding, DoubleThreshold, RateCoding
-from rheobase.neurons import CumulativeMaxPool
+from rheobase.neurons import IF, MSAT, CumulativeMaxPool
 from rheobase.spiking import SpikingModel
 
 pytestmark = pytest.mark.skipif(integer.unavailable() is not None, reason=str(integer.unavailable()))
@@ -55,17 +57,42 @@ def exact(layer: nn.Conv2d | nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
     return double(x.double()), sizes(x.double().abs())
 
 
+def left_of_weights(layer: nn.Conv2d | nn.Linear, x: Tensor, code: Code, share: float) -> Tensor:
+    """What the output may lack where each weight lacks that share of the largest of its output channel."""
+    unit = code.unit.double().reshape(-1, *[1] * (layer.weight.ndim - 2))
+    largest = (layer.weight.double() * unit).flatten(1).abs().amax(1)
+    counted = copy.deepcopy(layer).double()
+    counted.weight.copy_(largest.view(-1, *[1] * (layer.weight.ndim - 1)).expand_as(layer.weight))
+    counted.bias = None
+    whole = x.double().abs() / code.unit.double().reshape(-1, *[1] * (x.ndim - 2))
+    return share * counted(whole)  # type: ignore[no-any-return]
+
+
 @given(problems())
 @torch.no_grad()
-def test_a_layer_in_whole_numbers_is_as_exact_as_float32(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:
+def test_a_layer_in_whole_numbers_gives_the_exact_sums(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:
     layer, x, code = problem
     ours = IntegerLayer(layer)(x, code)
-    wanted, size = exact(layer, x)
+    wanted, sizes = exact(layer, x)
     assert ours.shape == wanted.shape
     if ours.ndim == 4:
         assert ours.is_contiguous(memory_format=torch.channels_last)
-    largest = layer.weight.flatten(1).abs().amax() * code.unit.max() * code.levels * layer.weight[0].numel()
-    assert torch.all((ours - wanted).abs() <= 2**-22 * (size + largest + 1))
+    rounding = 2**-22 * (sizes + wanted.abs())
+    assert torch.all((ours - wanted).abs() <= left_of_weights(layer, x, code, 2**-28) + rounding + 1e-30)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("levels", "signed"), LEVELS)
+@pytest.mark.parametrize("size", [16, 4])
+def test_the_sums_are_nearer_to_the_exact_ones_than_in_float32(levels: int, signed: bool, size: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+    layer.weight.copy_(torch.randn_like(layer.weight))
+    code = Code(torch.rand(64) + 0.1, levels, signed)
+    x = spikes((8, 64, size, size), code).to(memory_format=torch.channels_last)
+    wanted, _ = exact(layer, x)
+    ours, floats = ((output - wanted).square().mean().sqrt() for output in (IntegerLayer(layer)(x, code), layer(x)))
+    assert float(ours) < float(floats)
 
 
 @given(problems())
@@ -73,12 +100,17 @@ def test_a_layer_in_whole_numbers_is_as_exact_as_float32(problem: tuple[nn.Conv2
 def test_rounded_weights_stay_within_their_bound(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:
     layer, x, code = problem
     ours = IntegerLayer(layer)(x, code, rounded=True)
-    wanted, _ = exact(layer, x)
-    unit = code.unit.reshape(-1, *[1] * (layer.weight.ndim - 2))
-    largest = (layer.weight * unit).flatten(1).abs().amax(1)  # of each output channel
-    received = x.abs().div(unit).flatten(1).sum(1).max()
-    bound = 2**-14 * largest.reshape(-1, *[1] * (ours.ndim - 2)) * received + 1e-4
-    assert torch.all((ours - wanted).abs() <= bound)
+    wanted, sizes = exact(layer, x)
+    assert torch.all((ours - wanted).abs() <= left_of_weights(layer, x, code, 2**-14) + 2**-22 * sizes + 1e-5)
+
+
+@torch.no_grad()
+def test_rounded_weights_are_rounded() -> None:
+    torch.manual_seed(0)
+    layer, code = nn.Linear(64, 8), Code(torch.ones(()), 1, False)
+    x = spikes((5, 64), code)
+    ours, rounded = IntegerLayer(layer)(x, code), IntegerLayer(layer)(x, code, rounded=True)
+    assert 1e-6 < float((ours - rounded).abs().max()) < 1e-3
 
 
 def test_a_code_says_how_often_weights_are_split() -> None:
@@ -109,19 +141,74 @@ def test_changed_weights_units_and_sizes_are_read_again() -> None:
     code.unit.mul_(3.0)
     x = 3 * x
     assert torch.allclose(ours(x, code), layer(x), atol=1e-4)
+    for _ in range(40):  # a new weight may lie where the old one lay
+        layer.weight = nn.Parameter(torch.empty(0))
+        layer.weight = nn.Parameter(torch.randn(5, 3, 3, 3))
+        assert torch.allclose(ours(x, code), layer(x), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_come_through(bad: float) -> None:
+    layer, code = nn.Linear(4, 3), Code(torch.ones(()), 1, False)
+    layer.weight[1, 2] = bad
+    output = IntegerLayer(layer)(torch.ones(2, 4), code)
+    assert not torch.isfinite(output[:, 1]).any()
+    assert torch.isfinite(output[:, [0, 2]]).all()
+
+
+@torch.no_grad()
+def test_an_interrupted_packing_leaves_nothing_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, code = nn.Linear(64, 8), Code(torch.ones(()), 1, False)
+    ours, x, plain = IntegerLayer(layer), spikes((5, 64), code), integer._split
+    first = ours(x, code)
+    calls: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(integer, "_split", interrupted)
+    changed = Code(torch.full((), 0.5), 1, False)
+    with pytest.raises(KeyboardInterrupt):
+        ours(x / 2, changed)
+    monkeypatch.setattr(integer, "_split", plain)
+    assert torch.allclose(ours(x / 2, changed), layer(x / 2), atol=1e-6)
+    assert torch.equal(ours(x, code), first)
+
+
+def test_asking_whether_it_can_be_had_draws_no_random_numbers() -> None:
+    integer.unavailable.cache_clear()
+    torch.manual_seed(3)
+    assert integer.unavailable() is None
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(3))
+
+
+def test_asking_works_whatever_the_default_type_is() -> None:
+    integer.unavailable.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert integer.unavailable() is None
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # ------------------------------------------------------------------------------- in a network
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> list[Code]:
-    """Whole numbers wherever they can be had, and the codes of all calls."""
-    calls: list[Code] = []
+def eager(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Code, bool]]:
+    """Whole numbers wherever they can be had; the codes of all calls, and whether weights are rounded."""
+    integer.unavailable()  # its own layers are none of these
+    calls: list[tuple[Code, bool]] = []
     plain = IntegerLayer.__call__
 
     def called(self: IntegerLayer, values: Tensor, code: Code, rounded: bool = False) -> Tensor:
-        calls.append(code)
+        calls.append((code, rounded))
         return plain(self, values, code, rounded)
 
     monkeypatch.setattr(IntegerLayer, "__call__", called)
@@ -142,7 +229,7 @@ def network(method: object, seed: int = 0) -> tuple[SpikingModel, Tensor]:
      RateCoding(levels=15), DifferentialCoding(schedule="constant")],
     ids=repr,
 )  # fmt: skip
-def test_a_network_computes_the_same_in_whole_numbers(method: object, eager: list[Code]) -> None:
+def test_a_network_computes_the_same_in_whole_numbers(method: object, eager: list[tuple[Code, bool]]) -> None:
     snn, x = network(method)
     snn.events = "never"
     answers = {}
@@ -151,13 +238,14 @@ def test_a_network_computes_the_same_in_whole_numbers(method: object, eager: lis
         snn.arithmetic = arithmetic  # type: ignore[assignment]
         answers[arithmetic] = rb.simulate(snn, x, 6)
         assert bool(eager) == (arithmetic != "float")
+        assert all(rounded == (arithmetic == "rounded") for _, rounded in eager)
     for other in ("auto", "rounded"):
         assert torch.allclose(answers["float"].output, answers[other].output, atol=1e-3)
         for site, counts in answers["float"].spikes.items():
             assert torch.equal(counts, answers[other].spikes[site])
 
 
-def test_what_a_hook_makes_of_spikes_is_multiplied_as_it_is(eager: list[Code]) -> None:
+def test_what_a_hook_makes_of_spikes_is_multiplied_as_it_is(eager: list[tuple[Code, bool]]) -> None:
     snn, x = network(ConstantThreshold())
     snn.events = "never"
     for neuron in snn.neurons().values():
@@ -185,7 +273,7 @@ class Branches(nn.Module):
 
 
 @pytest.mark.parametrize("method", [ConstantThreshold(), DoubleThreshold(), RateCoding(levels=3)], ids=repr)
-def test_spikes_stay_whole_numbers_through_a_max_pooling(method: object, eager: list[Code]) -> None:
+def test_spikes_stay_whole_numbers_through_a_max_pooling(method: object, eager: list[tuple[Code, bool]]) -> None:
     torch.manual_seed(0)
     x = torch.randn(8, 2, 9, 9)
     snn = rb.convert(Branches().eval(), [x], method)  # type: ignore[arg-type]
@@ -200,7 +288,77 @@ def test_spikes_stay_whole_numbers_through_a_max_pooling(method: object, eager: 
     assert torch.allclose(*outputs, atol=1e-4)
 
 
-def test_where_whole_numbers_cannot_be_had_there_is_float32(monkeypatch: pytest.MonkeyPatch, eager: list[Code]) -> None:
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_hook_on_the_pooling_counts_too(everywhere: bool, eager: list[tuple[Code, bool]]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 2, 9, 9)
+    snn = rb.convert(Branches().eval(), [x], ConstantThreshold())
+    snn.events = "never"
+
+    def change(module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+        return output * 0.123 + 0.01 if isinstance(module, CumulativeMaxPool) else None
+
+    pooling = next(module for module in snn.module.modules() if isinstance(module, CumulativeMaxPool))
+    handle = (
+        nn.modules.module.register_module_forward_hook(change) if everywhere else pooling.register_forward_hook(change)
+    )
+    try:
+        outputs = []
+        for arithmetic in ("float", "auto"):
+            snn.arithmetic = arithmetic  # type: ignore[assignment]
+            outputs.append(rb.simulate(snn, x, 12).output)
+    finally:
+        handle.remove()
+    assert torch.allclose(*outputs, atol=1e-5)
+
+
+def test_a_network_that_has_run_is_copied_and_pickled(eager: list[tuple[Code, bool]]) -> None:
+    x = torch.rand(8, *MLP_INPUT)
+    snn = rb.convert(mlp().float(), [x], ConstantThreshold())
+    snn.events = "never"
+    first = rb.simulate(snn, x, 3).output
+    assert eager
+    for other in (copy.deepcopy(snn), pickle.loads(pickle.dumps(snn))):
+        assert torch.equal(rb.simulate(other, x, 3).output, first)
+
+
+def test_a_linear_layer_whose_channels_are_not_the_second_dimension_stays_in_floats(
+    eager: list[tuple[Code, bool]],
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(4, 5, 2, 6)
+    snn = rb.convert(model, [x], ConstantThreshold(per_channel=False))
+    snn.events = "never"
+    rb.simulate(snn, x, 3)
+    assert not eager
+
+
+def test_a_neuron_that_sends_something_else_does_not_inherit_the_code() -> None:
+    class Louder(IF):
+        def scan(self, current: Tensor, state: Any, **options: Any) -> Any:
+            values, after = super().scan(current, state, **options)
+            return 1.5 * values, after
+
+    class Renamed(IF):
+        pass
+
+    assert IF.tells_code()
+    assert Renamed.tells_code()
+    assert not Louder.tells_code()
+    assert not MSAT.tells_code()
+
+
+def test_what_other_functions_emit_is_not_taken_for_spikes(eager: list[tuple[Code, bool]]) -> None:
+    snn, x = network(ConstantThreshold())
+    snn.reset()
+    snn.execution(x).walk(2, lambda _node, layer, current: layer(current) + 0.01)
+    assert not eager
+
+
+def test_where_whole_numbers_cannot_be_had_there_is_float32(
+    monkeypatch: pytest.MonkeyPatch, eager: list[tuple[Code, bool]]
+) -> None:
     snn, x = network(ConstantThreshold())
     monkeypatch.setattr(integer, "unavailable", lambda: "no such processor")
     rb.simulate(snn, x, 3)
@@ -214,12 +372,12 @@ def test_an_unknown_arithmetic_is_refused() -> None:
 
 
 @torch.no_grad()
-def test_gradients_and_other_memory_orders_go_to_the_layer(eager: list[Code]) -> None:
+def test_gradients_and_other_memory_orders_go_to_the_layer(eager: list[tuple[Code, bool]]) -> None:
     layer, code = nn.Conv2d(3, 5, 3), Code(torch.ones(()), 1, False)
     x = spikes((2, 3, 9, 9), code)
-    assert torch.equal(EventLayer(layer)(x, "never", "auto", Known(code)), layer(x))
+    assert torch.equal(EventLayer(layer)(x, "never", "auto", KnownInput(code)), layer(x))
     with torch.enable_grad():
         last = x.to(memory_format=torch.channels_last)
-        EventLayer(layer)(last, "never", "auto", Known(code)).sum().backward()
+        EventLayer(layer)(last, "never", "auto", KnownInput(code)).sum().backward()
     assert layer.weight.grad is not None
     assert not eager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -24,7 +25,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(*arguments: str) -> int:
     command = [sys.executable, "-c", FAULTS, *arguments]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    large = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # so that the system is asked, whatever was freed before
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=large).stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")

@@ -145,6 +145,12 @@ def other_threshold() -> SpikingModel:
     return SpikingModel(snn.graph, dataclasses.replace(converted(MSAT()).plan, method=snn.plan.method))
 
 
+def other_arithmetic() -> SpikingModel:
+    snn = noisy()
+    snn.arithmetic = "rounded"
+    return snn
+
+
 def other_weights() -> nn.Module:
     net = nn.Sequential(*NET)
     net[4] = nn.Linear(8, 4)
@@ -158,6 +164,7 @@ def other_weights() -> nn.Module:
         ({"seeds": (0, 4)}, r"seeds: \[0, 3\] there, \[0, 4\] here"),
         ({"until": None}, r"exit: Exit\(on='margin', threshold=0.01, first_step=2\) there, None here"),
         ({"chunk": 2}, r"chunk: None there, 2 here"),
+        ({"snn": other_arithmetic()}, r"arithmetic: auto there, rounded here"),
         ({"reference": None}, r"original network: [0-9a-f]{16} there, None here"),
         ({"reference": other_weights()}, r"in\n  original network: [0-9a-f]{16} there, [0-9a-f]{16} here\n"),
         ({"snn": converted()}, r"method: MSAT.* there, ConstantThreshold"),

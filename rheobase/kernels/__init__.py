@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, gpu, graded, reference
-from rheobase.kernels.events import EventLayer, Events, Known
+from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Code",
     "EventLayer",
     "Events",
-    "Known",
+    "KnownInput",
     "available",
     "backends",
     "check",

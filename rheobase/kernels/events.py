@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rheobase.kernels import cpu, integer
 from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
 
-__all__ = ["EventLayer", "Events", "Known", "unsupported"]
+__all__ = ["EventLayer", "Events", "KnownInput", "unsupported"]
 
 Events = Literal["auto", "always", "never"]
 """When to use the event-driven form of a layer: where it is expected to be faster, where it can be had, or never."""
@@ -39,7 +39,7 @@ _PACK = 0.3  # one element of the input, made a pair of bytes
 _CALL = 40e3
 
 
-class Known(NamedTuple):
+class KnownInput(NamedTuple):
     """What is known of the input of a layer beforehand.
 
     Args:
@@ -69,7 +69,7 @@ def unsupported(layer: nn.Module) -> str | None:
     return None
 
 
-_NOTHING = Known()
+_NOTHING = KnownInput()
 
 
 class EventLayer:
@@ -111,9 +111,9 @@ class EventLayer:
         self._integer = IntegerLayer(layer)
 
     def __call__(
-        self, values: Tensor, events: Events = "auto", arithmetic: Arithmetic = "auto", known: Known = _NOTHING
+        self, values: Tensor, events: Events = "auto", arithmetic: Arithmetic = "auto", known: KnownInput = _NOTHING
     ) -> Tensor:
-        """The layer's output, to float32 rounding.
+        """The layer's output, to float32 rounding, or with "rounded" to that of its weights.
 
         Args:
             values: the input, mostly zeros. Shape (M, C, H, W), channels last in memory, or (..., C).
@@ -164,11 +164,11 @@ class EventLayer:
         pixels, taps, elements = self._sizes(images, size)
         vectors = pixels * taps * self.channels * self.outputs / 16
         convolution = isinstance(self.layer, nn.Conv2d)
-        product = not convolution or integer.flat(self._output_size(size))
+        product = not convolution or integer.is_product(self._output_size(size))
         if code is None:
             narrow = convolution and product
             return (_NARROW / self._output_size(size)[1] if narrow else _DENSE[self.vectors]) * vectors
-        digits = code.digits(arithmetic == "rounded")
+        digits = code.digits(False)
         if product:
             each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
         else:
@@ -186,15 +186,19 @@ class EventLayer:
         """The code, where the dense layer in whole numbers can be had and is expected to be faster."""
         if code is None or arithmetic == "float" or not self._integer.takes(code):
             return None
-        images = values.shape[0]
+        if values.ndim != (4 if isinstance(self.layer, nn.Conv2d) else 2):  # channels of a linear layer are the last
+            return None
+        images = len(values)
         pays = self.dense_cost(images, size, code, arithmetic) < self.dense_cost(images, size)
-        return code if pays and values.ndim in (2, 4) and integer.unavailable() is None else None
+        return code if pays and integer.unavailable() is None else None
 
     def _images(self, values: Tensor) -> Tensor | None:
         """The input as (M, H, W, C), or None where the kernels cannot take it."""
         layer = self.layer
         parameters = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-        if cpu.unsuitable(values, *parameters) or cpu.unavailable() or layer._forward_hooks or layer._forward_pre_hooks:
+        if cpu.unsuitable(values, *parameters) or cpu.unavailable() or torch.is_autocast_enabled("cpu"):
+            return None
+        if layer._forward_hooks or layer._forward_pre_hooks:
             return None
         if isinstance(layer, nn.Linear):
             return values.reshape(-1, 1, 1, self.channels) if values.is_contiguous() else None
@@ -249,13 +253,14 @@ class EventLayer:
 
         Outputs that only fill up a block have zeros.
         """
-        weight, bias = self.layer.weight.detach(), self.layer.bias
+        weight, bias = self.layer.weight, self.layer.bias
         tensors = (weight,) if bias is None else (weight, bias)
-        key = tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
-        if self._packed is None or self._packed[0] != key or any(t.is_inference() for t in tensors):
+        key = [(t, t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]  # held, so that no other
+        # tensor takes their place in memory
+        if self._packed is None or not _same(self._packed[0], key) or any(t.is_inference() for t in tensors):
             block = 16 * self.vectors
             padded = torch.zeros(self.blocks * block, self.channels, *self.filter)
-            padded[: self.outputs] = weight.view(self.outputs, self.channels, *self.filter)
+            padded[: self.outputs] = weight.detach().view(self.outputs, self.channels, *self.filter)
             padded = padded.view(self.blocks, block, self.channels, *self.filter).permute(
                 *(0, 2, 3, 4, 1) if self.scatters else (0, 3, 4, 2, 1)
             )
@@ -264,6 +269,11 @@ class EventLayer:
                 biases[: self.outputs] = bias.detach()
             self._packed = key, padded.contiguous(), biases
         return self._packed[1], self._packed[2]
+
+
+def _same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
+    """Whether two lists name the same tensors in the same state."""
+    return len(one) == len(other) and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(one, other, strict=True))
 
 
 @cache

@@ -1,4 +1,4 @@
-r"""Convolutions and linear layers of spikes in whole numbers: 8-bit products, 32-bit sums, weights as exact as float32.
+r"""Convolutions and linear layers of spikes in whole numbers: 8-bit products and 32-bit sums.
 
 A spike is a small whole number n times a unit that all spikes of its channel share, so what is left of a product
 with a float is a product of whole numbers, which processors with AMX or VNNI do many times faster. The unit goes into
@@ -9,14 +9,17 @@ the weights, and each weight is two bytes, which meet the spike's two bytes in t
     w unit = scale (base h + l) + rest,   |h|, |l| <= 127
     sum w y = scale sum ((base n) h + n l) + sum rest n
 
-``base n`` fits into a byte as ``n`` does. The rest is split in the same way, until it is less than float32 rounds off:
-twice for spikes of one magnitude. Sums of whole numbers have no rounding error, so the result is nearer to the exact
-one than that of a float32 convolution.
+``base n`` fits into a byte as ``n`` does. The rest is split in the same way, until it is at most 2^-28 of the largest
+weight of its output channel: twice for spikes of one magnitude. Sums of whole numbers have no rounding error. For
+weights within some orders of magnitude of each other the result is nearer to the exact one than that of a float32
+convolution, whose rounding errors are relative to each weight, and add up.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -26,12 +29,12 @@ from torch import Tensor, nn
 from rheobase.kernels import cpu
 from rheobase.kernels.layout import dense
 
-__all__ = ["Arithmetic", "Code", "IntegerLayer", "flat", "output_size", "unavailable"]
+__all__ = ["Arithmetic", "Code", "IntegerLayer", "is_product", "output_size", "unavailable"]
 
 Arithmetic = Literal["auto", "float", "rounded"]
 """How a dense layer multiplies spikes: in whole numbers where that is faster, in float32, or in fewer whole numbers."""
 
-_EXACT, _ROUNDED = 2.0**-23, 2.0**-14  # what may be left of a weight, as a share of the largest of its output channel
+_EXACT, _ROUNDED = 2.0**-28, 2.0**-14  # what may be left of a weight, as a share of the largest of its output channel
 
 
 class Code(NamedTuple):
@@ -74,13 +77,31 @@ def unavailable() -> str | None:
     if (reason := cpu.unavailable()) is not None:
         return reason
     try:
-        layer = nn.Conv2d(2, 2, 3, padding=1).requires_grad_(False)
-        x = torch.ones(1, 2, 4, 4).to(memory_format=torch.channels_last)
-        good = torch.allclose(IntegerLayer(layer)(x, Code(torch.ones(()), 1, True)), layer(x), atol=1e-5)
+        good = all(_probe(layer, shape) for layer, shape in _probes())
     except Exception as error:  # noqa: BLE001 (PyTorch's quantised operators differ between versions and builds)
         first = str(error).partition("\n")[0]
-        return f"this PyTorch has no such convolution ({type(error).__name__}: {first})"
-    return None if good else "this PyTorch's convolution of bytes gives another result"
+        return f"this PyTorch has no such layers ({type(error).__name__}: {first})"
+    return None if good else "this PyTorch's layers of bytes give another result"
+
+
+def _probes() -> list[tuple[nn.Conv2d | nn.Linear, tuple[int, ...]]]:
+    """A convolution, one that is a matrix product, and a linear layer, with the shapes of their inputs."""
+    like: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    convolution = nn.utils.skip_init(nn.Conv2d, 2, 3, 3, padding=1, **like)  # type: ignore[no-untyped-call]
+    linear = nn.utils.skip_init(nn.Linear, 2, 3, **like)  # type: ignore[no-untyped-call]
+    return [(convolution, (1, 2, 8, 8)), (convolution, (1, 2, 2, 2)), (linear, (4, 2))]
+
+
+@torch.no_grad()
+def _probe(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> bool:
+    """Whether a layer is in whole numbers what it is in floats. Draws no random numbers."""
+    for p in layer.parameters():
+        p.copy_(torch.arange(1, p.numel() + 1, dtype=torch.float64, device="cpu").sin().view(p.shape))
+    code = Code(torch.tensor([0.5, 3.0], dtype=torch.float32, device="cpu"), 1, signed=True)
+    elements = torch.arange(math.prod(shape), dtype=torch.float32, device="cpu")
+    x = (elements % 3 - 1).view(shape) * code.unit.view(-1, *[1] * (len(shape) - 2))
+    x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+    return torch.allclose(IntegerLayer(layer)(x, code), layer(x), atol=1e-4)
 
 
 class IntegerLayer:
@@ -95,24 +116,28 @@ class IntegerLayer:
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
         self.layer = layer
-        self._key: Any = None
-        self._unit = torch.empty(0)
-        self._packed: list[tuple[Tensor, Tensor]] = []
+        self._packed: _Packed | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # which oneDNN keeps in a form that cannot be copied
 
     def takes(self, code: Code) -> bool:
-        """Whether there are bytes for such spikes, and their sums fit into 32 bits."""
+        """Whether there are bytes for such spikes, and their sums fit into 32 bits.
+
+        Weights made in inference mode are not taken: they do not say when they were changed.
+        """
         weight = self.layer.weight
         fits = 255 * 127 * 2 * weight[0].numel() < 2**31
-        return fits and code.base >= 4 and code.unit.numel() in (1, weight.shape[1])
+        return fits and code.base >= 4 and code.unit.numel() in (1, weight.shape[1]) and not weight.is_inference()
 
     def __call__(self, values: Tensor, code: Code, rounded: bool = False) -> Tensor:
-        """The layer's output.
+        """The layer's output; in floats where a weight is not finite.
 
         Args:
-            values: whole numbers times the code's unit. Shape (M, C, H, W), channels last in memory, or (M, C).
+            values: whole numbers times the code's unit. Shape (M, C, H, W), channels last in memory, or (M, C); M > 0.
             code: a code that the layer `takes`.
-            rounded: stop splitting the weights when what is left is below 2^-14 of the largest
-                of their output channel. Otherwise below 2^-23, half a unit of the last place of float32.
+            rounded: stop splitting the weights when what is left is at most 2^-14 of the largest
+                of their output channel, and not 2^-28.
 
         Returns:
             Shape (M, O, OH, OW), channels last in memory, or (M, O).
@@ -121,58 +146,82 @@ class IntegerLayer:
         spikes = _bytes(values, code)
         if isinstance(layer, nn.Conv2d):
             size = output_size(layer, spikes.shape[2:])
-            if flat(size):
+            if is_product(size):
                 spikes = _fields(layer, spikes, code.zero_point)
-        packed = self._weights(spikes.shape, code, rounded)
-        output = _products(layer, spikes, code.zero_point, packed)
-        return output.view(len(values), *size, -1).permute(0, 3, 1, 2) if size and spikes.ndim == 2 else output
+        parts = self._parts(spikes.shape, code, rounded)
+        if not parts:
+            return layer(values)  # type: ignore[no-any-return]
+        output = _products(layer, spikes, code.zero_point, parts)
+        if size is None or spikes.ndim == 4:
+            return output
+        return output.view(len(values), *size, output.shape[1]).permute(0, 3, 1, 2)
 
-    def _weights(self, shape: torch.Size, code: Code, rounded: bool) -> list[tuple[Tensor, Tensor]]:
-        """For each split, the bytes as oneDNN wants them for an input of this shape, and the scales (O,)."""
-        layer, weight = self.layer, self.layer.weight.detach()
-        version = None if weight.is_inference() else weight._version
-        key = (weight.data_ptr(), version, code.levels, code.signed, rounded, shape[1:])
-        if self._key == key and version is not None and torch.equal(self._unit, code.unit):
-            return self._packed
-        unit = code.unit.double().reshape(-1, *[1] * (weight.ndim - 2))
-        rest, self._packed = weight.double() * unit, []
-        for _ in range(code.digits(rounded)):
-            high, low, scale = _split(rest, code.base)
-            rest = rest - _along_outputs(scale, rest) * (code.base * high + low)
-            pair = torch.stack([high, low], 2).flatten(1, 2).to(torch.int8)  # neighbours, as the spikes' bytes are
-            if len(shape) == 2:
-                pair = pair.movedim(1, -1).flatten(1)
-                prepared = torch.ops.onednn.qlinear_prepack(pair.contiguous(), list(shape))
-            else:
-                prepared = torch.ops.onednn.qconv_prepack(
-                    pair, scale, 1.0, code.zero_point, *_geometry(layer), 1, list(shape)
-                )
-            self._packed.append((prepared, scale))
-        self._key, self._unit = key, code.unit.detach().clone()
-        return self._packed
+    def _parts(self, shape: torch.Size, code: Code, rounded: bool) -> list[tuple[Tensor, Tensor]]:
+        """For each split, the bytes as oneDNN wants them for an input of this shape, and the scales (O,).
+
+        None where a weight is not finite.
+        """
+        weight = self.layer.weight
+        key = (weight.data_ptr(), weight._version, code.levels, code.signed, rounded, shape[1:])
+        packed = self._packed
+        if (
+            packed is None
+            or packed.weight is not weight
+            or packed.key != key
+            or not torch.equal(packed.unit, code.unit)
+        ):
+            parts = list(_pack(self.layer, shape, code, rounded))
+            packed = self._packed = _Packed(weight, key, code.unit.detach().clone(), parts)
+        return packed.parts
 
 
-def flat(size: tuple[int, int]) -> bool:
+class _Packed(NamedTuple):
+    """What was made of a weight, and of which; while it is held, no other one takes its place in memory."""
+
+    weight: Tensor
+    key: Any
+    unit: Tensor
+    parts: list[tuple[Tensor, Tensor]]
+
+
+def _pack(
+    layer: nn.Conv2d | nn.Linear, shape: torch.Size, code: Code, rounded: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """See `IntegerLayer._parts`."""
+    unit = code.unit.detach().double().reshape(-1, *[1] * (layer.weight.ndim - 2))
+    rest = layer.weight.detach().double() * unit
+    if not bool(torch.isfinite(rest.float()).all()):
+        return
+    for _ in range(code.digits(rounded)):
+        high, low, scale = _split(rest, code.base)
+        pair = torch.stack([high, low], 2).flatten(1, 2)  # neighbours, as the spikes' bytes are
+        if len(shape) == 2:
+            flat = pair.movedim(1, -1).flatten(1).contiguous()
+            yield torch.ops.onednn.qlinear_prepack(flat, list(shape)), scale
+        else:
+            about = (scale, 1.0, code.zero_point, *_geometry(layer), 1, list(shape))
+            yield torch.ops.onednn.qconv_prepack(pair, *about), scale
+
+
+def is_product(size: tuple[int, int]) -> bool:
     """Whether a convolution with this output is a matrix product."""
     return size[1] <= 4
 
 
 def _products(
-    layer: nn.Conv2d | nn.Linear, spikes: Tensor, zero_point: int, packed: list[tuple[Tensor, Tensor]]
+    layer: nn.Conv2d | nn.Linear, spikes: Tensor, zero_point: int, parts: list[tuple[Tensor, Tensor]]
 ) -> Tensor:
     """The sums of all splits, and the bias."""
     convolution = spikes.ndim == 4
     run = torch.ops.onednn.qconv2d_pointwise if convolution else torch.ops.onednn.qlinear_pointwise
     geometry = [*_geometry(layer), 1] if convolution else []
-    zeros = torch.zeros(len(layer.weight), dtype=torch.int64)
+    zeros = torch.zeros(len(layer.weight), dtype=torch.int64, device="cpu")
     begin, end = (spikes, 1.0, zero_point), (1.0, 0, torch.float32)
-    (weight, scale), *others = packed
+    (weight, scale), *others = parts
     output: Tensor = run(*begin, weight, scale, zeros, layer.bias, *geometry, *end, "none", [], "")
     for weight, scale in others:  # added in place
-        sums = run.binary(
-            *begin, weight, scale, zeros, output, None, *geometry, *end, 1.0, 0, "sum", 1.0, "none", [], ""
-        )
-        output = sums
+        sums = (output, None, *geometry, *end, 1.0, 0, "sum", 1.0, "none", [], "")
+        output = run.binary(*begin, weight, scale, zeros, *sums)
     return output
 
 
@@ -206,13 +255,19 @@ def _top(base: int) -> int:
     return base * 127 + base // 2
 
 
-def _split(weight: Tensor, base: int) -> tuple[Tensor, Tensor, Tensor]:
-    """weight = scale (base high + low) up to half a scale. (O, C, ...) float64 -> twice that, and (O,) float32."""
-    largest = weight.abs().flatten(1).amax(1)
+def _split(rest: Tensor, base: int) -> tuple[Tensor, Tensor, Tensor]:
+    """rest = scale (base high + low) up to half a scale, which is then left of it.
+
+    Shapes: (O, C, ...) float64 -> twice the same, int8, and (O,) float32.
+    """
+    largest = rest.flatten(1).abs().amax(1)
     scale = torch.where(largest > 0, largest / _top(base), 1.0).float()
-    whole = (weight / _along_outputs(scale, weight)).round().clamp(-_top(base), _top(base))
-    high = (whole / base).round().clamp(-127, 127)
-    return high, whole - base * high, scale
+    each = _along_outputs(scale, rest)
+    whole = (rest / each).round_().clamp_(-_top(base), _top(base))
+    rest.addcmul_(whole, each, value=-1)
+    high = (whole / base).round_().clamp_(-127, 127)
+    low = whole.sub_(high, alpha=base)
+    return high.to(torch.int8), low.to(torch.int8), scale
 
 
 def _along_outputs(scale: Tensor, weight: Tensor) -> Tensor:
@@ -225,7 +280,7 @@ def _bytes(values: Tensor, code: Code) -> Tensor:
     from rheobase.kernels import integer_loops
 
     last, _ = dense(values.movedim(1, -1).unsqueeze(0))
-    result = torch.empty(*last.shape[1:-1], 2 * values.shape[1], dtype=torch.uint8)
+    result = torch.empty(*last.shape[1:-1], 2 * values.shape[1], dtype=torch.uint8, device="cpu")
     inverse = (1 / code.unit.detach().double()).float().reshape(-1).contiguous()
     task = (ctypes.c_int64 * cpu._SLOTS)(0, last.numel(), 1, 0, inverse.numel())
     task[5:10] = [last.data_ptr(), inverse.data_ptr(), result.data_ptr(), code.base, code.zero_point]

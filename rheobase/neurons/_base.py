@@ -192,9 +192,20 @@ class Neuron(Temporal):
     def code(self) -> Code | None:
         """What is sent in whole numbers of a unit that stays the same for all steps, or None where it is not so.
 
-        Layers that receive it may then multiply in whole numbers.
+        Layers that receive it may then multiply in whole numbers. It holds for the class that defines it; a subclass
+        that sends something else must say what, see `tells_code`.
         """
         return None
+
+    @classmethod
+    def tells_code(cls) -> bool:
+        """Whether `code` belongs to what this class sends: no class derived from its owner has another step or scan."""
+        for kind in cls.__mro__:
+            if "code" in kind.__dict__:
+                return True
+            if not {"step", "scan", "respond"}.isdisjoint(kind.__dict__):
+                return False
+        return False
 
     @abstractmethod
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
