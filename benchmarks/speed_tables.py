@@ -77,6 +77,28 @@ def latency(part: dict[str, Any]) -> list[str]:
 
 
 @stored
+def speed(parts: Parts, result: dict[str, Any]) -> str:
+    """What one step takes, in short: ours, the ANN's pass, and SpikingJelly's faster mode."""
+    lines = [
+        "| network | one ANN pass | one step, dense | one step, from spikes | SpikingJelly | times faster |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        part = parts[name]
+        peer = faster_peer(part)
+        cells = [milliseconds(part, contestant) for contestant in ("ANN", "IF, dense", "IF, events", peer)]
+        lines.append(f"| {title} | {' | '.join(cells)} | {spread(ratios(part, peer, 'IF, events'))} |")
+    version = parts["resnet20"]["rounds"][faster_peer(parts["resnet20"])]["version"]
+    note = (
+        f"Milliseconds for one image (CIFAR-10; ResNet-34: 224 × 224, random weights), integrate and fire, T = "
+        f"{parts['resnet20']['steps']}; medians [quartiles of the ratio]. SpikingJelly {version} in its faster mode, "
+        f"same weights and thresholds. {result['hardware']['processor']}, {result['threads']} threads. "
+        f"`{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+@stored
 def speeds(parts: Parts, result: dict[str, Any]) -> str:
     """Image-steps a second of every contestant."""
     names = list(parts["resnet20"]["rounds"])

@@ -106,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "twins": method_tables.twins,
     "ablations": method_tables.ablations,
     "depth": method_tables.depth,
+    "speed": speed_tables.speed,
     "bars": speed_tables.bars,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,
