@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import method_tables, record, speed_tables
+from benchmarks import method_tables, record, speed_tables, zoo_tables
 from rheobase.curve import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "twins": method_tables.twins,
     "ablations": method_tables.ablations,
     "depth": method_tables.depth,
+    "trained": zoo_tables.trained,
     "speed": speed_tables.speed,
     "bars": speed_tables.bars,
     "speeds": speed_tables.speeds,

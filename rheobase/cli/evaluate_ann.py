@@ -138,6 +138,7 @@ def _facts(command: str, measured: Sequence[AnnAccuracy], problems: Sequence[str
             {
                 "name": found.name,
                 "data": found.config.data,
+                "seed": found.config.seed,
                 "correct": found.correct,
                 "samples": found.samples,
                 "accuracy": found.accuracy,

@@ -1,0 +1,54 @@
+"""The table of docs/training.md: what the networks of the zoo were to reach, and what they reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from rheobase.curve import wilson
+
+ZOO = Path(__file__).parent.parent / "zoo"
+GOALS: dict[str, float | None] = {  # percent, on two processor cores
+    "vgg16-cifar10": 92.0,
+    "vgg16-cifar100": 68.0,
+    "resnet20-w32-cifar10": 93.5,
+    "resnet20-w48-cifar100": 70.0,
+    "bilstm-imdb": 87.0,
+    "m5-speech_commands": None,
+}
+
+
+def trained() -> str:
+    """Accuracy before conversion, beside what was aimed at."""
+    lines = ["| network | goal | test accuracy, % | 95 % interval | samples | time |", "|---|---|---|---|---|---|"]
+    for name, goal in GOALS.items():
+        card = json.loads((ZOO / f"{name}.json").read_text())
+        low, high = wilson(card["accuracy"], card["test_samples"])
+        missed = goal is not None and 100 * card["accuracy"] < goal
+        aim = "-" if goal is None else f"{goal:g}{' (missed)' if missed else ''}"
+        lines.append(row(name, aim, card["accuracy"], (low, high), f"{card['test_samples']:,}", card["seconds"]))
+    folds = read("m5-folds")["folds"]
+    samples = sum(network["samples"] for network in read("m5-folds")["networks"])
+    lines.append(
+        row("M5, five folds (mean)", "-", folds["mean"], (folds["low"], folds["high"]), f"{samples:,} in all", None)
+    )
+    (wide,) = read("ann-resnet20-w64-cifar10")["networks"]
+    lines.append(
+        row("ResNet-20, width 64, CIFAR-10 (12 passes)", "93.5 (missed)", wide["accuracy"], (wide["low"], wide["high"]),
+            f"{wide['samples']:,}", None)
+    )  # fmt: skip
+    return "\n".join(lines)
+
+
+def row(
+    name: str, goal: str, accuracy: float, interval: tuple[float, float], samples: str, seconds: float | None
+) -> str:
+    low, high = interval
+    time = "" if seconds is None else f"{seconds / 60:.0f} min"
+    return f"| {name} | {goal} | {100 * accuracy:.2f} | {100 * low:.2f} to {100 * high:.2f} | {samples} | {time} |"
+
+
+def read(name: str) -> dict[str, Any]:
+    return dict(json.loads((record.RESULTS / f"{name}.json").read_text()))
