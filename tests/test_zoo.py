@@ -67,6 +67,22 @@ def test_transform_takes_bytes_and_numbers_alike(zoo: Path) -> None:
     torch.testing.assert_close(transform(SAMPLES.inputs), transform(SAMPLES.inputs.double() / 255))
 
 
+def test_waveforms_and_tokens_are_taken_as_they_are_and_nothing_else_is() -> None:
+    waves, tokens = torch.rand(3, 1, 8000), torch.randint(0, 10, (3, 20))
+    assert load("m5-speech_commands").transform(waves) is waves
+    assert load("bilstm-imdb").transform(tokens) is tokens
+    with pytest.raises(DataError, match=r"takes float32 waveforms .* torch.int64 tensor of shape \(3, 20\)"):
+        load("m5-speech_commands").transform(tokens)
+    with pytest.raises(DataError, match="takes int64 token numbers"):
+        load("bilstm-imdb").transform(waves)
+
+
+def test_the_transform_of_images_refuses_other_channels(zoo: Path) -> None:
+    channels = len(load("small", zoo).card.mean)
+    with pytest.raises(DataError, match=rf"takes images \(..., {channels}, H, W\); found the shape \(5, 7, 8, 8\)"):
+        load("small", zoo).transform(torch.rand(5, 7, 8, 8))
+
+
 def test_worse_network_does_not_replace_a_better_one(run: Path, zoo: Path) -> None:
     card = read_card("small", zoo)
     better = dataclasses.replace(card, accuracy=1.0)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Card:
         model: The builder of `rheobase.models`.
         model_settings: Its arguments.
         data: The data set.
-        mean: What is subtracted from the pixels (in 0..1), one value for each channel.
+        mean: What is subtracted from the pixels (in 0..1), one value for each channel; of images alone.
         std: What they are then divided by.
         accuracy: The part of the test samples that the stored, rounded weights classify correctly.
         test_samples: How many test samples there were: all of them.
@@ -62,6 +62,12 @@ class Card:
     sha256: str
 
 
+_AS_IT_IS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {  # networks whose input needs no transform
+    "m5": ("float32 waveforms (..., 1, L)", lambda x: x.dtype == torch.float32 and x.ndim >= 2 and x.shape[-2] == 1),
+    "bilstm": ("int64 token numbers (..., L)", lambda x: x.dtype == torch.int64 and x.ndim >= 1),
+}
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A network in evaluation mode with its weights, and its card."""
@@ -77,9 +83,26 @@ class Pretrained:
     def transform(self, pixels: Tensor) -> Tensor:
         """Turn bytes (0..255), or floating-point pixels in 0..1, into the input of the network.
 
+        Waveforms in -1..1 (M5) and token numbers (BiLSTM), as `rheobase.data` gives them, are what these networks take.
+
         Shape:
-            (..., C, H, W) -> float32 (..., C, H, W).
+            (..., C, H, W) -> float32 (..., C, H, W); waveforms (..., 1, L) and tokens (..., L) as they are.
+
+        Raises:
+            DataError: the input is of another kind than the network's.
         """
+        if self.card.model in _AS_IT_IS:
+            kind, fits = _AS_IT_IS[self.card.model]
+            if not fits(pixels):
+                raise DataError(
+                    f"{self.card.name} takes {kind}; found a {pixels.dtype} tensor of shape {tuple(pixels.shape)}."
+                )
+            return pixels
+        channels = len(self.card.mean)
+        if pixels.ndim < 3 or pixels.shape[-3] != channels:
+            raise DataError(
+                f"{self.card.name} takes images (..., {channels}, H, W); found the shape {tuple(pixels.shape)}."
+            )
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
         mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (self.card.mean, self.card.std))
         return (x - mean) / std
