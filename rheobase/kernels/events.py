@@ -168,7 +168,7 @@ class EventLayer:
         if code is None:
             narrow = convolution and product
             return (_NARROW / self._output_size(size)[1] if narrow else _DENSE[self.vectors]) * vectors
-        digits = code.digits(False)
+        digits = code.digits(arithmetic == "rounded")
         if product:
             each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
         else:

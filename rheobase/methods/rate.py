@@ -44,7 +44,7 @@ class Levelled(Scaled):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        problems += [f"levels is {self.levels}; it must be at least 1"] if self.levels < 1 else []
+        problems += [f"levels is {self.levels}; it must be at least 1"] if not self.levels >= 1 else []
         problems += [f"fire is {self.fire}; it must be greater than 0"] if not 0 < self.fire < float("inf") else []
         return problems
 
