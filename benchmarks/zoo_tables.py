@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from benchmarks import record
 from rheobase.curve import wilson
@@ -29,12 +28,12 @@ def trained() -> str:
         missed = goal is not None and 100 * card["accuracy"] < goal
         aim = "-" if goal is None else f"{goal:g}{' (missed)' if missed else ''}"
         lines.append(row(name, aim, card["accuracy"], (low, high), f"{card['test_samples']:,}", card["seconds"]))
-    folds = read("m5-folds")["folds"]
-    samples = sum(network["samples"] for network in read("m5-folds")["networks"])
+    folds = record.read("m5-folds")["folds"]
+    samples = sum(network["samples"] for network in record.read("m5-folds")["networks"])
     lines.append(
         row("M5, five folds (mean)", "-", folds["mean"], (folds["low"], folds["high"]), f"{samples:,} in all", None)
     )
-    (wide,) = read("ann-resnet20-w64-cifar10")["networks"]
+    (wide,) = record.read("ann-resnet20-w64-cifar10")["networks"]
     lines.append(
         row("ResNet-20, width 64, CIFAR-10 (12 passes)", "93.5 (missed)", wide["accuracy"], (wide["low"], wide["high"]),
             f"{wide['samples']:,}", None)
@@ -48,7 +47,3 @@ def row(
     low, high = interval
     time = "" if seconds is None else f"{seconds / 60:.0f} min"
     return f"| {name} | {goal} | {100 * accuracy:.2f} | {100 * low:.2f} to {100 * high:.2f} | {samples} | {time} |"
-
-
-def read(name: str) -> dict[str, Any]:
-    return dict(json.loads((record.RESULTS / f"{name}.json").read_text()))

@@ -31,14 +31,21 @@ def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
         T. DeVries, G. Taylor: Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
         arXiv:1708.04552.
     """
-    count, _, height, width = x.shape
-    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
-    top = torch.randint(height, (count, 1), generator=generator).to(x.device) - side // 2
-    left = torch.randint(width, (count, 1), generator=generator).to(x.device) - side // 2
-    inside_rows = (rows >= top) & (rows < top + side)  # (N, H)
-    inside_columns = (columns >= left) & (columns < left + side)  # (N, W)
-    hole = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
-    return x.masked_fill(hole.unsqueeze(1), 0.0)
+    rows, columns = (
+        _stretch(size, torch.randint(size, (len(x), 1), generator=generator) - side // 2, side) for size in x.shape[2:]
+    )
+    return x.masked_fill(_rectangles(rows, columns).to(x.device), 0.0)
+
+
+def _stretch(size: int, start: Tensor, length: Tensor | int) -> Tensor:
+    """Which of ``size`` places are among the ``length`` from ``start`` on. (N, 1) -> (N, size)."""
+    place = torch.arange(size)
+    return (place >= start) & (place < start + length)
+
+
+def _rectangles(rows: Tensor, columns: Tensor) -> Tensor:
+    """The places of chosen rows and columns. (N, H), (N, W) -> (N, 1, H, W)."""
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
 def mixup(x: Tensor, generator: Generator) -> Tensor:
@@ -61,15 +68,12 @@ def cutmix(x: Tensor, generator: Generator) -> Tensor:
     """
     count = len(x)
     other = x[torch.randperm(count, generator=generator).to(x.device)]
-    inside = torch.ones(count, 1, 1, 1, dtype=torch.bool, device=x.device)
-    for dimension in (2, 3):
-        size = x.shape[dimension]
+    stretches = []
+    for size in x.shape[2:]:
         side = ((0.25 + 0.5 * torch.rand(count, 1, generator=generator)) * size).round()
         start = (torch.rand(count, 1, generator=generator) * (size - side + 1)).floor()
-        place = torch.arange(size)
-        along = ((place >= start) & (place < start + side)).to(x.device)  # (N, H) or (N, W)
-        inside = inside & along.view(count, 1, *([-1, 1] if dimension == 2 else [1, -1]))
-    return torch.where(inside, other, x)
+        stretches.append(_stretch(size, start, side))
+    return torch.where(_rectangles(*stretches).to(x.device), other, x)
 
 
 def auto_augment(x: Tensor) -> Tensor:

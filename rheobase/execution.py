@@ -87,12 +87,14 @@ class Execution:
 
         def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
             overwrite = self.program.may_overwrite(node.args[0]) and not hooked(layer)
-            if not isinstance(layer, Neuron):
+            if not isinstance(layer, Neuron) or (on_spikes is None and not layer.counting):
                 return layer(current, overwrite=overwrite)  # type: ignore[no-any-return]
-            counts = torch.empty(current.shape[:2], dtype=torch.int64, device=current.device)
-            values: Tensor = layer(current, overwrite=overwrite, counts=counts)
-            if hooked(layer):  # which may have given other values
+            if hooked(layer):  # which may give other values
+                values: Tensor = layer(current)
                 counts = count_by_sample(values, backend=layer.backend)
+            else:
+                counts = torch.empty(current.shape[:2], dtype=torch.int64, device=current.device)
+                values = layer(current, overwrite=overwrite, counts=counts)
             self._counts[node] = counts
             if on_spikes is not None:
                 on_spikes(str(node.target), values, counts)
@@ -122,38 +124,27 @@ class Execution:
             return moving[node] if node in moving else self._fold(node)
 
         with float32_products(self._input.device, self.program.arithmetic == "rounded"):
-            self._visit(steps, emit, on_inputs, moving, value_of)
+            for node in self.program.moving:
+                layer = self.program.layers.get(node)
+                if layer is not None:
+                    current = self._current(node.args[0], moving)
+                    values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
+                    moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
+                elif node is self.program.input:
+                    sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
+                    moving[node] = sent[:, self._rows].flatten(0, 1)
+                else:
+                    if on_inputs is not None and node in self.program.synapses:
+                        source = node.all_input_nodes[0]
+                        on_inputs(node, _unfold(value_of(source).movedim(source.meta["samples"], 0), steps))
+                    moving[node] = self._call(node, value_of)
+                for source in node.all_input_nodes:
+                    if self.program.last_reader[source] is node and source is not self.program.analog:
+                        moving.pop(source, None)
         analog = self.program.analog
         output = self._change(None, analog, _unfold(value_of(analog), steps))
         self._done += steps
         return output
-
-    def _visit(
-        self,
-        steps: int,
-        emit: Emit,
-        on_inputs: Callable[[fx.Node, Tensor], None] | None,
-        moving: dict[fx.Node, Any],
-        value_of: Callable[[fx.Node], Any],
-    ) -> None:
-        """Compute the moving part, and keep of its values what is still to be read."""
-        for node in self.program.moving:
-            layer = self.program.layers.get(node)
-            if layer is not None:
-                current = self._current(node.args[0], moving)
-                values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
-                moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
-            elif node is self.program.input:
-                sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
-                moving[node] = sent[:, self._rows].flatten(0, 1)
-            else:
-                if on_inputs is not None and node in self.program.synapses:
-                    source = node.all_input_nodes[0]
-                    on_inputs(node, _unfold(value_of(source).movedim(source.meta["samples"], 0), steps))
-                moving[node] = self._call(node, value_of)
-            for source in node.all_input_nodes:
-                if self.program.last_reader[source] is node and source is not self.program.analog:
-                    moving.pop(source, None)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the samples only: their constant values, and the state of all layers with a memory.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from rheobase import kernels
-from rheobase.errors import ConversionError, DataError, SettingError
+from rheobase.errors import ConversionError, DataError
 from rheobase.execution import Execution
 from rheobase.graph import Graph, trace
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
@@ -143,8 +143,7 @@ class SpikingModel(nn.Module):
 
     @events.setter
     def events(self, events: kernels.Events) -> None:
-        if events not in get_args(kernels.Events):
-            raise SettingError(f"events is {events!r}; it must be one of {list(get_args(kernels.Events))}.")
+        kernels.check("events", events, kernels.Events)
         self.program.events = events
 
     @property
@@ -160,9 +159,7 @@ class SpikingModel(nn.Module):
 
     @arithmetic.setter
     def arithmetic(self, arithmetic: kernels.Arithmetic) -> None:
-        if arithmetic not in get_args(kernels.Arithmetic):
-            accepted = list(get_args(kernels.Arithmetic))
-            raise SettingError(f"arithmetic is {arithmetic!r}; it must be one of {accepted}.")
+        kernels.check("arithmetic", arithmetic, kernels.Arithmetic)
         self.program.arithmetic = arithmetic
 
     @property
@@ -178,7 +175,7 @@ class SpikingModel(nn.Module):
 
     @backend.setter
     def backend(self, backend: kernels.Backend) -> None:
-        kernels.check(backend)
+        kernels.check("backend", backend, kernels.Backend)
         self._backend = backend
         for layer in self.module.modules():
             if isinstance(layer, Temporal):

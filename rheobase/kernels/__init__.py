@@ -56,14 +56,19 @@ def backends() -> dict[str, str]:
     return {name: module.unavailable() or "ok" for name, module in _COMPILED.items()} | {"reference": "ok"}
 
 
-def check(backend: str) -> None:
-    """Check that a backend of this name exists.
+def check(name: str, value: str, choices: Any) -> None:
+    """Check that a setting is one of its choices.
+
+    Args:
+        name: of the setting.
+        value: what was given.
+        choices: the `Literal` of those there are.
 
     Raises:
-        SettingError: there is none.
+        SettingError: it is none of them.
     """
-    if backend not in get_args(Backend):
-        raise SettingError(f"backend is {backend!r}; it must be one of {list(get_args(Backend))}.")
+    if value not in get_args(choices):
+        raise SettingError(f"{name} is {value!r}; it must be one of {list(get_args(choices))}.")
 
 
 def if_scan(
@@ -244,7 +249,7 @@ def _choose(backend: Backend, tensors: tuple[Tensor, ...], gradients: tuple[str,
     Raises:
         SettingError: the backend asked for is unknown, or cannot take these tensors.
     """
-    check(backend)
+    check("backend", backend, Backend)
     if backend == "reference":
         return backend
     name = backend if backend != "auto" else "triton" if tensors[0].is_cuda else "cpu"

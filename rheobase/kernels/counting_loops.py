@@ -8,9 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from rheobase.kernels.loops import (
     BLOCK,
@@ -25,6 +23,7 @@ from rheobase.kernels.loops import (
     _floats,
     _integers,
     _wide,
+    _words,
     compile_kernel,
 )
 
@@ -33,16 +32,6 @@ __all__ = ["compiled"]
 WEIGHTS = THRESHOLD
 """The slots of a task are those of a scan; one weight for each element of a sample stands for the thresholds."""
 COUNTS = 8
-
-
-@intrinsic
-def _integers32(typing: Any, address: Any, offset: Any) -> Any:
-    """A pointer to the int32 number ``offset`` after ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(builder.inttoptr(args[0], ir.IntType(32).as_pointer()), [args[1]])
-
-    return types.CPointer(types.int32)(types.int64, types.int64), generate
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -90,7 +79,7 @@ def _weigh_kernel(task: Any) -> None:
         start = ticket % blocks * span
         k, sample = ticket // blocks // samples, ticket // blocks % samples
         row = _floats(task[CURRENT], k * task[STRIDE] + sample * size + start)
-        weights = _integers32(task[WEIGHTS], start)
+        weights = _words(task[WEIGHTS], start)
         _fetch_add(_integers(task[COUNTS] + 8 * k), _weigh_row(row, weights, min(span, size - start)))
 
 

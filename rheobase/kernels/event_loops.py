@@ -24,7 +24,7 @@ from numba import types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, compile_kernel
+from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, _words, compile_kernel
 
 __all__ = ["LANES", "SLOTS", "compiled"]
 
@@ -54,16 +54,6 @@ def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(_WORDS, [0] * LANES)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
-
-
-@intrinsic
-def _words(typing: Any, address: Any, offset: Any) -> Any:
-    """A pointer to the int32 number ``offset`` after ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(builder.inttoptr(args[0], ir.IntType(32).as_pointer()), [args[1]])
-
-    return types.CPointer(types.int32)(types.int64, types.int64), generate
 
 
 @intrinsic

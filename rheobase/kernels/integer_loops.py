@@ -27,6 +27,7 @@ from rheobase.kernels.loops import (
     _fetch_add,
     _floats,
     _load_threshold,
+    _pairs,
     _wide,
     _workspace,
     compile_kernel,
@@ -38,16 +39,6 @@ BASE, ZERO_POINT = 8, 9
 """The slots of a task are those of a scan; the inverse units stand for the thresholds."""
 
 NEAREST = np.float32(1.5 * 2**23)  # adding it rounds to a whole number n; its low bits are those of n
-
-
-@intrinsic
-def _pairs(typing: Any, address: Any, offset: Any) -> Any:
-    """A pointer to the uint16 number ``offset`` after ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(builder.inttoptr(args[0], ir.IntType(16).as_pointer()), [args[1]])
-
-    return types.CPointer(types.uint16)(types.int64, types.int64), generate
 
 
 @intrinsic

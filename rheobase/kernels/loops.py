@@ -92,14 +92,27 @@ def _fetch_add(typing: Any, pointer: Any, amount: Any) -> Any:
     return types.int64(types.CPointer(types.int64), types.int64), generate
 
 
-@intrinsic
-def _floats(typing: Any, address: Any, offset: Any) -> Any:
-    """A pointer to the float32 number ``offset`` after ``address``."""
+def _pointers(number: Any, stored: Any) -> Any:
+    """An intrinsic (address, offset) that gives the pointer to the number ``offset`` after ``address``.
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(builder.inttoptr(args[0], ir.FloatType().as_pointer()), [args[1]])
+    Args:
+        number: its type in Numba.
+        stored: its type in LLVM.
+    """
 
-    return types.CPointer(types.float32)(types.int64, types.int64), generate
+    @intrinsic
+    def pointer(typing: Any, address: Any, offset: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.gep(builder.inttoptr(args[0], stored.as_pointer()), [args[1]])
+
+        return types.CPointer(number)(types.int64, types.int64), generate
+
+    return pointer
+
+
+_floats = _pointers(types.float32, ir.FloatType())
+_words = _pointers(types.int32, ir.IntType(32))
+_pairs = _pointers(types.uint16, ir.IntType(16))
 
 
 @intrinsic
