@@ -10,20 +10,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rheobase.methods import (
+    BDETT,
+    BSNN,
     COS,
     MSAT,
+    RMP,
     SNNC,
+    SRP,
+    TPP,
+    TSC,
+    AdaFire,
     AnnealedDelta,
+    Auto,
     Burst,
+    CalibratedMSAT,
+    CanonicSigned,
+    ConstantThreshold,
     DeltaCoding,
     DifferentialCoding,
+    DoubleThreshold,
+    LocalBalancing,
+    MultiLevel,
+    Opt,
     ParallelConversion,
+    PotentialInit,
     RateCoding,
+    RobustNorm,
     SigmaDelta,
     SignedMemory,
     SignedMSAT,
+    SpiCalib,
     SpikeConverter,
+    SpikeNorm,
     TemporalBias,
+    ThresholdBalancing,
+    TwoStage,
 )
 from rheobase.methods._base import Method
 
@@ -41,6 +62,8 @@ class Entry:
         paper: where it comes from.
         first: the fewest steps it is measured at.
         last: the most.
+        fixed: whether the method is the same for every T, so that one simulation of ``last`` steps says all.
+        tuned: whether gradients calibrate it, which takes minutes.
     """
 
     name: str
@@ -49,45 +72,74 @@ class Entry:
     paper: str = ""
     first: int = 1
     last: int = 32
+    fixed: bool = False
+    tuned: bool = False
 
 
-BINARY, TERNARY = "binary, causal", "ternary, causal"
+BINARY, BINARY_WEIGHTED, TERNARY = "binary, causal", "binary, causal, step-weighted", "ternary, causal"
 WEIGHTED, GRADED = "ternary, causal, step-weighted", "power of two (4), causal"
 INTEGER, REAL, SYNCHRONOUS = "integer (15), causal", "real, causal", "binary, layer-synchronous"
 
 ENTRIES = (
-    Entry("MMSE", BINARY, lambda t: RateCoding(steps=t), "Li et al. 2021, thresholds alone", 4),
-    Entry("SNNC, light", BINARY, lambda t: SNNC(steps=t), "Li et al. 2021", 8),
-    Entry("FTBC", BINARY, lambda t: TemporalBias(steps=t), "Wu et al. 2024", 4),
-    Entry("FTBC, tuned", BINARY, lambda t: TemporalBias(steps=t, iterations=100, weight_rate=3e-4), "ours", 8, 16),
+    Entry("weights normalised, hard reset", BINARY, lambda t: ThresholdBalancing(), "Diehl et al. 2015", 1, 128, True),
+    Entry("robust normalisation", BINARY, lambda t: RobustNorm(), "Rueckauer et al. 2017", 1, 128, True),
+    Entry("Spike-Norm", BINARY, lambda t: SpikeNorm(), "Sengupta et al. 2019", 1, 128, True),
+    Entry("RMP-SNN", BINARY, lambda t: RMP(), "Han et al. 2020", 1, 128, True),
+    Entry("TSC, events are edges", TERNARY, lambda t: TSC(), "Han & Roy 2020", 1, 128, True),
+    Entry("half of the maximum", BINARY, lambda t: ConstantThreshold(0.5), "He et al. 2023, Fig. 4", 1, 128, True),
+    Entry("Opt", BINARY, lambda t: Opt(steps=t), "Deng & Gu 2021", 8, 64),
+    Entry("potential initialisation", BINARY, lambda t: PotentialInit(steps=t), "Bu et al. 2022", 8, 64),
+    Entry("two-stage thresholds", BINARY_WEIGHTED, lambda t: TwoStage(steps=t), "Kim et al. 2020", 16, 64),
+    Entry("MMSE", BINARY, lambda t: RateCoding(steps=t), "Li et al. 2021, thresholds alone", 4, 64),
+    Entry("SNNC, light", BINARY, lambda t: SNNC(steps=t), "Li et al. 2021", 8, 64),
+    Entry("SNNC, advanced", BINARY, lambda t: SNNC(steps=t, calibration="potential"), "Li et al. 2021", 8, 64),
+    Entry("LTB, read late", BINARY, lambda t: LocalBalancing(steps=t), "Bu et al. 2025", 16, 64),
+    Entry("SRP, 8 steps first", BINARY, lambda t: SRP(steps=t - 8), "Hao et al. 2023", 16, 64),
+    Entry("FTBC", BINARY, lambda t: TemporalBias(steps=t), "Wu et al. 2024", 4, 64),
+    Entry("FTBC, tuned", BINARY, lambda t: TemporalBias(steps=t, iterations=100, weight_rate=3e-4), "ours", 8, 16,
+          tuned=True),
+    Entry("Auto", BINARY, lambda t: Auto(alphabet="binary", steps=t), "ours", 16, 16, tuned=True),
+    Entry("BSNN, period 4", BINARY_WEIGHTED, lambda t: BSNN(steps=t), "Li et al. 2021b", 8, 64),
+    Entry("SpiCalib", TERNARY, lambda t: SpiCalib(steps=t), "Li, He et al. 2022", 16, 64),
     Entry("DA-parallel", SYNCHRONOUS, lambda t: ParallelConversion(steps=t), "Hao et al. 2025", 4, 16),
     Entry("DA-parallel, tuned", SYNCHRONOUS,
-          lambda t: ParallelConversion(steps=t, iterations=100, weight_rate=3e-4), "ours", 4, 16),
+          lambda t: ParallelConversion(steps=t, iterations=100, weight_rate=3e-4), "ours", 4, 16, tuned=True),
     Entry("COS", SYNCHRONOUS, lambda t: COS(steps=t), "Hao et al. 2023", 4, 16),
+    Entry("TPP, random", SYNCHRONOUS, lambda t: TPP(steps=t), "Bojkovic et al. 2025", 8, 64),
     Entry("SpikeConverter, k = 2", "binary, layer-synchronous, step-weighted", lambda t: SpikeConverter(steps=t),
           "Liu et al. 2022", 2, 8),
+    Entry("double threshold", TERNARY, lambda t: DoubleThreshold(steps=t), "Yu et al. 2021", 8, 32),
     Entry("SNM", TERNARY, lambda t: SignedMemory(steps=t), "Wang et al. 2022", 4),
     Entry("SNM, FTBC", TERNARY, lambda t: SignedMemory(steps=t, calibration="temporal", passes=10),
           "combination", 4, 16),
     Entry("SNM, FTBC, tuned", TERNARY,
           lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=150, weight_rate=4e-4),
-          "ours", 4, 8),
-    Entry("Sigma-Delta", "integer, causal", lambda t: SigmaDelta(steps=t), "O'Connor & Welling 2017", 2, 8),
+          "ours", 4, 8, tuned=True),
+    Entry("Auto", TERNARY, lambda t: Auto(step_weighted=False, steps=t), "ours", 8, 8, tuned=True),
     Entry("differential coding, n = 1", WEIGHTED, lambda t: DifferentialCoding(steps=t, levels=1, fire=0.5),
           "Huang et al. 2025", 4, 16),
+    Entry("canonic signed spikes", WEIGHTED, lambda t: CanonicSigned(steps=t), "Gu et al. 2024", 4, 16),
     Entry("delta coding", WEIGHTED, lambda t: DeltaCoding(steps=t), "untuned", 2, 16),
-    Entry("annealed delta", WEIGHTED, lambda t: AnnealedDelta(steps=t), "ours", 2, 8),
+    Entry("annealed delta", WEIGHTED, lambda t: AnnealedDelta(steps=t), "ours", 2, 8, tuned=True),
+    Entry("Auto", WEIGHTED, lambda t: Auto(steps=t), "ours", 4, 4, tuned=True),
+    Entry("multi-level, n = 4", "signed integer (15), causal", lambda t: MultiLevel(steps=t), "AAAI 2026", 1, 8),
     Entry("differential coding, n = 4", GRADED, lambda t: DifferentialCoding(steps=t), "Huang et al. 2025", 1, 8),
     Entry("differential coding, n = 4, tuned", GRADED,
-          lambda t: DifferentialCoding(steps=t, iterations=120, weight_rate=5e-4), "ours", 1, 4),
-    Entry("burst", "integer (5), causal", lambda t: Burst(), "Li & Zeng 2022", 8, 32),
+          lambda t: DifferentialCoding(steps=t, iterations=120, weight_rate=5e-4), "ours", 1, 4, tuned=True),
+    Entry("Auto", GRADED, lambda t: Auto(alphabet="power_of_two", steps=t), "ours", 2, 2, tuned=True),
+    Entry("burst", "integer (5), causal", lambda t: Burst(), "Li & Zeng 2022", 1, 32, True),
+    Entry("AdaFire", "integer (4), causal", lambda t: AdaFire(steps=t), "Wang et al. 2025", 8, 8),
+    Entry("Sigma-Delta", "signed integer, causal", lambda t: SigmaDelta(steps=t), "O'Connor & Welling 2017", 2, 8),
     Entry("levels", INTEGER, lambda t: RateCoding(steps=t, levels=15), "GN, burst, H-MT", 1, 4),
     Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=3e-4),
-          "ours", 1, 2),
-    Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023", 8, 32),
+          "ours", 1, 2, tuned=True),
+    Entry("Auto", INTEGER, lambda t: Auto(alphabet="integer", levels=15, steps=t), "ours", 1, 1, tuned=True),
+    Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023", 1, 128, True),
+    Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
+    Entry("calibrated MSAT, FTBC", REAL, lambda t: CalibratedMSAT(steps=t), "ours", 8, 32),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 4, 16),
     Entry("signed MSAT, FTBC, tuned", REAL,
-          lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=4e-4), "ours", 4, 8),
+          lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=4e-4), "ours", 4, 8, tuned=True),
 )  # fmt: skip
 
 

@@ -7,13 +7,15 @@ import re
 from typing import Any
 
 from benchmarks import record
+from benchmarks.methods import ENOUGH, STEPS
 from rheobase import methods
 from rheobase.curve import wilson
 
-__all__ = ["ablations", "choices", "depth", "goals", "guide", "twins"]
+__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
+NETWORKS = {"resnet20-cifar10": "ResNet-20 on CIFAR-10", "vgg16-cifar10": "VGG16 with max pooling on CIFAR-10"}
 
 
 def guide() -> str:
@@ -57,15 +59,44 @@ def goals() -> str:
 
 def choices() -> str:
     """Accuracy of each method at some numbers of steps, grouped by what a spike carries."""
-    if not (record.RESULTS / f"{TABLE}.json").exists():
-        return "Not measured yet: `python -m benchmarks.methods`."
-    result = record.read(TABLE)
-    steps = sorted({cell["steps"] for row in result["methods"].values() for cell in row["cells"]})
-    lines = [f"| spikes | method | {' | '.join(f'T = {t}' for t in steps)} | paper |", "|" + "---|" * (len(steps) + 3)]
-    for name, row in sorted(result["methods"].items(), key=lambda item: item[1]["group"]):
-        found = {cell["steps"]: f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]}
-        lines.append(f"| {row['group']} | {name} | {' | '.join(found.get(t, '') for t in steps)} | {row['paper']} |")
-    return "\n".join([*lines, "", _note(result, next(iter(result["methods"].values()))["cells"][0])])
+    return _choices("resnet20-cifar10")
+
+
+def choices_vgg16() -> str:
+    """The same on VGG16 with max pooling."""
+    return _choices("vgg16-cifar10")
+
+
+def _choices(network: str) -> str:
+    command = f"python -m benchmarks.methods --network {network}"
+    if not (record.RESULTS / f"methods-{network}.json").exists():
+        return f"Not measured yet: `{command}`."
+    result = record.read(f"methods-{network}")
+    steps = [f"T = {t}" for t in STEPS]
+    titles = ["method", *steps, "events a neuron, at T", "SynOps of a pass", "calibration", "paper"]
+    lines = []
+    for group in sorted({row["group"] for row in result["methods"]}):
+        lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        lines += [_line(row) for row in result["methods"] if row["group"] == group] + [""]
+    return "\n".join([*lines, _note(result, result["methods"][0]["cells"][0])])
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Accuracies by T; events, operations and the seconds of calibration at the last T that is shown."""
+    last = row["cells"][-1]
+    if row["fixed"]:
+        found = {t: last["accuracy_by_step"][t - 1] for t in STEPS if t <= last["steps"]}
+        near = [t for t in found if last["reference_accuracy"] - found[t] <= ENOUGH] or [last["steps"]]
+        found = {t: accuracy for t, accuracy in found.items() if t <= near[0]}
+    else:
+        found = {cell["steps"]: cell["accuracy"] for cell in row["cells"]}
+    end = max(found)
+    cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in STEPS]
+    latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
+    operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
+    cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
+              f"{last['calibration_seconds']:.0f} s", row["paper"]]  # fmt: skip
+    return f"| {row['name']}{latency} | {' | '.join(cells)} |"
 
 
 def ablations() -> str:
@@ -111,8 +142,9 @@ def twins() -> str:
 
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
     low, high = wilson(cell["reference_accuracy"], result["images"])
+    network = NETWORKS[result.get("network", "resnet20-cifar10")]
     return (
-        f"ResNet-20 on CIFAR-10, {result['images']:,} test images, on which the ANN has "
+        f"{network}, {result['images']:,} test images, on which the ANN has "
         f"{100 * cell['reference_accuracy']:.2f} % (95 % interval ±{50 * (high - low):.2f}); calibrated on "
         f"{result['calibration_images']:,} training images without labels. Calibration times are of one core, shared "
         f"with other work. `{result['command']}`."

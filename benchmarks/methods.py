@@ -2,12 +2,13 @@
 
     python -m benchmarks.methods [--network resnet20-cifar10|vgg16-cifar10] [--images 2000] [--only TEXT]
 
-For each method and number of steps T: accuracy, agreement with the ANN, logit error, events a neuron, latency and
-calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T steps has. A method goes
-on to more steps until it is within 0.1 points of the ANN. Calibration on training images without labels. Finished cells
-are kept in runs/methods/, each with its commit, and are not repeated: remove them when the code has changed what they
-measure. $RHEOBASE_DATA names the folder of the data, $RHEOBASE_WEIGHTS that of
-resnet20-cifar10.th.
+For each method and number of steps T: accuracy, agreement with the ANN, logit error, events a neuron, synaptic
+operations, latency and calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T
+steps has. A method goes on to more steps until it is within 0.1 points of the ANN. Calibration on training images
+without labels. Finished cells are kept in runs/methods/, each with its commit, and are not repeated: remove them when
+the code has changed what they measure. --untuned leaves out what gradients calibrate, --finished measures nothing and
+writes what there is. $RHEOBASE_DATA names the folder of the data,
+$RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     assert curve.logit_error is not None
     origin = record.provenance(0)
     neurons = sum(curve.neurons.values())
+    spikes, operations = curve.total_spikes, curve.total_operations
     alphabets = sorted({str(neuron.alphabet) for neuron in snn.plan.neurons.values()})
     content = {
         **{name: origin[name] for name in ("commit", "uncommitted_changes", "date")},
@@ -94,8 +96,14 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "accuracy": curve.accuracy[-1],
         "accuracy_by_step": list(curve.accuracy),
         "agreement": curve.agreement[-1],
+        "agreement_by_step": list(curve.agreement),
         "logit_error": curve.logit_error[-1],
-        "events_per_neuron": sum(map(sum, curve.spikes.values())) / neurons,
+        "logit_error_by_step": list(curve.logit_error),
+        "events_per_neuron": spikes[-1] / neurons,
+        "events_per_neuron_by_step": [events / neurons for events in spikes],
+        "synops": operations[-1],
+        "synops_by_step": operations,
+        "synops_of_a_dense_pass": sum(curve.dense_operations.values()),
         "reference_accuracy": curve.reference_accuracy,
         "calibration_seconds": seconds,
     }
@@ -147,8 +155,24 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
 
 
 def steps_of(entry: Entry) -> tuple[int, ...]:
-    """The numbers of steps that an entry is measured at."""
-    return tuple(t for t in STEPS if entry.first <= t <= entry.last)
+    """The numbers of steps that an entry is simulated for."""
+    return (entry.last,) if entry.fixed else tuple(t for t in STEPS if entry.first <= t <= entry.last)
+
+
+def row(on: Bench, entry: Entry, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One method at all its numbers of steps; what is missing is measured, unless only finished cells are wanted."""
+    cells = []
+    for steps in steps_of(entry):
+        if arguments.finished and not cell_path(on, entry.make(steps), steps, arguments.images).exists():
+            continue
+        last = cell(on, entry.make(steps), steps, arguments.images)
+        cells.append(last)
+        print(f"{entry.group}: {entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
+              f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
+              flush=True)  # fmt: skip
+        if last["reference_accuracy"] - last["accuracy"] <= ENOUGH:
+            break
+    return {"name": entry.name, "group": entry.group, "paper": entry.paper, "fixed": entry.fixed, "cells": cells}
 
 
 def main() -> None:
@@ -158,30 +182,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
-    parser.add_argument("--finished", action="store_true", help="with --bars: measure nothing, write what there is")
-    parser.add_argument("--only", default="", help="entries whose name contains this; nothing is written then")
+    parser.add_argument("--finished", action="store_true", help="measure no method, write what there is")
+    parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
+    parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    rb.keep_memory()
     on = bench(arguments.network, arguments.images, arguments.calibration)
     if arguments.bars:
         bars(on, arguments)
         return
-    rows: dict[str, Any] = {}
-    for entry in ENTRIES:
-        if arguments.only not in entry.name:
-            continue
-        cells = []
-        for steps in steps_of(entry):
-            cells.append(cell(on, entry.make(steps), steps, arguments.images))
-            last = cells[-1]
-            print(f"{entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
-                  f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
-                  flush=True)  # fmt: skip
-            if last["reference_accuracy"] - last["accuracy"] <= ENOUGH:
-                break
-        rows[entry.name] = {"group": entry.group, "paper": entry.paper, "cells": cells}
-    if arguments.only:
+    wanted = [e for e in ENTRIES if arguments.only in f"{e.group}: {e.name}" and not (arguments.untuned and e.tuned)]
+    rows = [found for entry in wanted if (found := row(on, entry, arguments))["cells"]]
+    if len(wanted) < len(ENTRIES):
         return
     twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
     content = {

@@ -101,6 +101,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "comparison": comparison,
     "example": example,
     "methods": method_tables.choices,
+    "methods_vgg16": method_tables.choices_vgg16,
     "guide": method_tables.guide,
     "goals": method_tables.goals,
     "twins": method_tables.twins,
