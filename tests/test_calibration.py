@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ from rheobase.calibration.gradient import _draw
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding, SignedMSAT
-from rheobase.neurons import Biased, Neuron
+from rheobase.neurons import Biased, Neuron, Parallel
 from rheobase.observers import observe
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -166,6 +167,20 @@ def test_tuning_brings_the_answers_closer(method: Any, weights: float) -> None:
     assert error(graph, tuned, method.steps) < 0.92 * error(graph, snn, method.steps)
     assert bool(tuned.plan.edits) == bool(weights)
     assert not any(p.requires_grad for p in tuned.parameters())
+
+
+def test_layers_that_wait_are_tuned_by_their_means_to_what_all_steps_would_give() -> None:
+    graph, snn = converted(ParallelConversion(steps=4))
+    tuning = Tuning(iterations=12, weight_rate=1e-3, flip=False, bfloat16=False)
+    averaged = tune(snn, graph, data(), 4, tuning)
+    with mock.patch.object(Parallel, "averaged", return_value=None):
+        stepwise = tune(snn, graph, data(), 4, tuning)
+    for site, neuron in averaged.plan.neurons.items():
+        assert type(neuron) is Parallel
+        for name, value in stepwise.plan.neurons[site].named_buffers():
+            torch.testing.assert_close(neuron.get_buffer(name), value, rtol=1e-3, atol=1e-5)
+    for name, value in stepwise.plan.edits.items():
+        torch.testing.assert_close(averaged.plan.edits[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_mixed_images_are_new_ones_and_the_seed_decides_which() -> None:

@@ -210,7 +210,7 @@ def _tune(
     tuning: Tuning,
 ) -> SpikingModel:
     x = first_samples(batches, tuning.images).clone()  # tensors of inference mode cannot be differentiated
-    model = SpikingModel(graph, snn.plan)
+    model, simulated = _model(snn, graph, steps, tuning)
     leaves = {site: _leaves(neuron) for site, neuron in model.neurons().items()}
     weights = {n: p for n, p in model.module.named_parameters() if tuning.weight_rate}
     for p in weights.values():
@@ -228,16 +228,24 @@ def _tune(
             continue  # what was drawn is drawn again
         for site, neuron in model.neurons().items():
             _set(neuron, leaves[site])
-        loss = _loss(model, graph, batch, steps, tuning)
+        loss = _loss(model, graph, batch, simulated, tuning)
         _descend(loss, optimizer, schedule, f"Iteration {i}")
         kept.keep(key, lambda i=i: state.content(i + 1), i + 1, tuning.iterations)  # type: ignore[misc]
         kept.tell("tuning", i + 1, tuning.iterations, float(loss.detach()))
-    for site, neuron in model.neurons().items():
+    neurons = copy.deepcopy(dict(snn.plan.neurons))
+    for site, neuron in neurons.items():
         _set(neuron, leaves[site], detach=True)
-    model.reset()
     edits = {**snn.plan.edits, **{n: p.detach().clone() for n, p in weights.items()}}
-    plan = dataclasses.replace(snn.plan, neurons=model.neurons(), edits=edits)
-    return SpikingModel(graph, plan)
+    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=neurons, edits=edits))
+
+
+def _model(snn: SpikingModel, graph: Graph, steps: int, tuning: Tuning) -> tuple[SpikingModel, int]:
+    """What is differentiated, and for how many steps: one step where the mean of T steps can be had in one."""
+    averaged = {site: neuron.averaged(steps) for site, neuron in snn.plan.neurons.items()}
+    found = {site: neuron for site, neuron in averaged.items() if neuron is not None}
+    if len(found) < len(averaged) or tuning.anytime or snn.plan.encoder.changes or not snn.plan.encoder.constant:
+        return SpikingModel(graph, snn.plan), steps
+    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=found)), 1
 
 
 def tunable(neuron: Neuron) -> dict[str, str]:

@@ -223,6 +223,17 @@ class Neuron(Temporal):
         """How far `expected_rate` may be from the simulation, in thresholds a step; 0 where it is exact."""
         return 0.0
 
+    def averaged(self, steps: int) -> Neuron | None:
+        """A neuron of one step that sends the mean of what this one sends in T steps, for the mean of its currents.
+
+        None where that mean depends on when a current comes. Its tunable buffers are those of this neuron, and
+        gradient calibration, which needs no more than means, then takes a T-th of the work.
+
+        Args:
+            steps: T, at least 1.
+        """
+        return None
+
     def layer_steps(self, steps: int) -> int:
         """How many steps a layer that is not causal takes from all its input to its last spike, for T steps of spikes.
 

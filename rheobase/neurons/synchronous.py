@@ -119,27 +119,64 @@ class Parallel(Synchronous):
 
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
-        exact = self._exact(current.mean(0), steps)
-        count = torch.floor(exact + 0.5).clamp(0, steps)
+        count, ramp = self._counted(current.mean(0), steps)
         t = torch.arange(1, steps + 1, device=current.device, dtype=count.dtype)
-        value = along_channels(self.threshold, count) + along_channels(self.gain, count)
+        value = self._value(count)
         sent = (t.view(-1, *[1] * count.ndim) <= count) * value
-        if not exact.requires_grad:
-            return sent
-        ramp = exact.clamp(0, steps)  # as if the count were not rounded: its slope, and nothing of its value
-        return sent + (ramp - ramp.detach()) * value.detach() / steps
+        return sent if ramp is None else sent + ramp * value.detach() / steps
+
+    def averaged(self, steps: int) -> Neuron | None:
+        return AveragedParallel(self.threshold, self.bias, self.gain, steps)
+
+    def _counted(self, mean: Tensor, steps: int) -> tuple[Tensor, Tensor | None]:
+        """k, and where there are gradients its slope, as if it were not rounded, with a value of 0."""
+        exact = self._exact(mean, steps)
+        ramp = exact.clamp(0, steps) if exact.requires_grad else None
+        return torch.floor(exact + 0.5).clamp(0, steps), None if ramp is None else ramp - ramp.detach()
 
     def _exact(self, mean: Tensor, steps: int) -> Tensor:
         """(m + bias) T / threshold."""
         return (mean + along_channels(self.bias, mean)) * steps / along_channels(self.threshold, mean)
 
+    def _value(self, like: Tensor) -> Tensor:
+        """What one spike carries."""
+        return along_channels(self.threshold, like) + along_channels(self.gain, like)
+
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """r(T) = k (threshold + gain) / T, exact."""
-        value = along_channels(self.threshold, current) + along_channels(self.gain, current)
-        return torch.floor(self._exact(current, steps) + 0.5).clamp(0, steps) * value / steps
+        return self._counted(current, steps)[0] * self._value(current) / steps
 
     def extra_repr(self) -> str:
         return f"threshold={summary(self.threshold)}, bias={summary(self.bias)}, gain={summary(self.gain)}"
+
+
+class AveragedParallel(Parallel):
+    """The mean over T steps of `Parallel`, as the value of one step: k (threshold + gain) / T.
+
+    Args:
+        threshold: as for `Parallel`.
+        bias: as for `Parallel`.
+        gain: as for `Parallel`.
+        levels: T, at least 1.
+
+    Shape:
+        (1, N, C, ...) -> (1, N, C, ...), the mean current to the mean value.
+    """
+
+    def __init__(self, threshold: Tensor | float, bias: Tensor | float, gain: Tensor | float, levels: int) -> None:
+        super().__init__(threshold, bias, gain)
+        self.levels = levels
+        self.alphabet = Alphabet(Payload.INTEGER, levels)
+
+    def respond(self, current: Tensor) -> Tensor:
+        count, ramp = self._counted(current.mean(0), self.levels)
+        return ((count if ramp is None else count + ramp) * self._value(count) / self.levels).unsqueeze(0)
+
+    def averaged(self, steps: int) -> Neuron | None:
+        return None
+
+    def expected_rate(self, current: Tensor, steps: int) -> Tensor:
+        return super().expected_rate(current, self.levels)
 
 
 class Radix(Synchronous):
