@@ -36,7 +36,7 @@ from benchmarks.accuracy import shorten
 from rheobase import kernels, models
 from rheobase.data import calibration_subset, images
 from rheobase.kernels import integer
-from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
+from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
 from rheobase.spiking import SpikingModel
 
 ROOT = Path(__file__).parent.parent
@@ -241,6 +241,28 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"images": len(given.images), "found": found, "rounds": rounds} | about
 
 
+def calibration(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Conversions of ResNet-20, beside one pass of the ANN and one simulation, which they cannot do without."""
+    given, steps = case("resnet20", arguments.quick), 4 if arguments.quick else 8
+    x, module = torch.cat(given.calibration)[:256], given.model.to(memory_format=torch.channels_last)
+    batches = [batch.to(memory_format=torch.channels_last) for batch in given.calibration]
+    methods = {
+        "histograms, thresholds of least squared error": RateCoding(steps=steps),
+        "the same, and temporal biases (FTBC)": TemporalBias(steps=steps),
+    }
+    snn = rb.convert(given.model, given.calibration, methods["histograms, thresholds of least squared error"])
+    contestants = {
+        "ANN": timed(lambda: [module(batch) for batch in batches]),
+        "simulation": timed(lambda: rb.simulate(snn, x, steps)),
+        **{name: timed(lambda method=method: rb.convert(given.model, given.calibration, method))
+           for name, method in methods.items()},
+    }  # fmt: skip
+    with torch.no_grad():
+        rounds = race(contestants, arguments.rounds)
+    about = {"layers": len(snn.graph.sites), "passes": methods["the same, and temporal biases (FTBC)"].passes}
+    return {"images": sum(map(len, batches)), "simulated": len(x), "steps": steps, "rounds": rounds} | about
+
+
 def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> dict[str, Any]:
     """Each contestant once to warm up, then all in turn; one that fails is not asked again."""
     results: dict[str, Any] = {}
@@ -372,6 +394,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     **{name: lambda arguments, name=name: network(name, arguments) for name in NETWORKS},
     "latency": latency,
     "density": density,
+    "calibration": calibration,
     "layers": layers,
     "memory": memory,
     "machine": machine,

@@ -144,6 +144,25 @@ def layers(parts: Parts, result: dict[str, Any]) -> str:
 
 
 @stored
+def calibration(parts: Parts, result: dict[str, Any]) -> str:
+    """What conversions take, beside a pass of the ANN and a simulation."""
+    part = parts["calibration"]
+    rounds = part["rounds"]
+    lines = ["| conversion | seconds | ANN passes | simulations |", "|---|---|---|---|"]
+    for name in [name for name in rounds if name not in ("ANN", "simulation")]:
+        cells = [f"{median(rounds[name]['seconds']):.2f}"]
+        cells += [spread(ratios(part, name, other)) for other in ("ANN", "simulation")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    note = (
+        f"ResNet-20, T = {part['steps']}: medians, and ratios to the float32 ANN's pass over the {part['images']:,} "
+        f"calibration images and to a simulation of {part['simulated']} of them, as many as temporal biases use "
+        f"[quartiles]. They are found in {part['passes']} trials in each of {part['layers']} layers; computing the "
+        f"network from its start for each trial would take {part['passes'] * (part['layers'] + 1) // 2} simulations."
+    )
+    return "\n".join([*lines, "", note])
+
+
+@stored
 def floors(parts: Parts, result: dict[str, Any]) -> str:
     """What a step must cost at least, and what it costs."""
     machine = parts["machine"]

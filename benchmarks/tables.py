@@ -112,6 +112,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bars": speed_tables.bars,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,
+    "calibration": speed_tables.calibration,
     "floors": speed_tables.floors,
 }
 
