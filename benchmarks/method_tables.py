@@ -2,32 +2,86 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from typing import Any
 
+import torch
+from torch import nn
+
+import rheobase as rb
 from benchmarks import record
 from benchmarks.methods import ENOUGH, STEPS
 from rheobase import methods
 from rheobase.curve import wilson
+from rheobase.methods._base import Method
+from rheobase.methods.tuned import Tuned
 
 __all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
+OWN_PASSES: dict[type[Method], str] = {
+    methods.AdaFire: "levels of each layer",
+    methods.COS: "potentials, in each run",
+    methods.LocalBalancing: "delay",
+    methods.ParallelConversion: "mean currents and rates",
+    methods.SpikeNorm: "currents of the spiking network",
+}
 NETWORKS = {"resnet20-cifar10": "ResNet-20 on CIFAR-10", "vgg16-cifar10": "VGG16 with max pooling on CIFAR-10"}
 
 
 def guide() -> str:
-    """Each published method: its paper and its first sentence."""
-    lines = ["| method | what it is | paper |", "|---|---|---|"]
+    """Each published method: what it is, what it sends and needs, and when it reaches the ANN on ResNet-20."""
+    titles = ["method", "what it is", "a spike", "layers", "measured in calibration", "T within a point", "paper"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    near = _near()
     for name in sorted(methods.__all__, key=str.lower):
         cls = getattr(methods, name)
-        module = inspect.getmodule(cls)
-        text = inspect.getdoc(module) or ""
         sentence = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| `{name}` | {sentence} | {_paper(text)} |")
+        paper = _paper(inspect.getdoc(inspect.getmodule(cls)) or "")
+        about = ("chosen", "chosen", "all that it tries") if cls is methods.Auto else _assumptions(cls())
+        cells = [f"`{name}`", sentence, *about, near.get(name, ""), paper]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _assumptions(method: Method) -> tuple[str, str, str]:
+    """The alphabet and the order of the layers, from a small conversion, and what the settings measure."""
+    settings = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
+    still = dataclasses.replace(method, **({"iterations": 0} if isinstance(method, Tuned) else {}))
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    nn.init.ones_(net[0].weight)
+    nn.init.zeros_(net[0].bias)
+    plan = rb.convert(net, torch.rand(8, 1, generator=torch.Generator().manual_seed(0)), still).plan
+    alphabets = sorted({str(neuron.alphabet) for neuron in plan.neurons.values()})
+    if isinstance(method, methods.AdaFire):  # each layer has its own
+        alphabets = [f"integer(1 to {method.levels})"]
+    synchronous = not all(neuron.causal for neuron in plan.neurons.values())
+    observer = type(method.observer()).__name__
+    rules = {"MMSE": "least squared error", "Max": "maximum", "LTB": "local balancing", "Percentile": "percentile"}
+    per = "channel" if settings.get("per_channel") else "layer"
+    measured = [f"{rules.get(observer, observer)} a {per}"]
+    passes = {"bias": "bias", "potential": "potentials", "temporal": "bias of each step"}
+    measured += [passes[settings["calibration"]]] if settings.get("calibration") in passes else []
+    measured += [what for cls, what in OWN_PASSES.items() if isinstance(method, cls)]
+    if isinstance(method, Tuned) and method.iterations:
+        measured.append("gradients" + (", weights" if method.weight_rate else ""))
+    return ", ".join(alphabets), "wait" if synchronous else "in step", "; ".join(measured)
+
+
+def _near() -> dict[str, str]:
+    """The fewest steps of each class of methods that come within a point of the ANN, of those on the bench."""
+    if not (record.RESULTS / f"{TABLE}.json").exists():
+        return {}
+    near: dict[str, list[int]] = {}
+    for row in record.read(TABLE)["methods"]:
+        for cell in row["cells"]:
+            found = near.setdefault(cell["method"].partition("(")[0], [])
+            curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
+            found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - 0.01][:1]
+    return {name: str(min(found)) if found else "-" for name, found in near.items()}
 
 
 def _paper(text: str) -> str:
