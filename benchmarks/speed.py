@@ -413,7 +413,7 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         torch.manual_seed(0)
         origin = record.provenance(0)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        content = {"commit": origin["commit"], "date": origin["date"], "load_before": load}
+        content = {key: origin[key] for key in ("command", "commit", "date")} | {"load_before": load}
         content = shorten(content | PARTS[name](arguments))
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(content))
@@ -461,9 +461,11 @@ def main() -> None:
     if arguments.quick:
         print("Nothing was stored: --quick.")
         return
-    if set(parts) < set(PARTS):  # the others stay as they were measured, each with its commit and its date
-        parts = record.read("speed")["parts"] | parts
-    print(record.write("speed", origin | {"threads": arguments.threads, "parts": parts}))
+    result = origin | {"threads": arguments.threads, "parts": parts}
+    if set(parts) < set(PARTS):  # the rest stays as it was measured
+        stored = record.read("speed")
+        result = stored | {"parts": stored["parts"] | parts}
+    print(record.write("speed", result))
 
 
 if __name__ == "__main__":

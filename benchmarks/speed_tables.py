@@ -49,10 +49,10 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
     lines += latency(parts["latency"])
     few, many = (median(peaks) for _, peaks in sorted(parts["memory"]["peak_mib"].items(), key=lambda p: int(p[0])))
     lines.append(f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {many / few:.3f} |")
-    loads = ", ".join(f"{part['load_before']:.2g}" for part in parts.values())
+    loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
     note = (
         f"Medians of ratios within a round [quartiles]. {result['hardware']['processor']}, "
-        f"{result['threads']} threads; load before each part: {loads}. `{result['command']}`."
+        f"{result['threads']} threads; load before its parts: {loads}. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
 
@@ -157,7 +157,8 @@ def calibration(parts: Parts, result: dict[str, Any]) -> str:
         f"ResNet-20, T = {part['steps']}: medians, and ratios to the float32 ANN's pass over the {part['images']:,} "
         f"calibration images and to a simulation of {part['simulated']} of them, as many as temporal biases use "
         f"[quartiles]. They are found in {part['passes']} trials in each of {part['layers']} layers; computing the "
-        f"network from its start for each trial would take {part['passes'] * (part['layers'] + 1) // 2} simulations."
+        f"network from its start for each trial would take {part['passes'] * (part['layers'] + 1) // 2} simulations. "
+        f"`{part['command']}`."
     )
     return "\n".join([*lines, "", note])
 
