@@ -117,15 +117,12 @@ def graded_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`, bit for bit; without a gradient."""
     current, strides = dense(current)
-    each = torch.broadcast_tensors(threshold, 1 / threshold, fire, offset)  # type: ignore[no-untyped-call]
-    rows = torch.stack(each, 1)  # (1 or K, 4, 1 or C)
-    channels = rows.shape[2]
+    rows, inner = _rows(threshold, fire, offset, strides)
     before, after = _states(current, strides, potential, sent)
     values = values_for(current, strides)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
-    inner = strides[1] if channels > 1 else 1
     _launch(
-        "graded", current, values, rows, *pairs, *_sizes(current), inner, channels, levels, 0.5 ** (levels - 1),
+        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, 0.5 ** (levels - 1),
         POWERS=powers, SIGNED=signed, MEMORY=memory, SCHEDULE=len(rows) > 1,
     )  # fmt: skip
     return values, after[0], after[1]
@@ -160,6 +157,12 @@ def _numbers(parameter: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]
     if len(wide) < 2:
         return parameter.reshape(-1).contiguous(), strides[wide[0]] if wide else 1
     return ordered(parameter, shape, strides), 1
+
+
+def _rows(threshold: Tensor, fire: Tensor, offset: Tensor, strides: tuple[int, ...]) -> tuple[Tensor, int]:
+    """The parameters of graded spikes, (1 or K, 4, 1 or C): neuron n has those of channel ``n // inner % C``."""
+    each = torch.broadcast_tensors(threshold, 1 / threshold, fire, offset)  # type: ignore[no-untyped-call]
+    return torch.stack(each, 1), strides[1] if each[0].shape[1] > 1 else 1
 
 
 def _states(current: Tensor, strides: tuple[int, ...], *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:

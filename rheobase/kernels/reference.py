@@ -198,7 +198,7 @@ def graded_scan(
     """
     v, r, values = potential, sent, []
     for k, x in enumerate(current.unbind(0)):
-        theta, beta, b = (p[k if len(p) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2)) for p in (threshold, fire, offset))
+        theta, beta, b = (_row(p, k, x) for p in (threshold, fire, offset))
         v_pre = v + x
         e = torch.maximum(v_pre, -r) if memory else v_pre
         q = e * (1 / theta) + b
@@ -257,6 +257,11 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
         int64. Shape (K,).
     """
     return torch.stack([((y != 0) * weights.to(torch.int64)).sum() for y in values.unbind(0)])
+
+
+def _row(parameter: Tensor, k: int, x: Tensor) -> Tensor:
+    """The parameter in step k, to broadcast over x (N, C, ...). Shape: (K or 1, C or 1) -> (C or 1, ...)."""
+    return parameter[k if len(parameter) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _stack(values: list[Tensor], current: Tensor) -> Tensor:
