@@ -14,7 +14,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scans import PAPER, RULES, check_msat_steps, constants, flags, graded_problems, msat, msat_flat, problems
+from scans import (
+    BDETT,
+    PAPER,
+    RULES,
+    bdett_constants,
+    bdett_flat,
+    check_bdett_steps,
+    check_msat_steps,
+    constants,
+    flags,
+    graded_problems,
+    msat_flat,
+    problems,
+)
 from torch import Tensor, nn
 
 import rheobase as rb
@@ -37,6 +50,7 @@ def moved(tensor: Tensor) -> Tensor:
 if_scan = partial(kernels.if_scan, backend="triton")
 graded_scan = partial(kernels.graded_scan, backend="triton")
 adapt = partial(msat_flat, kernels, backend="triton")
+follow = partial(bdett_flat, kernels, backend="triton")
 
 
 @given(problems(), st.booleans())
@@ -67,6 +81,16 @@ def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
 
 
 @overflows
+@given(problems(), bdett_constants, st.integers(0, 40))
+@few
+def test_each_bdett_step_equals_its_reference_except_where_rounding_decides(
+    problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], done: int
+) -> None:
+    current, potential, threshold = (moved(tensor) for tensor in problem)
+    check_bdett_steps("triton", (current, potential, threshold), numbers, done)
+
+
+@overflows
 @given(problems(), st.integers(1, 5))
 @few
 def test_chunks_carry_the_state_and_equal_one_scan_bit_for_bit(
@@ -74,19 +98,21 @@ def test_chunks_carry_the_state_and_equal_one_scan_bit_for_bit(
 ) -> None:
     current, potential, threshold = (moved(tensor) for tensor in problem)
     values, after = if_scan(current, potential, threshold)
-    whole = msat(kernels, (current, potential, threshold), backend="triton")
-    v, state = potential, [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
-    fired, adapted, done = [], [], 0
+    v, fired = potential, []
     for x in current.split(chunk):
         y, v = if_scan(x, v, threshold)
         fired.append(y)
-        y, *state = kernels.msat_scan(x, *state, done, threshold, **PAPER, backend="triton")
-        adapted.append(y)
-        done += len(x)
     assert torch.equal(torch.cat(fired), values)
     assert torch.equal(v, after)
-    assert torch.equal(torch.cat(adapted), whole[0])
-    assert all(torch.equal(a, b) for a, b in zip(state, whole[1:], strict=True))
+    for scan in (partial(kernels.msat_scan, **PAPER), partial(kernels.bdett_scan, **BDETT)):
+        state = [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
+        whole = scan(current, *state, 0, threshold, backend="triton")
+        adapted, done = [], 0
+        for x in current.split(chunk):
+            y, *state = scan(x, *state, done, threshold, backend="triton")
+            adapted.append(y)
+            done += len(x)
+        assert all(torch.equal(a, b) for a, b in zip((torch.cat(adapted), *state), whole, strict=True))
 
 
 @given(graded_problems(), RULES)
@@ -119,7 +145,7 @@ def test_blocks_that_are_not_full_write_nothing_beyond_their_neurons(shape: tupl
 def test_overwriting_changes_no_value_and_arguments_are_kept_without_it(
     problem: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    for scan in (if_scan, adapt):
+    for scan in (if_scan, adapt, follow):
         current, potential, threshold = (moved(tensor) for tensor in problem)
         before = [tensor.clone() for tensor in (current, potential, threshold)]
         expected = scan(current, potential, threshold)
@@ -159,7 +185,7 @@ def test_counting_equals_its_reference(problem: tuple[Tensor, Tensor, Tensor]) -
 def test_a_nan_stays_with_its_neuron_and_never_spikes_where_the_reference_does_not() -> None:
     current, zero = torch.rand(6, 4, device=DEVICE), torch.zeros(4, device=DEVICE)
     current[2, 1] = torch.nan
-    for scan in (if_scan, adapt):
+    for scan in (if_scan, adapt, follow):
         values, potential = scan(current, zero, torch.tensor(0.3, device=DEVICE))[:2]
         assert potential.isnan().tolist() == [False, True, False, False]
         assert not values.isnan().any()

@@ -27,6 +27,7 @@ __all__ = [
     "KnownInput",
     "available",
     "backends",
+    "bdett_scan",
     "check",
     "count_by_sample",
     "count_nonzero",
@@ -158,6 +159,45 @@ def msat_scan(
             return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite, counts=counts)
         case _:
             values, *state = reference.msat_scan(*arguments, **keywords)
+    if counts is not None:
+        counts.copy_(count_by_sample(values, backend=backend))
+    v, mean, last = state
+    return values, v, mean, last
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Dynamic thresholds of BDETT, K steps: equations and arguments are in `reference.bdett_scan`.
+
+    Backends agree to float32 rounding of the threshold. ``overwrite`` and ``counts`` are as for `if_scan`.
+
+    Raises:
+        SettingError: the backend asked for cannot take these tensors.
+    """
+    arguments = (current, potential, mean, last, steps_done, threshold)
+    numbers: dict[str, Any] = {"eta": eta, "psi": psi, "rest": rest, "a": a, "c": c}
+    match _choose(backend, (current, potential, mean, last, threshold)):
+        case "triton":
+            values, *state = gpu.bdett_scan(*arguments, **numbers, overwrite=overwrite)
+        case "cpu":
+            return cpu.bdett_scan(*arguments, **numbers, overwrite=overwrite, counts=counts)
+        case _:
+            values, *state = reference.bdett_scan(*arguments, **numbers)
     if counts is not None:
         counts.copy_(count_by_sample(values, backend=backend))
     v, mean, last = state

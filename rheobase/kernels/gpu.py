@@ -15,8 +15,17 @@ from torch import Tensor
 
 from rheobase.kernels import layout
 from rheobase.kernels.layout import dense, ordered, values_for
+from rheobase.kernels.reference import LEAST
 
-__all__ = ["count_nonzero", "graded_scan", "if_scan", "msat_scan", "unavailable", "unsuitable"]
+__all__ = [
+    "bdett_scan",
+    "count_nonzero",
+    "graded_scan",
+    "if_scan",
+    "msat_scan",
+    "unavailable",
+    "unsuitable",
+]
 
 OPTIONS = {"enable_fp_fusion": False}
 """How Triton compiles the kernels."""
@@ -90,15 +99,53 @@ def msat_scan(
     The exponentials and logarithms are the processor's own, whose relative error is some units of the last place, so
     a neuron within that of its threshold may decide the other way.
     """
+    numbers = (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
+    return _adapt(
+        current, [potential, mean, last], steps_done, threshold, numbers, overwrite,
+        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units, LINEAR=False,
+    )  # fmt: skip
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`reference.bdett_scan`, to float32 rounding, as `msat_scan`: (E + H) / 2 is the exponent of MSAT."""
+    return _adapt(
+        current, [potential, mean, last], steps_done, threshold, (eta, 1.0, 1 / psi, 1 / c, rest + a, 0.5, 0.5),
+        overwrite, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True,
+    )  # fmt: skip
+
+
+def _adapt(
+    current: Tensor,
+    states: list[Tensor],
+    steps_done: int,
+    threshold: Tensor,
+    numbers: tuple[float, ...],
+    overwrite: bool,
+    **switches: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
     current, strides = dense(current)
     m, inner = _numbers(threshold, current.shape[1:], strides)
-    before, after = _states(current, strides, potential, mean, last)
+    before, after = _states(current, strides, *states)
     values = values_for(current, strides, overwrite)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
     _launch(
         "msat", current, values, m, *pairs, *_sizes(current), inner, m.numel(), steps_done,
-        *(float(number) for number in (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)),
-        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units,
+        *(float(number) for number in (*numbers, LEAST)), **switches,
     )  # fmt: skip
     return values, after[0], after[1], after[2]
 

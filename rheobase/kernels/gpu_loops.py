@@ -54,13 +54,29 @@ def _softplus(x):
     return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
 
 
+@triton.jit
+def _exponent(
+    deviation, drive, unit, rest, alpha, ka, inverse_ki, inverse_c, dtt_gain, det_gain,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr,
+):  # fmt: skip
+    """z of `reference.msat_threshold`: dtt_gain DTT + det_gain DET, over the terms that are on."""
+    z = tl.full(drive.shape, 0.0, tl.float32)
+    if USE_DTT:
+        d = deviation * unit
+        z += dtt_gain * (alpha * d + rest + ka * _softplus(d * inverse_ki))
+    if USE_DET:
+        z += det_gain * tl.exp(-(drive * unit) * inverse_c)
+    return z
+
+
 @triton.jit(do_not_specialize=_VARYING)
 def msat_kernel(
     current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after,
-    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain,
-    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, BLOCK: tl.constexpr,
+    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain, least,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, LINEAR: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The equations of `reference.msat_scan`; t = done + k, th = M where t = 0."""
+    """The equations of `reference.msat_scan`, or `reference.bdett_scan` (LINEAR); t = done + k, th = M where t = 0."""
     n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     m = tl.load(threshold + n // inner % count, mask=live)
     unit = 1.0 if RAW else 1.0 / m  # where m = 0, th is 0 or NaN, and nothing is sent
@@ -72,14 +88,12 @@ def msat_kernel(
     for t in range(done, done + steps):
         x = tl.load(x_place, mask=live)
         pre = v + x
-        z = tl.full((BLOCK,), 0.0, tl.float32)
-        if USE_DTT:
-            d = (v - mean) * unit
-            z += dtt_gain * (alpha * d + rest + ka * _softplus(d * inverse_ki))
-        if USE_DET:
-            drive = x if INSTANT else pre - last
-            z += det_gain * tl.exp(-(drive * unit) * inverse_c)
-        th = tl.where(t == 0, m, m / (1.0 + tl.exp(-z)))
+        drive = x if INSTANT else pre - last
+        z = _exponent(
+            v - mean, drive, unit, rest, alpha, ka, inverse_ki, inverse_c, dtt_gain, det_gain, USE_DTT, USE_DET
+        )
+        adapted = m * tl.maximum(z, least) if LINEAR else m / (1.0 + tl.exp(-z))
+        th = tl.where(t == 0, m, adapted)
         y = tl.where(pre >= th, th, 0.0)
         v, last = pre - y, pre
         mean += (v - mean) / (t + 1)

@@ -14,7 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["count_nonzero", "graded_scan", "if_scan", "level", "msat_scan", "msat_threshold", "weigh"]
+__all__ = [
+    "LEAST",
+    "bdett_scan",
+    "bdett_threshold",
+    "count_nonzero",
+    "graded_scan",
+    "if_scan",
+    "level",
+    "msat_scan",
+    "msat_threshold",
+    "weigh",
+]
+
+LEAST = 0.05
+"""The threshold of BDETT never falls below this share of M."""
 
 
 def if_scan(
@@ -157,6 +171,84 @@ def msat_threshold(
     if use_det and det_gain != 0:
         z = z + det_gain * torch.exp(-(drive * unit) / c)
     return threshold * torch.sigmoid(z)
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Dynamic thresholds of BDETT, K steps.
+
+    Each step, t steps done before it: v_pre = v + x; th by `bdett_threshold` (M where t = 0);
+    s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+
+    Args:
+        current: x. Shape (K, N, ...).
+        potential: v, after firing. Shape (N, ...).
+        mean: the mean of v over the steps done. Shape (N, ...).
+        last: v_pre of the step before. Shape (N, ...).
+        steps_done: t, the steps done since the reset.
+        threshold: M. Shape () or broadcastable to (N, ...).
+        eta: see `bdett_threshold`, as for the arguments that follow.
+        psi: width of the softplus.
+        rest: offset of E.
+        a: offset of H.
+        c: of the exponential.
+
+    Returns:
+        The emitted values (K, N, ...), then potential, mean and last after the last step.
+
+    References:
+        Ding et al. 2022, arXiv 2206.04426.
+    """
+    v, values = potential, []
+    for t, x in enumerate(current.unbind(0), start=steps_done):
+        v_pre = v + x
+        th = threshold
+        if t > 0:
+            th = bdett_threshold(v - mean, v_pre - last, threshold, eta=eta, psi=psi, rest=rest, a=a, c=c)
+        y = torch.where(v_pre >= th, th, 0.0)
+        v = v_pre - y
+        mean = mean + (v - mean) / (t + 1)
+        last = v_pre
+        values.append(y)
+    return _stack(values, current), v, mean, last
+
+
+def bdett_threshold(
+    deviation: Tensor, drive: Tensor, threshold: Tensor, *, eta: float, psi: float, rest: float, a: float, c: float
+) -> Tensor:
+    """The dynamic threshold of one step after the first.
+
+    d = deviation / M
+    E = eta d + rest + log(1 + exp(d / psi))
+    H = a + exp(-drive / M / c)
+    th = M max((E + H) / 2, LEAST)
+
+    Args:
+        deviation: v - mean, before the step. Shape (N, ...).
+        drive: the change of v_pre. Shape (N, ...).
+        threshold: M, greater than 0. Shape () or broadcastable to (N, ...).
+        eta: slope of E in d.
+        psi: width of its softplus, not 0.
+        rest: its offset.
+        a: offset of H.
+        c: width of its exponential, not 0.
+    """
+    d = deviation / threshold
+    energy = eta * d + rest + softplus(d / psi)
+    temporal = a + torch.exp(-drive / threshold / c)
+    return threshold * ((energy + temporal) / 2).clamp(min=LEAST)
 
 
 def graded_scan(
