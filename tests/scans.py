@@ -139,6 +139,31 @@ def _check_steps(scan: Any, plain: Any, rounding: Rounding, problem: tuple[Tenso
         _, v, mean, last = ours
 
 
+def check_signed_msat_steps(
+    backend: kernels.Backend, problem: list[Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
+) -> None:
+    """Teacher-forced, as `_check_steps`; within the rounding of q, its level may be either."""
+    current, v, r, *rows = problem
+    mean, last = 0.5 * v.flip(0), v + 0.25
+    for k, x in enumerate(current):
+        now, t = [p if len(p) == 1 else p[k : k + 1] for p in rows], done + k
+        ours = kernels.signed_msat_scan(x[None], v, r, mean, last, t, *now, **numbers, **switches, backend=backend)
+        exact = reference.signed_msat_scan(
+            *(state.double() for state in (x[None], v, r, mean, last)), t, *(p.double() for p in now),
+            **numbers, **switches,
+        )  # fmt: skip
+        m, fire, offset = (p[0].reshape(-1, *[1] * (x.ndim - 2)).double() for p in now)
+        th, error = _msat_rounding(x, v, mean, last, t, m, numbers, switches)
+        q = (x.double() + v).maximum(-r.double()) / th + offset
+        noise = (error * (q - offset).abs() + EPS * (x.abs() + v.abs())) / th + 8 * EPS * (1 + q.abs() + fire)
+        decided = (q.abs() - fire).abs() > noise
+        scale = 1 + x.abs() + v.abs() + r.abs() + m
+        for a, b in zip((ours[0][0], *ours[1:]), (exact[0][0], *exact[1:]), strict=True):
+            assert ((a - b).abs() <= error + 4 * EPS * scale)[decided].all()
+        assert (ours[2] >= 0).all()
+        _, v, r, mean, last = ours
+
+
 def _msat_rounding(
     x: Tensor, v: Tensor, mean: Tensor, last: Tensor, t: int, threshold: Tensor,
     numbers: dict[str, float], switches: dict[str, bool],
@@ -215,3 +240,10 @@ def bdett_flat(module: Any, *problem: Tensor, **keywords: Any) -> tuple[Tensor, 
         current, potential, zeros, zeros, 0, threshold, **{**BDETT, **keywords}
     )
     return result
+
+
+def signed_msat(problem: list[Tensor], done: int = 0, **keywords: Any) -> tuple[Tensor, ...]:
+    """A scan with the constants of the paper; its mean and last potential start at 0."""
+    current, potential, sent, *rows = problem
+    zeros = torch.zeros_like(potential)
+    return kernels.signed_msat_scan(current, potential, sent, zeros, zeros, done, *rows, **{**PAPER, **keywords})

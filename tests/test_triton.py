@@ -75,6 +75,8 @@ def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[s
     [
         ("msat_kernel", {}, 5, 4),  # current, threshold and three states; values and three states
         ("msat_kernel", {"LINEAR": True}, 5, 4),
+        ("signed_msat_kernel", {}, 9, 5),  # current, four parameters and four states; values and four states
+        ("signed_msat_kernel", {"SCHEDULE": True}, 9, 5),
     ],
 )
 def test_adaptive_neurons_read_each_current_once_and_their_state_once_a_scan(

@@ -23,6 +23,7 @@ __all__ = [
     "graded_scan",
     "if_scan",
     "msat_scan",
+    "signed_msat_scan",
     "unavailable",
     "unsuitable",
 ]
@@ -148,6 +149,44 @@ def _adapt(
         *(float(number) for number in (*numbers, LEAST)), **switches,
     )  # fmt: skip
     return values, after[0], after[1], after[2]
+
+
+def signed_msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    alpha: float,
+    ka: float,
+    ki: float,
+    c: float,
+    v_t: float,
+    dtt_gain: float,
+    det_gain: float,
+    use_dtt: bool = True,
+    use_det: bool = True,
+    drive_is_current: bool = False,
+    raw_units: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`reference.signed_msat_scan`, to float32 rounding of the threshold; without a gradient."""
+    current, strides = dense(current)
+    rows, inner = _rows(threshold, fire, offset, strides)
+    before, after = _states(current, strides, potential, sent, mean, last)
+    values = values_for(current, strides)
+    pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
+    _launch(
+        "signed_msat", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], steps_done,
+        *(float(number) for number in (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)),
+        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units,
+        SCHEDULE=len(rows) > 1,
+    )  # fmt: skip
+    return values, after[0], after[1], after[2], after[3]
 
 
 def graded_scan(

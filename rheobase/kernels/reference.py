@@ -24,6 +24,7 @@ __all__ = [
     "level",
     "msat_scan",
     "msat_threshold",
+    "signed_msat_scan",
     "weigh",
 ]
 
@@ -249,6 +250,62 @@ def bdett_threshold(
     energy = eta * d + rest + softplus(d / psi)
     temporal = a + torch.exp(-drive / threshold / c)
     return threshold * ((energy + temporal) / 2).clamp(min=LEAST)
+
+
+def signed_msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    drive_is_current: bool = False,
+    **adaptation: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The threshold of MSAT with signed spikes and a memory of what was sent, K steps.
+
+    Each step, t steps done before it: v_pre = v + x; th by `msat_threshold` (M where t = 0);
+    e = max(v_pre, -r); q = e / th + offset; s = level(q), one level; y = max(th s, -r);
+    v = v_pre - y; r = r + y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+
+    Where a gradient is asked for, s has the slopes of `graded_scan`; th / M, mean and last are constants.
+
+    Args:
+        current: x. Shape (K, N, C, ...).
+        potential: v, after firing. Shape (N, C, ...).
+        sent: r, the sum of what was sent. Shape (N, C, ...).
+        mean: the mean of v over the steps done. Shape (N, C, ...).
+        last: v_pre of the step before. Shape (N, C, ...).
+        steps_done: t, the steps done since the reset.
+        threshold: M, greater than 0. Shape (K or 1, C or 1), as fire and offset.
+        fire: the smallest |q| that fires.
+        offset: added to q.
+        drive_is_current: take the drive to be x, not v_pre - last.
+        adaptation: the keyword arguments of `msat_threshold`.
+
+    Returns:
+        The emitted values (K, N, C, ...), then potential, sent, mean and last after the last step.
+    """
+    v, r, values = potential, sent, []
+    for k, x in enumerate(current.unbind(0)):
+        m, beta, b = (_row(p, k, x) for p in (threshold, fire, offset))
+        v_pre, t = v + x, steps_done + k
+        th = m
+        if t > 0:
+            with torch.no_grad():
+                drive = x if drive_is_current else v_pre - last
+                share = msat_threshold(v - mean, drive, m, **adaptation) / m
+            th = m * share
+        s = level(torch.maximum(v_pre, -r) / th + b, beta)
+        y = torch.maximum(th * s, -r)
+        v, r = v_pre - y, r + y
+        mean, last = mean + (v.detach() - mean) / (t + 1), v_pre.detach()
+        values.append(y)
+    return _stack(values, current), v, r, mean, last
 
 
 def graded_scan(
