@@ -188,26 +188,10 @@ def bdett_scan(
     a: float,
     c: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Dynamic thresholds of BDETT, K steps.
+    """Dynamic thresholds of BDETT, K steps, with the state and the result of `msat_scan`.
 
     Each step, t steps done before it: v_pre = v + x; th by `bdett_threshold` (M where t = 0);
     s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
-
-    Args:
-        current: x. Shape (K, N, ...).
-        potential: v, after firing. Shape (N, ...).
-        mean: the mean of v over the steps done. Shape (N, ...).
-        last: v_pre of the step before. Shape (N, ...).
-        steps_done: t, the steps done since the reset.
-        threshold: M. Shape () or broadcastable to (N, ...).
-        eta: see `bdett_threshold`, as for the arguments that follow.
-        psi: width of the softplus.
-        rest: offset of E.
-        a: offset of H.
-        c: of the exponential.
-
-    Returns:
-        The emitted values (K, N, ...), then potential, mean and last after the last step.
 
     References:
         Ding et al. 2022, arXiv 2206.04426.
@@ -276,11 +260,11 @@ def signed_msat_scan(
 
     Args:
         current: x. Shape (K, N, C, ...).
-        potential: v, after firing. Shape (N, C, ...).
+        potential: v, as for `msat_scan`. Shape (N, C, ...).
         sent: r, the sum of what was sent. Shape (N, C, ...).
-        mean: the mean of v over the steps done. Shape (N, C, ...).
-        last: v_pre of the step before. Shape (N, C, ...).
-        steps_done: t, the steps done since the reset.
+        mean: as for `msat_scan`. Shape (N, C, ...).
+        last: as for `msat_scan`. Shape (N, C, ...).
+        steps_done: t.
         threshold: M, greater than 0. Shape (K or 1, C or 1), as fire and offset.
         fire: the smallest |q| that fires.
         offset: added to q.
