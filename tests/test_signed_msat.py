@@ -67,6 +67,7 @@ def gradients(problem: list[Tensor], **keywords: Any) -> tuple[Tensor, tuple[Ten
 
 def check_gradients(problem: list[Tensor], **keywords: Any) -> None:
     (ours, found), (plain, wanted) = (gradients(problem, **keywords, backend=b) for b in ("cpu", "reference"))
+    assert torch.equal(ours, signed_msat(problem, **keywords, backend="cpu")[0])  # those of the tests above
     assume(bool(((ours - plain).abs() < 1e-4).all()))  # rounding decided nothing
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * (1 + float(b.abs().max())))
