@@ -1,4 +1,4 @@
-"""What a neuron costs: scans of IF and MSAT beside a convolution of equal size and beside plain PyTorch.
+"""What a neuron costs: fused scans, and gradients, beside a convolution of equal size and beside plain PyTorch.
 
     python -m benchmarks.kernels [--threads N] [--steps K] [--rounds R] [--name NAME]
 
@@ -17,6 +17,7 @@ from statistics import quantiles
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import conv2d, relu
 
 from benchmarks import record
@@ -24,7 +25,10 @@ from rheobase import kernels
 
 LAYERS = ((64, 16, 32), (64, 32, 16), (64, 64, 8))  # images, channels, height and width: ResNet-20
 MSAT: dict[str, Any] = {"alpha": 0.3, "ka": 1.0, "ki": 1.0, "c": 5.0, "v_t": -1.0, "dtt_gain": 0.5, "det_gain": 0.25}
+BDETT: dict[str, Any] = {"eta": 0.3, "psi": 4.0, "rest": 0.0, "a": 0.0, "c": 5.0}
 BASELINE = "convolution 3x3"
+Rows = list[Tensor]
+"""Threshold, lowest level that fires and offset of each channel, (1, C)."""
 
 
 def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, Callable[[], object]]:
@@ -37,6 +41,7 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
     scratch = scratch.view(current.shape)
     v = torch.zeros(images, channels, size, size).to(memory_format=last)
     mean, before, threshold = torch.zeros_like(v), torch.zeros_like(v), torch.tensor(0.7)
+    parameters = [torch.full((1, channels), value) for value in (0.7, 0.5, 0.0)]
     spikes = kernels.if_scan(current, v, threshold)[0]
 
     def fire(backend: kernels.Backend, overwrite: bool = False) -> object:
@@ -47,6 +52,21 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
         x = scratch if overwrite else current
         return kernels.msat_scan(x, v, mean, before, 8, threshold, **MSAT, overwrite=overwrite, backend=backend)
 
+    def follow(backend: kernels.Backend) -> object:
+        return kernels.bdett_scan(current, v, mean, before, 8, threshold, **BDETT, backend=backend)
+
+    def take_back(x: Tensor, rows: Rows, backend: kernels.Backend) -> Tensor:
+        return kernels.signed_msat_scan(x, v, v, mean, before, 8, *rows, **MSAT, backend=backend)[0]
+
+    def grade(x: Tensor, rows: Rows, backend: kernels.Backend) -> Tensor:
+        return kernels.graded_scan(x, v, v, *rows, backend=backend)[0]
+
+    def tune(scan: Callable[[Tensor, Rows, kernels.Backend], Tensor], backend: kernels.Backend) -> object:
+        """Forward and backward."""
+        x, *rows = (tensor.detach().requires_grad_() for tensor in (current, *parameters))
+        with torch.enable_grad():
+            return torch.autograd.grad(scan(x, rows, backend), (x, *rows), scratch)
+
     return {
         BASELINE: lambda: conv2d(x, weight, padding=1),
         "relu": lambda: relu(x),
@@ -56,6 +76,13 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
         "MSAT": lambda: adapt("cpu"),
         "MSAT, overwriting": lambda: adapt("cpu", overwrite=True),
         "MSAT, reference": lambda: adapt("reference"),
+        "BDETT": lambda: follow("cpu"),
+        "BDETT, reference": lambda: follow("reference"),
+        "signed MSAT": lambda: take_back(current, parameters, "cpu"),
+        "signed MSAT, reference": lambda: take_back(current, parameters, "reference"),
+        "tuning graded": lambda: tune(grade, "cpu"),
+        "tuning signed MSAT": lambda: tune(take_back, "cpu"),
+        "tuning signed MSAT, reference": lambda: tune(take_back, "reference"),
         "count": lambda: kernels.count_nonzero(spikes, backend="cpu"),
         "count, reference": lambda: kernels.count_nonzero(spikes, backend="reference"),
     }
@@ -111,7 +138,7 @@ def main() -> None:
             for row in measure(layer, arguments.steps, arguments.rounds):
                 low, middle, high = row["nanoseconds"]
                 ratio = "{1:8.2f} [{0:.2f} {2:.2f}]".format(*row["ratio"])
-                print(f"  {row['name']:<20}{middle:8.2f} [{low:.2f} {high:.2f}] {ratio}")
+                print(f"  {row['name']:<30}{middle:8.2f} [{low:.2f} {high:.2f}] {ratio}")
                 results.append(row)
     if arguments.name is not None:
         print(record.write(arguments.name, about | {"results": results}))

@@ -9,9 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scans import PAPER, check_msat_steps, constants, flags, msat, msat_flat, problems
+from scans import (
+    BDETT,
+    PAPER,
+    bdett_constants,
+    bdett_flat,
+    check_bdett_steps,
+    check_msat_steps,
+    constants,
+    flags,
+    msat,
+    msat_flat,
+    problems,
+)
 from torch import Tensor
 
 from rheobase import kernels
@@ -48,12 +60,14 @@ def test_arguments_are_left_as_they_were(problem: tuple[Tensor, Tensor, Tensor])
     before = [tensor.clone() for tensor in problem]
     kernels.if_scan(*problem, backend="cpu")
     msat(kernels, problem, backend="cpu")
+    bdett_flat(kernels, *problem, backend="cpu")
     assert all(torch.equal(a, b) for a, b in zip(before, problem, strict=True))
 
 
 @given(problems())
 def test_overwriting_the_current_changes_no_value(problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    for scan in (partial(kernels.if_scan, backend="cpu"), partial(msat_flat, kernels, backend="cpu")):
+    for scan in (kernels.if_scan, partial(msat_flat, kernels), partial(bdett_flat, kernels)):
+        scan = partial(scan, backend="cpu")
         current, potential, threshold = problem
         expected = scan(current, potential, threshold)
         current = current.clone() if current.stride(0) else current
@@ -73,14 +87,17 @@ def test_overwriting_needs_permission_and_a_current_of_its_own() -> None:
     assert torch.equal(taken, kept)
 
 
-@given(problems(), st.integers(1, 5))
-def test_msat_in_chunks_equals_one_scan_bit_for_bit(problem: tuple[Tensor, Tensor, Tensor], chunk: int) -> None:
+@pytest.mark.parametrize("scan", [partial(kernels.msat_scan, **PAPER), partial(kernels.bdett_scan, **BDETT)])
+@given(problem=problems(), chunk=st.integers(1, 5))
+def test_adaptive_scans_in_chunks_equal_one_scan_bit_for_bit(
+    scan: Any, problem: tuple[Tensor, Tensor, Tensor], chunk: int
+) -> None:
     current, potential, threshold = problem
-    whole = msat(kernels, problem, backend="cpu")
     state = [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
+    whole = scan(current, *state, 0, threshold, backend="cpu")
     parts, done = [], 0
     for x in current.split(chunk):
-        values, *state = kernels.msat_scan(x, *state, done, threshold, **PAPER, backend="cpu")
+        values, *state = scan(x, *state, done, threshold, backend="cpu")
         parts.append(values)
         done += len(x)
     assert torch.equal(torch.cat(parts), whole[0])
@@ -92,6 +109,22 @@ def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
     problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
 ) -> None:
     check_msat_steps("cpu", problem, numbers, switches, done)
+
+
+@given(problems(), bdett_constants, st.integers(0, 40))
+def test_each_bdett_step_equals_its_reference_except_where_rounding_decides(
+    problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], done: int
+) -> None:
+    check_bdett_steps("cpu", problem, numbers, done)
+
+
+@given(problems())
+def test_counted_spikes_are_those_sent(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+    assume(problem[0].ndim > 1)  # there are samples
+    for scan in (kernels.if_scan, partial(msat_flat, kernels), partial(bdett_flat, kernels)):
+        counts = torch.full(problem[0].shape[:2], -1)
+        values = scan(*problem, counts=counts, backend="cpu")[0]
+        assert torch.equal(counts, kernels.count_by_sample(values, backend="reference"))
 
 
 def test_msat_fires_just_above_its_threshold_and_not_just_below() -> None:
@@ -147,7 +180,7 @@ def test_a_threshold_of_zero_gives_no_nan() -> None:
 def test_a_nan_stays_with_its_neuron_and_never_spikes() -> None:
     current = torch.rand(6, 4)
     current[2, 1] = torch.nan
-    for scan in (kernels.if_scan, partial(msat_flat, kernels)):
+    for scan in (kernels.if_scan, partial(msat_flat, kernels), partial(bdett_flat, kernels)):
         values, potential = scan(current, torch.zeros(4), torch.tensor(0.3), backend="cpu")[:2]
         assert potential.isnan().tolist() == [False, True, False, False]
         assert not values.isnan().any()

@@ -16,9 +16,9 @@ from rheobase.kernels import gpu
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it is in rheobase[dev], for Linux")
 
-NUMBERS = ("alpha", "ka", "inverse_ki", "inverse_c", "v_t", "dtt_gain", "det_gain", "lowest")
+NUMBERS = ("alpha", "ka", "inverse_ki", "inverse_c", "v_t", "dtt_gain", "det_gain", "least", "lowest")
 INTEGERS = ("neurons", "steps", "stride", "inner", "count", "channels", "levels", "done")
-SWITCHES = {"HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "POWERS", "SIGNED", "MEMORY", "SCHEDULE"}
+SWITCHES = {"HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "LINEAR", "POWERS", "SIGNED", "MEMORY", "SCHEDULE"}
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -70,8 +70,19 @@ def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[s
     assert not re.search(r"\bfma\.", code)
 
 
-def test_msat_reads_each_current_once_and_its_state_once_a_scan(tmp_path: Path) -> None:
-    code = assembly("msat_kernel", {"USE_DTT": True, "USE_DET": True}, tmp_path, **gpu.OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "switches", "loads", "stores"),
+    [
+        ("msat_kernel", {}, 5, 4),  # current, threshold and three states; values and three states
+        ("msat_kernel", {"LINEAR": True}, 5, 4),
+        ("signed_msat_kernel", {}, 9, 5),  # current, four parameters and four states; values and four states
+        ("signed_msat_kernel", {"SCHEDULE": True}, 9, 5),
+    ],
+)
+def test_adaptive_neurons_read_each_current_once_and_their_state_once_a_scan(
+    name: str, switches: dict[str, int], loads: int, stores: int, tmp_path: Path
+) -> None:
+    code = assembly(name, {"USE_DTT": True, "USE_DET": True, **switches}, tmp_path, **gpu.OPTIONS)
     each = 1024 // 128  # neurons of a thread
-    assert len(re.findall(r"ld\.global", code)) == 5 * each  # current, threshold and three states
-    assert len(re.findall(r"st\.global", code)) == 4 * each  # values and three states
+    assert len(re.findall(r"ld\.global", code)) == loads * each
+    assert len(re.findall(r"st\.global", code)) == stores * each

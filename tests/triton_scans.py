@@ -14,7 +14,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scans import PAPER, RULES, check_msat_steps, constants, flags, graded_problems, msat, msat_flat, problems
+from scans import (
+    BDETT,
+    PAPER,
+    RULES,
+    bdett_constants,
+    bdett_flat,
+    check_bdett_steps,
+    check_msat_steps,
+    check_signed_msat_steps,
+    constants,
+    flags,
+    graded_problems,
+    msat_flat,
+    problems,
+    signed_msat,
+)
 from torch import Tensor, nn
 
 import rheobase as rb
@@ -37,6 +52,7 @@ def moved(tensor: Tensor) -> Tensor:
 if_scan = partial(kernels.if_scan, backend="triton")
 graded_scan = partial(kernels.graded_scan, backend="triton")
 adapt = partial(msat_flat, kernels, backend="triton")
+follow = partial(bdett_flat, kernels, backend="triton")
 
 
 @given(problems(), st.booleans())
@@ -67,6 +83,25 @@ def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
 
 
 @overflows
+@given(problems(), bdett_constants, st.integers(0, 40))
+@few
+def test_each_bdett_step_equals_its_reference_except_where_rounding_decides(
+    problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], done: int
+) -> None:
+    current, potential, threshold = (moved(tensor) for tensor in problem)
+    check_bdett_steps("triton", (current, potential, threshold), numbers, done)
+
+
+@overflows
+@given(graded_problems(), constants, flags, st.integers(0, 40))
+@few
+def test_each_signed_msat_step_equals_its_reference_except_where_rounding_decides(
+    problem: list[Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
+) -> None:
+    check_signed_msat_steps("triton", [moved(tensor) for tensor in problem], numbers, switches, done)
+
+
+@overflows
 @given(problems(), st.integers(1, 5))
 @few
 def test_chunks_carry_the_state_and_equal_one_scan_bit_for_bit(
@@ -74,32 +109,40 @@ def test_chunks_carry_the_state_and_equal_one_scan_bit_for_bit(
 ) -> None:
     current, potential, threshold = (moved(tensor) for tensor in problem)
     values, after = if_scan(current, potential, threshold)
-    whole = msat(kernels, (current, potential, threshold), backend="triton")
-    v, state = potential, [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
-    fired, adapted, done = [], [], 0
+    v, fired = potential, []
     for x in current.split(chunk):
         y, v = if_scan(x, v, threshold)
         fired.append(y)
-        y, *state = kernels.msat_scan(x, *state, done, threshold, **PAPER, backend="triton")
-        adapted.append(y)
-        done += len(x)
     assert torch.equal(torch.cat(fired), values)
     assert torch.equal(v, after)
-    assert torch.equal(torch.cat(adapted), whole[0])
-    assert all(torch.equal(a, b) for a, b in zip(state, whole[1:], strict=True))
+    for scan in (partial(kernels.msat_scan, **PAPER), partial(kernels.bdett_scan, **BDETT)):
+        state = [potential, torch.zeros_like(potential), torch.zeros_like(potential)]
+        whole = scan(current, *state, 0, threshold, backend="triton")
+        adapted, done = [], 0
+        for x in current.split(chunk):
+            y, *state = scan(x, *state, done, threshold, backend="triton")
+            adapted.append(y)
+            done += len(x)
+        assert all(torch.equal(a, b) for a, b in zip((torch.cat(adapted), *state), whole, strict=True))
 
 
+@overflows
 @given(graded_problems(), RULES)
 @few
-def test_a_graded_schedule_goes_on_in_the_next_chunk(problem: list[Tensor], rule: dict[str, Any]) -> None:
-    current, v, r, *rows = (moved(tensor) for tensor in problem)
-    whole = graded_scan(current, v, r, *rows, **rule)
-    values = []
+def test_a_schedule_goes_on_in_the_next_chunk(problem: list[Tensor], rule: dict[str, Any]) -> None:
+    problem = [moved(tensor) for tensor in problem]
+    current, v, r, *rows = problem
+    zero = torch.zeros_like(v)
+    whole, adapted = graded_scan(*problem, **rule), signed_msat(problem, backend="triton")
+    values, sent, state = [], [], [v, r, zero, zero]
     for k in range(len(current)):
         now = [p if len(p) == 1 else p[k : k + 1] for p in rows]
         y, v, r = graded_scan(current[k : k + 1], v, r, *now, **rule)
         values.append(y)
+        y, *state = kernels.signed_msat_scan(current[k : k + 1], *state, k, *now, **PAPER, backend="triton")
+        sent.append(y)
     assert all(torch.equal(a, b) for a, b in zip((torch.cat(values), v, r), whole, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((torch.cat(sent), *state), adapted, strict=True))
 
 
 @pytest.mark.parametrize("shape", [(1,), (1023,), (1024,), (1025,), (2, 5, 31, 33)])
@@ -119,7 +162,7 @@ def test_blocks_that_are_not_full_write_nothing_beyond_their_neurons(shape: tupl
 def test_overwriting_changes_no_value_and_arguments_are_kept_without_it(
     problem: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    for scan in (if_scan, adapt):
+    for scan in (if_scan, adapt, follow):
         current, potential, threshold = (moved(tensor) for tensor in problem)
         before = [tensor.clone() for tensor in (current, potential, threshold)]
         expected = scan(current, potential, threshold)
@@ -159,7 +202,7 @@ def test_counting_equals_its_reference(problem: tuple[Tensor, Tensor, Tensor]) -
 def test_a_nan_stays_with_its_neuron_and_never_spikes_where_the_reference_does_not() -> None:
     current, zero = torch.rand(6, 4, device=DEVICE), torch.zeros(4, device=DEVICE)
     current[2, 1] = torch.nan
-    for scan in (if_scan, adapt):
+    for scan in (if_scan, adapt, follow):
         values, potential = scan(current, zero, torch.tensor(0.3, device=DEVICE))[:2]
         assert potential.isnan().tolist() == [False, True, False, False]
         assert not values.isnan().any()
@@ -169,6 +212,8 @@ def test_a_nan_stays_with_its_neuron_and_never_spikes_where_the_reference_does_n
         ours = graded_scan(current, zero, zero, *rows, levels=2, powers=powers)
         plain = reference.graded_scan(current, zero, zero, *rows, 2, powers, True, True)
         assert all(a.equal(b) for a, b in zip(map(torch.isnan, ours), map(torch.isnan, plain), strict=True))
+    ours, plain = (signed_msat([current, zero, zero, *rows], backend=b) for b in ("triton", "reference"))
+    assert all(a.equal(b) for a, b in zip(map(torch.isnan, ours), map(torch.isnan, plain), strict=True))
 
 
 @overflows
@@ -191,12 +236,14 @@ def test_other_precisions_go_to_the_reference_and_by_hand_are_refused(dtype: tor
         if_scan(*tensors)
 
 
-def test_a_gradient_is_refused_also_for_the_graded_neuron() -> None:
+def test_a_gradient_is_refused_also_for_graded_neurons() -> None:
     x, zero = torch.rand(3, 2, 4, device=DEVICE), torch.zeros(2, 4, device=DEVICE)
     rows = [torch.full((1, 1), value, device=DEVICE) for value in (0.3, 0.5, 0.0)]
     rows[0].requires_grad_()
     with pytest.raises(SettingError, match="requires grad"):
         graded_scan(x, zero, zero, *rows)
+    with pytest.raises(SettingError, match="requires grad"):
+        signed_msat([x, zero, zero, *rows], backend="triton")
     values, _, _ = kernels.graded_scan(x, zero, zero, *rows)
     assert torch.autograd.grad(values.sum(), rows[0])[0].isfinite()
 

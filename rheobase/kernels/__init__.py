@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, gpu, graded, reference
+from rheobase.kernels import cpu, gpu, graded, reference, signed_msat
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
 
@@ -27,12 +27,14 @@ __all__ = [
     "KnownInput",
     "available",
     "backends",
+    "bdett_scan",
     "check",
     "count_by_sample",
     "count_nonzero",
     "graded_scan",
     "if_scan",
     "msat_scan",
+    "signed_msat_scan",
     "weigh",
 ]
 
@@ -162,6 +164,77 @@ def msat_scan(
         counts.copy_(count_by_sample(values, backend=backend))
     v, mean, last = state
     return values, v, mean, last
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Dynamic thresholds of BDETT, K steps: equations and arguments are in `reference.bdett_scan`.
+
+    Backends agree to float32 rounding of the threshold. ``overwrite`` and ``counts`` are as for `if_scan`.
+
+    Raises:
+        SettingError: the backend asked for cannot take these tensors.
+    """
+    arguments = (current, potential, mean, last, steps_done, threshold)
+    numbers: dict[str, Any] = {"eta": eta, "psi": psi, "rest": rest, "a": a, "c": c}
+    match _choose(backend, (current, potential, mean, last, threshold)):
+        case "triton":
+            values, *state = gpu.bdett_scan(*arguments, **numbers, overwrite=overwrite)
+        case "cpu":
+            return cpu.bdett_scan(*arguments, **numbers, overwrite=overwrite, counts=counts)
+        case _:
+            values, *state = reference.bdett_scan(*arguments, **numbers)
+    if counts is not None:
+        counts.copy_(count_by_sample(values, backend=backend))
+    v, mean, last = state
+    return values, v, mean, last
+
+
+def signed_msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    backend: Backend = "auto",
+    **adaptation: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The threshold of MSAT with signed spikes and a memory, K steps: see `reference.signed_msat_scan`.
+
+    Backends agree to float32 rounding of the threshold, and so do the gradients; Triton has no gradient.
+
+    Raises:
+        SettingError: the backend asked for cannot take these tensors.
+    """
+    tensors = (threshold, fire, offset)
+    states = (potential, sent, mean, last)
+    match _choose(backend, (current, *states, *tensors), gradients=("cpu",)):
+        case "triton":
+            return gpu.signed_msat_scan(current, *states, steps_done, *tensors, **adaptation)
+        case "cpu":
+            return signed_msat.scan(current, *states, steps_done, *tensors, **adaptation)
+        case _:
+            return reference.signed_msat_scan(current, *states, steps_done, *tensors, **adaptation)
 
 
 def graded_scan(

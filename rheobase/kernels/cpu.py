@@ -17,8 +17,19 @@ from torch import Tensor
 
 from rheobase.kernels import layout
 from rheobase.kernels.layout import dense, ordered, values_for
+from rheobase.kernels.reference import LEAST
 
-__all__ = ["count_nonzero", "if_scan", "launch", "msat_scan", "unavailable", "unsuitable", "weigh"]
+__all__ = [
+    "bdett_scan",
+    "count_nonzero",
+    "exponent",
+    "if_scan",
+    "launch",
+    "msat_scan",
+    "unavailable",
+    "unsuitable",
+    "weigh",
+]
 
 _STATES, _DONE, _HARD, _COUNTS, _SLOTS = 8, 14, 14, 20, 22  # as in `loops`, which is not imported before it is needed
 _BLOCK = 256  # fewer neurons in a sample would make short blocks, so that their spikes are counted afterwards
@@ -88,12 +99,77 @@ def msat_scan(
     exp, log and sigmoid are polynomials with relative errors below 3e-7, so a threshold differs from
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
     """
-    values, (v, average, before), task, _keep = _task(current, threshold, [potential, mean, last], overwrite)
-    exponent = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # weights of its four terms
-    parameters = (ctypes.c_float * 6)(1 / ki, -1 / c, *exponent)
-    switches = [use_dtt, use_det and det_gain != 0, drive_is_current, raw_units]
-    task[_DONE:_COUNTS] = [steps_done, *switches, ctypes.addressof(parameters)]
-    _scan("msat", task, values, counts)
+    terms = exponent(
+        alpha=alpha, ka=ka, ki=ki, c=c, v_t=v_t, dtt_gain=dtt_gain, det_gain=det_gain,
+        use_dtt=use_dtt, use_det=use_det, raw_units=raw_units,
+    )  # fmt: skip
+    states = [potential, mean, last]
+    return _adapt("msat", current, states, steps_done, threshold, terms, drive_is_current, overwrite, counts)
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`reference.bdett_scan`, to float32 rounding: (E + H) / 2 is the exponent of MSAT.
+
+    As for `msat_scan`, a neuron within the rounding of its threshold may decide the other way.
+    """
+    terms = exponent(alpha=eta, ka=1.0, ki=psi, c=c, v_t=rest + a, dtt_gain=0.5, det_gain=0.5)
+    return _adapt("bdett", current, [potential, mean, last], steps_done, threshold, terms, False, overwrite, counts)
+
+
+def exponent(
+    *,
+    alpha: float,
+    ka: float,
+    ki: float,
+    c: float,
+    v_t: float,
+    dtt_gain: float,
+    det_gain: float,
+    use_dtt: bool = True,
+    use_det: bool = True,
+    raw_units: bool = False,
+) -> tuple[Any, tuple[bool, bool, bool]]:
+    """The arguments of `reference.msat_threshold` as the loops take them.
+
+    Returns:
+        The parameters, and the switches USE_DTT, USE_DET and RAW.
+    """
+    weights = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # of the four terms
+    parameters = (ctypes.c_float * 7)(1 / ki, -1 / c, *weights, LEAST)
+    return parameters, (use_dtt, use_det and det_gain != 0, raw_units)
+
+
+def _adapt(
+    name: str,
+    current: Tensor,
+    states: list[Tensor],
+    steps_done: int,
+    threshold: Tensor,
+    terms: tuple[Any, tuple[bool, bool, bool]],
+    drive_is_current: bool,
+    overwrite: bool,
+    counts: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
+    values, (v, average, before), task, _keep = _task(current, threshold, states, overwrite)
+    parameters, (use_dtt, use_det, raw) = terms
+    task[_DONE:_COUNTS] = [steps_done, use_dtt, use_det, drive_is_current, raw, ctypes.addressof(parameters)]
+    _scan(name, task, values, counts)
     return values, v, average, before
 
 

@@ -15,8 +15,18 @@ from torch import Tensor
 
 from rheobase.kernels import layout
 from rheobase.kernels.layout import dense, ordered, values_for
+from rheobase.kernels.reference import LEAST
 
-__all__ = ["count_nonzero", "graded_scan", "if_scan", "msat_scan", "unavailable", "unsuitable"]
+__all__ = [
+    "bdett_scan",
+    "count_nonzero",
+    "graded_scan",
+    "if_scan",
+    "msat_scan",
+    "signed_msat_scan",
+    "unavailable",
+    "unsuitable",
+]
 
 OPTIONS = {"enable_fp_fusion": False}
 """How Triton compiles the kernels."""
@@ -90,17 +100,93 @@ def msat_scan(
     The exponentials and logarithms are the processor's own, whose relative error is some units of the last place, so
     a neuron within that of its threshold may decide the other way.
     """
+    numbers = (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
+    return _adapt(
+        current, [potential, mean, last], steps_done, threshold, numbers, overwrite,
+        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units, LINEAR=False,
+    )  # fmt: skip
+
+
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`reference.bdett_scan`, to float32 rounding, as `msat_scan`: (E + H) / 2 is the exponent of MSAT."""
+    return _adapt(
+        current, [potential, mean, last], steps_done, threshold, (eta, 1.0, 1 / psi, 1 / c, rest + a, 0.5, 0.5),
+        overwrite, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True,
+    )  # fmt: skip
+
+
+def _adapt(
+    current: Tensor,
+    states: list[Tensor],
+    steps_done: int,
+    threshold: Tensor,
+    numbers: tuple[float, ...],
+    overwrite: bool,
+    **switches: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
     current, strides = dense(current)
     m, inner = _numbers(threshold, current.shape[1:], strides)
-    before, after = _states(current, strides, potential, mean, last)
+    before, after = _states(current, strides, *states)
     values = values_for(current, strides, overwrite)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
     _launch(
         "msat", current, values, m, *pairs, *_sizes(current), inner, m.numel(), steps_done,
-        *(float(number) for number in (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)),
-        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units,
+        *(float(number) for number in (*numbers, LEAST)), **switches,
     )  # fmt: skip
     return values, after[0], after[1], after[2]
+
+
+def signed_msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    alpha: float,
+    ka: float,
+    ki: float,
+    c: float,
+    v_t: float,
+    dtt_gain: float,
+    det_gain: float,
+    use_dtt: bool = True,
+    use_det: bool = True,
+    drive_is_current: bool = False,
+    raw_units: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`reference.signed_msat_scan`, to float32 rounding of the threshold; without a gradient."""
+    current, strides = dense(current)
+    rows, inner = _rows(threshold, fire, offset, strides)
+    before, after = _states(current, strides, potential, sent, mean, last)
+    values = values_for(current, strides)
+    pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
+    _launch(
+        "signed_msat", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], steps_done,
+        *(float(number) for number in (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)),
+        USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units,
+        SCHEDULE=len(rows) > 1,
+    )  # fmt: skip
+    return values, after[0], after[1], after[2], after[3]
 
 
 def graded_scan(
@@ -117,15 +203,12 @@ def graded_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`, bit for bit; without a gradient."""
     current, strides = dense(current)
-    each = torch.broadcast_tensors(threshold, 1 / threshold, fire, offset)  # type: ignore[no-untyped-call]
-    rows = torch.stack(each, 1)  # (1 or K, 4, 1 or C)
-    channels = rows.shape[2]
+    rows, inner = _rows(threshold, fire, offset, strides)
     before, after = _states(current, strides, potential, sent)
     values = values_for(current, strides)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
-    inner = strides[1] if channels > 1 else 1
     _launch(
-        "graded", current, values, rows, *pairs, *_sizes(current), inner, channels, levels, 0.5 ** (levels - 1),
+        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, 0.5 ** (levels - 1),
         POWERS=powers, SIGNED=signed, MEMORY=memory, SCHEDULE=len(rows) > 1,
     )  # fmt: skip
     return values, after[0], after[1]
@@ -160,6 +243,12 @@ def _numbers(parameter: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]
     if len(wide) < 2:
         return parameter.reshape(-1).contiguous(), strides[wide[0]] if wide else 1
     return ordered(parameter, shape, strides), 1
+
+
+def _rows(threshold: Tensor, fire: Tensor, offset: Tensor, strides: tuple[int, ...]) -> tuple[Tensor, int]:
+    """The parameters of graded spikes, (1 or K, 4, 1 or C): neuron n has those of channel ``n // inner % C``."""
+    each = torch.broadcast_tensors(threshold, 1 / threshold, fire, offset)  # type: ignore[no-untyped-call]
+    return torch.stack(each, 1), strides[1] if each[0].shape[1] > 1 else 1
 
 
 def _states(current: Tensor, strides: tuple[int, ...], *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:

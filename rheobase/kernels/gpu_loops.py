@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["count_kernel", "graded_kernel", "if_kernel", "msat_kernel"]
+__all__ = ["count_kernel", "graded_kernel", "if_kernel", "msat_kernel", "signed_msat_kernel"]
 
 _VARYING = ("steps", "done", "levels")  # numbers for which no kernel of their own is compiled
 
@@ -54,13 +54,29 @@ def _softplus(x):
     return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
 
 
+@triton.jit
+def _exponent(
+    deviation, drive, unit, rest, alpha, ka, inverse_ki, inverse_c, dtt_gain, det_gain,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr,
+):  # fmt: skip
+    """z of `reference.msat_threshold`: dtt_gain DTT + det_gain DET, over the terms that are on."""
+    z = tl.full(drive.shape, 0.0, tl.float32)
+    if USE_DTT:
+        d = deviation * unit
+        z += dtt_gain * (alpha * d + rest + ka * _softplus(d * inverse_ki))
+    if USE_DET:
+        z += det_gain * tl.exp(-(drive * unit) * inverse_c)
+    return z
+
+
 @triton.jit(do_not_specialize=_VARYING)
 def msat_kernel(
     current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after,
-    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain,
-    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, BLOCK: tl.constexpr,
+    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain, least,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, LINEAR: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The equations of `reference.msat_scan`; t = done + k, th = M where t = 0."""
+    """The equations of `reference.msat_scan`, or `reference.bdett_scan` (LINEAR); t = done + k, th = M where t = 0."""
     n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     m = tl.load(threshold + n // inner % count, mask=live)
     unit = 1.0 if RAW else 1.0 / m  # where m = 0, th is 0 or NaN, and nothing is sent
@@ -72,14 +88,12 @@ def msat_kernel(
     for t in range(done, done + steps):
         x = tl.load(x_place, mask=live)
         pre = v + x
-        z = tl.full((BLOCK,), 0.0, tl.float32)
-        if USE_DTT:
-            d = (v - mean) * unit
-            z += dtt_gain * (alpha * d + rest + ka * _softplus(d * inverse_ki))
-        if USE_DET:
-            drive = x if INSTANT else pre - last
-            z += det_gain * tl.exp(-(drive * unit) * inverse_c)
-        th = tl.where(t == 0, m, m / (1.0 + tl.exp(-z)))
+        drive = x if INSTANT else pre - last
+        z = _exponent(
+            v - mean, drive, unit, rest, alpha, ka, inverse_ki, inverse_c, dtt_gain, det_gain, USE_DTT, USE_DET
+        )
+        adapted = m * tl.maximum(z, least) if LINEAR else m / (1.0 + tl.exp(-z))
+        th = tl.where(t == 0, m, adapted)
         y = tl.where(pre >= th, th, 0.0)
         v, last = pre - y, pre
         mean += (v - mean) / (t + 1)
@@ -141,6 +155,50 @@ def graded_kernel(
         y_place += neurons
     tl.store(potential_after + n, v, mask=live)
     tl.store(sent_after + n, r, mask=live)
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def signed_msat_kernel(
+    current, values, parameters, potential, potential_after, sent, sent_after,
+    mean_before, mean_after, last_before, last_after, neurons, steps, stride, inner, channels, done,
+    alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain,
+    USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, SCHEDULE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The equations of `reference.signed_msat_scan`; with SCHEDULE there are parameters for each step."""
+    n, live = _neurons(tl.program_id(0), neurons, BLOCK)
+    channel = n // inner % channels
+    m, inverse, fire, offset = _row(parameters, channel, channels, live)
+    v = tl.load(potential + n, mask=live)
+    r = tl.load(sent + n, mask=live)
+    mean = tl.load(mean_before + n, mask=live)
+    last = tl.load(last_before + n, mask=live)
+    x_place, y_place = current + n, values + n
+    for t in range(done, done + steps):
+        if SCHEDULE:
+            m, inverse, fire, offset = _row(parameters, channel, channels, live)
+            parameters += 4 * channels
+        x = tl.load(x_place, mask=live)
+        pre = v + x
+        drive = x if INSTANT else pre - last
+        z = _exponent(
+            v - mean, drive, 1.0 if RAW else inverse, v_t * m if RAW else v_t,
+            alpha, ka, inverse_ki, inverse_c, dtt_gain, det_gain, USE_DTT, USE_DET,
+        )  # fmt: skip
+        th = tl.where(t == 0, m, m / (1.0 + tl.exp(-z)))
+        e = tl.maximum(pre, -r, propagate_nan=tl.PropagateNan.ALL)
+        q = tl.div_rn(e, th) + offset
+        k = tl.clamp(tl.floor(tl.abs(q) + (1.0 - fire)), 0.0, 1.0, propagate_nan=tl.PropagateNan.ALL)
+        y = tl.maximum(th * tl.where(q > 0, k, -k), -r, propagate_nan=tl.PropagateNan.ALL)
+        v, r, last = pre - y, r + y, pre
+        mean += (v - mean) / (t + 1)
+        tl.store(y_place, y, mask=live)
+        x_place += stride
+        y_place += neurons
+    tl.store(potential_after + n, v, mask=live)
+    tl.store(sent_after + n, r, mask=live)
+    tl.store(mean_after + n, mean, mask=live)
+    tl.store(last_after + n, last, mask=live)
 
 
 @triton.jit(do_not_specialize=_VARYING)

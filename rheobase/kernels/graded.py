@@ -11,11 +11,13 @@ from torch import Tensor
 from rheobase.kernels.cpu import launch
 from rheobase.kernels.layout import dense, ordered, values_for
 
-__all__ = ["scan"]
+__all__ = ["SUMS", "scan", "table_of", "to_rows"]
 
 _PIECE = 448  # neurons that a thread takes at a time, at most a row of its workspace
 _TASK = 22  # int64 slots, as in `graded_loops`, which is not imported before it is needed
-_SUMS = 16  # partial sums of a gradient: their number must not depend on the threads
+
+SUMS = 16
+"""Partial sums of a gradient: their number must not depend on the threads."""
 
 
 def scan(
@@ -63,11 +65,13 @@ class _Scan(torch.autograd.Function):
         width, task, _keep = _task(current, y, rows, ctx.rule)
         states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         undone = [ordered(state, tuple(shape), strides).clone() for state in (v, r)]
-        sums = torch.zeros(_SUMS, current.shape[0], 3, width)
+        sums = torch.zeros(SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
-        task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), _SUMS
+        task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), SUMS
         _launch("gradient", task)
-        return result, *states, _to_rows(sums.sum(0), rows, shape, strides), None, None, None, None
+        found = to_rows(sums.sum(0), rows, shape, strides)
+        zero = torch.zeros_like(found[:, :1])  # that of the reciprocal
+        return result, *states, torch.cat([found[:, :1], zero, found[:, 1:]], 1), None, None, None, None
 
 
 def _forward(
@@ -85,13 +89,7 @@ def _forward(
 
 def _task(current: Tensor, y: Tensor, rows: Tensor, rule: tuple[Any, ...]) -> tuple[int, Any, list[Tensor]]:
     """How many neurons a row of the table holds, the task, and what must live until launch."""
-    shape, neurons = current.shape[1:], current[0].numel()
-    rows = rows.detach()
-    if rows.shape[2] > 1 and not (current.ndim > 2 and current.stride(2) == 1):  # channels are not the innermost
-        rows = _as_map(rows, shape, current.stride()[1:])
-    channels = rows.shape[2]
-    tile = 1 if channels > _PIECE else _PIECE // channels
-    table = rows.repeat(1, 1, tile).contiguous() if tile > 1 else rows.contiguous()
+    neurons, table = current[0].numel(), table_of(rows, current, _PIECE)
     width = table.shape[2]
     levels, powers, signed, memory = rule
     stride = 0 if len(table) == 1 else 4 * width
@@ -101,15 +99,24 @@ def _task(current: Tensor, y: Tensor, rows: Tensor, rule: tuple[Any, ...]) -> tu
     return width, task, [table, current]
 
 
+def table_of(rows: Tensor, current: Tensor, piece: int) -> Tensor:
+    """The parameters of neurons in memory order, repeated up to ``piece`` neurons. (R, P, C or 1) -> (R, P, width)."""
+    rows = rows.detach()
+    if rows.shape[2] > 1 and not (current.ndim > 2 and current.stride(2) == 1):  # channels are not the innermost
+        rows = _as_map(rows, current.shape[1:], current.stride()[1:])
+    tile = max(1, piece // rows.shape[2])
+    return rows.repeat(1, 1, tile).contiguous() if tile > 1 else rows.contiguous()
+
+
 def _as_map(rows: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    """Parameters of channels as those of the neurons of a sample, in memory order. (R, 4, C) -> (R, 4, neurons)."""
+    """Parameters of channels as those of the neurons of a sample, in memory order. (R, P, C) -> (R, P, neurons)."""
     order = sorted(range(1, len(shape)), key=lambda d: strides[d], reverse=True)
     spread = rows.view(*rows.shape, *[1] * (len(shape) - 2)).expand(*rows.shape[:2], *shape[1:])
     return spread.permute(0, 1, *(d + 1 for d in order)).flatten(2)
 
 
-def _to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    """The gradient of the table's rows, from sums for each step and neuron of a row. (K, 3, width) -> (R, 4, C)."""
+def to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """The gradient of a table's rows, from sums for each step and neuron of a row. (K, P, width) -> (R, P, C)."""
     channels = rows.shape[2]
     if sums.shape[2] > channels and channels > 1 and not (len(shape) > 1 and strides[1] == 1):
         order = sorted(range(1, len(shape)), key=lambda d: strides[d], reverse=True)
@@ -118,10 +125,7 @@ def _to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, 
         sums = full.permute(0, 1, *(2 + order.index(d) for d in range(1, len(shape)))).flatten(3).sum(3)
     else:
         sums = sums.view(*sums.shape[:2], -1, channels).sum(2)
-    if rows.shape[0] == 1:
-        sums = sums.sum(0, keepdim=True)
-    zero = torch.zeros_like(sums[:, :1])
-    return torch.cat([sums[:, :1], zero, sums[:, 1:]], 1)
+    return sums.sum(0, keepdim=True) if rows.shape[0] == 1 else sums
 
 
 def _launch(name: str, task: Any) -> None:

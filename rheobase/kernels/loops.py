@@ -41,8 +41,11 @@ TICKET, NEURONS, STEPS, STRIDE, PERIOD, CURRENT, THRESHOLD, VALUES = range(8)
 POTENTIAL, POTENTIAL_AFTER, MEAN_BEFORE, MEAN_AFTER, LAST_BEFORE, LAST_AFTER = range(8, 14)
 HARD = 14  # IF
 DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
-PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN = range(6)
-"""The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z."""
+PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN, LEAST = range(7)
+"""The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z.
+
+BDETT has the same, with th = M max(-z, LEAST) in place of the sigmoid.
+"""
 COUNTS, SAMPLE = 20, 21  # where spikes are counted, by step and sample, or 0; neurons of a sample
 SLOTS = 22
 """The int64 slots of a task: sizes, addresses and switches."""
@@ -286,13 +289,16 @@ def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _fire_row(w: Any, x: Any, y: Any, size: int, share: Any) -> Any:
-    """th = M / (1 + e^z); s = [v + x >= th]; y = s th; v = v + x - y; mean += (v - mean) / t. The number of y > 0."""
+def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: bool) -> Any:
+    """th = M / (1 + e^z), or M max(-z, LEAST) (linear); s = [v + x >= th]; y = s th; v = v + x - y; the mean of v.
+
+    The number of y > 0.
+    """
     _wide()
     spikes = np.int32(0)
     for j in range(size):
         pre = w[V + j] + x[j]
-        th = fraction(w[TH + j], w[Z + j])
+        th = w[TH + j] * max(-w[Z + j], p[LEAST]) if linear else fraction(w[TH + j], w[Z + j])
         emitted = th if pre >= th else ZERO
         after = pre - emitted
         y[j], w[V + j], w[LAST + j] = emitted, after, pre
@@ -338,8 +344,9 @@ def _if_kernel(task: Any) -> None:
             start += size
 
 
-def _msat_kernel(task: Any) -> None:
-    """MSAT."""
+@njit(forceinline=True, error_model="numpy")
+def _adapt(task: Any, linear: bool) -> None:
+    """MSAT, or BDETT (linear)."""
     neurons, stride, done = task[NEURONS], task[STRIDE], task[DONE]
     use_dtt, use_det, instant, raw = (
         task[USE_DTT] != 0,
@@ -375,11 +382,21 @@ def _msat_kernel(task: Any) -> None:
                     _zero_row(w, size)
                 if use_det:
                     _drive_row(w, x, p, size, instant)
-                _count(task, k, start, _fire_row(w, x, y, size, np.float32(1.0 / (done + k + 1))))
+                _count(task, k, start, _fire_row(w, x, y, p, size, np.float32(1.0 / (done + k + 1)), linear))
             _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
             _copy_out(w, MEAN, _floats(task[MEAN_AFTER], start), size)
             _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
             start += size
+
+
+def _msat_kernel(task: Any) -> None:
+    """MSAT."""
+    _adapt(task, False)
+
+
+def _bdett_kernel(task: Any) -> None:
+    """BDETT."""
+    _adapt(task, True)
 
 
 def _function_kernel(task: Any) -> None:
@@ -389,7 +406,7 @@ def _function_kernel(task: Any) -> None:
         y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), fraction(ONE, -x[j])
 
 
-_KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "functions": _function_kernel}
+_KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "bdett": _bdett_kernel, "functions": _function_kernel}
 
 
 @cache

@@ -14,7 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["count_nonzero", "graded_scan", "if_scan", "level", "msat_scan", "msat_threshold", "weigh"]
+__all__ = [
+    "LEAST",
+    "bdett_scan",
+    "bdett_threshold",
+    "count_nonzero",
+    "graded_scan",
+    "if_scan",
+    "level",
+    "msat_scan",
+    "msat_threshold",
+    "signed_msat_scan",
+    "weigh",
+]
+
+LEAST = 0.05
+"""The threshold of BDETT never falls below this share of M."""
 
 
 def if_scan(
@@ -159,6 +174,124 @@ def msat_threshold(
     return threshold * torch.sigmoid(z)
 
 
+def bdett_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    *,
+    eta: float,
+    psi: float,
+    rest: float,
+    a: float,
+    c: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Dynamic thresholds of BDETT, K steps, with the state and the result of `msat_scan`.
+
+    Each step, t steps done before it: v_pre = v + x; th by `bdett_threshold` (M where t = 0);
+    s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+
+    References:
+        Ding et al. 2022, arXiv 2206.04426.
+    """
+    v, values = potential, []
+    for t, x in enumerate(current.unbind(0), start=steps_done):
+        v_pre = v + x
+        th = threshold
+        if t > 0:
+            th = bdett_threshold(v - mean, v_pre - last, threshold, eta=eta, psi=psi, rest=rest, a=a, c=c)
+        y = torch.where(v_pre >= th, th, 0.0)
+        v = v_pre - y
+        mean = mean + (v - mean) / (t + 1)
+        last = v_pre
+        values.append(y)
+    return _stack(values, current), v, mean, last
+
+
+def bdett_threshold(
+    deviation: Tensor, drive: Tensor, threshold: Tensor, *, eta: float, psi: float, rest: float, a: float, c: float
+) -> Tensor:
+    """The dynamic threshold of one step after the first.
+
+    d = deviation / M
+    E = eta d + rest + log(1 + exp(d / psi))
+    H = a + exp(-drive / M / c)
+    th = M max((E + H) / 2, LEAST)
+
+    Args:
+        deviation: v - mean, before the step. Shape (N, ...).
+        drive: the change of v_pre. Shape (N, ...).
+        threshold: M, greater than 0. Shape () or broadcastable to (N, ...).
+        eta: slope of E in d.
+        psi: width of its softplus, not 0.
+        rest: its offset.
+        a: offset of H.
+        c: width of its exponential, not 0.
+    """
+    d = deviation / threshold
+    energy = eta * d + rest + softplus(d / psi)
+    temporal = a + torch.exp(-drive / threshold / c)
+    return threshold * ((energy + temporal) / 2).clamp(min=LEAST)
+
+
+def signed_msat_scan(
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    fire: Tensor,
+    offset: Tensor,
+    *,
+    drive_is_current: bool = False,
+    **adaptation: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The threshold of MSAT with signed spikes and a memory of what was sent, K steps.
+
+    Each step, t steps done before it: v_pre = v + x; th by `msat_threshold` (M where t = 0);
+    e = max(v_pre, -r); q = e / th + offset; s = level(q), one level; y = max(th s, -r);
+    v = v_pre - y; r = r + y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+
+    Where a gradient is asked for, s has the slopes of `graded_scan`; th / M, mean and last are constants.
+
+    Args:
+        current: x. Shape (K, N, C, ...).
+        potential: v, as for `msat_scan`. Shape (N, C, ...).
+        sent: r, the sum of what was sent. Shape (N, C, ...).
+        mean: as for `msat_scan`. Shape (N, C, ...).
+        last: as for `msat_scan`. Shape (N, C, ...).
+        steps_done: t.
+        threshold: M, greater than 0. Shape (K or 1, C or 1), as fire and offset.
+        fire: the smallest |q| that fires.
+        offset: added to q.
+        drive_is_current: take the drive to be x, not v_pre - last.
+        adaptation: the keyword arguments of `msat_threshold`.
+
+    Returns:
+        The emitted values (K, N, C, ...), then potential, sent, mean and last after the last step.
+    """
+    v, r, values = potential, sent, []
+    for k, x in enumerate(current.unbind(0)):
+        m, beta, b = (_row(p, k, x) for p in (threshold, fire, offset))
+        v_pre, t = v + x, steps_done + k
+        th = m
+        if t > 0:
+            with torch.no_grad():
+                drive = x if drive_is_current else v_pre - last
+                share = msat_threshold(v - mean, drive, m, **adaptation) / m
+            th = m * share
+        s = level(torch.maximum(v_pre, -r) / th + b, beta)
+        y = torch.maximum(th * s, -r)
+        v, r = v_pre - y, r + y
+        mean, last = mean + (v.detach() - mean) / (t + 1), v_pre.detach()
+        values.append(y)
+    return _stack(values, current), v, r, mean, last
+
+
 def graded_scan(
     current: Tensor,
     potential: Tensor,
@@ -198,7 +331,7 @@ def graded_scan(
     """
     v, r, values = potential, sent, []
     for k, x in enumerate(current.unbind(0)):
-        theta, beta, b = (p[k if len(p) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2)) for p in (threshold, fire, offset))
+        theta, beta, b = (_row(p, k, x) for p in (threshold, fire, offset))
         v_pre = v + x
         e = torch.maximum(v_pre, -r) if memory else v_pre
         q = e * (1 / theta) + b
@@ -257,6 +390,11 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
         int64. Shape (K,).
     """
     return torch.stack([((y != 0) * weights.to(torch.int64)).sum() for y in values.unbind(0)])
+
+
+def _row(parameter: Tensor, k: int, x: Tensor) -> Tensor:
+    """The parameter in step k, to broadcast over x (N, C, ...). Shape: (K or 1, C or 1) -> (C or 1, ...)."""
+    return parameter[k if len(parameter) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _stack(values: list[Tensor], current: Tensor) -> Tensor:

@@ -10,16 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
 
 __all__ = ["BDETT", "BDETTState"]
-
-_LEAST = 0.05  # the threshold never falls below this share of M
 
 
 class BDETTState(NamedTuple):
@@ -63,6 +61,7 @@ class BDETT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
+    overwrites = counting = True
     threshold: Tensor
 
     def __init__(
@@ -86,18 +85,26 @@ class BDETT(Neuron):
         return BDETTState(zero, zero, zero, 0)
 
     def step(self, current: Tensor, state: BDETTState) -> tuple[Tensor, BDETTState]:
-        m = along_channels(self.threshold, current)
-        v_pre = state.potential + current
-        if state.steps == 0:
-            th = m.expand_as(current)
-        else:
-            d = (state.potential - state.mean) / m
-            energy = self.eta * d + self.rest + F.softplus(d / self.psi)
-            temporal = self.a + torch.exp((state.before_firing - v_pre) / m / self.c)
-            th = m * ((energy + temporal) / 2).clamp(min=_LEAST)
-        y = torch.where(v_pre >= th, th, 0.0)
-        v, t = v_pre - y, state.steps + 1
-        return y, BDETTState(v, state.mean + (v - state.mean) / t, v_pre, t)
+        y, new = self.scan(current.unsqueeze(0), state)
+        return y.squeeze(0), new
+
+    def scan(
+        self, current: Tensor, state: BDETTState, overwrite: bool = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, BDETTState]:
+        y, v, mean, v_pre = kernels.bdett_scan(
+            current,
+            *state,
+            along_channels(self.threshold, current[0]),
+            eta=self.eta,
+            psi=self.psi,
+            rest=self.rest,
+            a=self.a,
+            c=self.c,
+            overwrite=overwrite,
+            counts=counts,
+            backend=self.backend,
+        )
+        return y, BDETTState(v, mean, v_pre, state.steps + current.shape[0])
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """The activation: charge is conserved, and the threshold grows with the potential."""

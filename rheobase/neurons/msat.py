@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -98,6 +98,14 @@ class Adaptation:
         """These hyper-parameters alone, without what a subclass adds."""
         return Adaptation(**{f.name: getattr(self, f.name) for f in fields(Adaptation)})
 
+    def arguments(self) -> dict[str, Any]:
+        """These hyper-parameters as the keyword arguments of `rheobase.kernels.msat_scan`."""
+        return {
+            "alpha": self.alpha, "ka": self.ka, "ki": self.ki, "c": self.c, "v_t": self.v_t,
+            "dtt_gain": self.tau_mp, "det_gain": self.det_gain, "use_dtt": self.dtt, "use_det": self.det,
+            "drive_is_current": self.depolarisation == "current", "raw_units": self.units == "raw",
+        }  # fmt: skip
+
     @property
     def det_gain(self) -> float:
         """What the exponential of Eq. 13 is multiplied by in all."""
@@ -174,7 +182,6 @@ class MSAT(Neuron):
     def scan(
         self, current: Tensor, state: MSATState, overwrite: bool = False, counts: Tensor | None = None
     ) -> tuple[Tensor, MSATState]:
-        a = self.adaptation
         y, v, mean, v_pre = kernels.msat_scan(
             current,
             state.potential,
@@ -182,17 +189,7 @@ class MSAT(Neuron):
             state.before_firing,
             state.steps,
             along_channels(self.threshold, current[0]),
-            alpha=a.alpha,
-            ka=a.ka,
-            ki=a.ki,
-            c=a.c,
-            v_t=a.v_t,
-            dtt_gain=a.tau_mp,
-            det_gain=a.det_gain,
-            use_dtt=a.dtt,
-            use_det=a.det,
-            drive_is_current=a.depolarisation == "current",
-            raw_units=a.units == "raw",
+            **self.adaptation.arguments(),
             overwrite=overwrite,
             counts=counts,
             backend=self.backend,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rheobase.kernels.reference import level, msat_threshold
+from rheobase import kernels
 from rheobase.neurons._base import Alphabet, Neuron, Payload
 from rheobase.neurons.graded import along, at_steps
 from rheobase.neurons.integrate_fire import positive, summary
@@ -90,27 +90,19 @@ class SignedMSAT(Neuron):
         return SignedMSATState(zero, zero, zero, zero, 0)
 
     def step(self, current: Tensor, state: SignedMSATState) -> tuple[Tensor, SignedMSATState]:
-        m, fire, offset = (
-            along(at_steps(p, state.steps, 1), current) for p in (self.threshold, self.fire, self.offset)
-        )
-        v_pre = state.potential + current
-        th = m if state.steps == 0 else m * self._share(m, v_pre, current, state)
-        e = torch.maximum(v_pre, -state.sent)
-        s = level(e / th + offset, fire)
-        y = torch.maximum(th * s, -state.sent)
-        v, t = v_pre - y, state.steps + 1
-        return y, SignedMSATState(v, state.sent + y, state.mean + (v - state.mean) / t, v_pre, t)
+        y, new = self.scan(current.unsqueeze(0), state)
+        return y.squeeze(0), new
 
-    @torch.no_grad()
-    def _share(self, m: Tensor, v_pre: Tensor, current: Tensor, state: SignedMSATState) -> Tensor:
-        """th / M (Eqs. 11 to 13). Shape (N, ...)."""
-        a = self.adaptation
-        drive = current if a.depolarisation == "current" else v_pre - state.before_firing
-        th = msat_threshold(
-            state.potential - state.mean, drive, m, alpha=a.alpha, ka=a.ka, ki=a.ki, c=a.c, v_t=a.v_t,
-            dtt_gain=a.tau_mp, det_gain=a.det_gain, use_dtt=a.dtt, use_det=a.det, raw_units=a.units == "raw",
-        )  # fmt: skip
-        return th / m
+    def scan(self, current: Tensor, state: SignedMSATState) -> tuple[Tensor, SignedMSATState]:
+        k = current.shape[0]
+        y, v, r, mean, v_pre = kernels.signed_msat_scan(
+            current,
+            *state,
+            *(at_steps(p, state.steps, k) for p in (self.threshold, self.fire, self.offset)),
+            **self.adaptation.arguments(),
+            backend=self.backend,
+        )
+        return y, SignedMSATState(v, r, mean, v_pre, state.steps + k)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """The activation clipped at M: charge is conserved, as for `MSAT`."""
