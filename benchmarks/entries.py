@@ -173,7 +173,7 @@ def _annealed(iterations: int) -> Callable[[int], Method]:
 
 
 def _parallel(t: int) -> Method:
-    return ParallelConversion(steps=t, iterations=300 if t < 16 else 100, weight_rate=3e-4)
+    return ParallelConversion(steps=t, iterations=300, weight_rate=3e-4)
 
 
 def _powers(iterations: int, rate: float) -> Callable[[int], Method]:
@@ -185,7 +185,7 @@ def _levels(t: int) -> Method:
 
 
 def _msat(t: int) -> Method:
-    return SignedMSAT(steps=t, fraction=2.0, iterations=100 if t < 16 else 60, weight_rate=4e-4)
+    return SignedMSAT(steps=t, fraction=2.0, iterations=200 if t < 16 else 100, weight_rate=4e-4)
 
 
 BARS = (
