@@ -99,7 +99,7 @@ ENTRIES = (
     Entry("FTBC, tuned", BINARY, lambda t: TemporalBias(steps=t, iterations=100, weight_rate=3e-4), "ours", 8, 16,
           tuned=True),
     Entry("Auto", BINARY, lambda t: Auto(alphabet="binary", steps=t), "ours", 16, 16, tuned=True),
-    Entry("BSNN, period 4", BINARY_WEIGHTED, lambda t: BSNN(steps=t), "Li et al. 2021b", 8, 64),
+    Entry("phases of BSNN alone, K = 4", BINARY_WEIGHTED, lambda t: BSNN(steps=t), "Li et al. 2021b", 8, 64),
     Entry("SpiCalib", TERNARY, lambda t: SpiCalib(steps=t), "Li, He et al. 2022", 16, 64),
     Entry("DA-parallel", SYNCHRONOUS, lambda t: ParallelConversion(steps=t), "Hao et al. 2025", 4, 16),
     Entry("DA-parallel, tuned", SYNCHRONOUS,
