@@ -51,7 +51,7 @@ NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib",
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
-KEEP_MEMORY = {f"MALLOC_{name}_THRESHOLD_": str(2**31 - 1) for name in ("MMAP", "TRIM")}  # what rb.keep_memory does
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**29), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # as rb.keep_memory
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 

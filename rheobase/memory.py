@@ -8,7 +8,8 @@ import sys
 __all__ = ["keep_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the parameters of mallopt, in malloc.h
-_LARGEST = 2**31 - 1
+_ALL = 2**31 - 1
+_LARGEST = 2**29  # a tensor of more comes from the system: kept ones of many sizes leave gaps that nothing else fits
 _LARGEST_BEFORE = 2**25  # what older versions of glibc accept
 
 
@@ -17,7 +18,8 @@ def keep_memory() -> bool:
 
     A simulation makes and frees the same large tensors in each chunk of steps. By default glibc gives a part of them
     back and asks for it anew, and the system clears each page; that takes time, and the resident memory grows. It is a
-    setting of the whole process, so the library leaves it to you; the command line makes it.
+    setting of the whole process, so the library leaves it to you; the command line makes it. Tensors of more than
+    512 MiB are given back all the same.
 
     Returns:
         Whether that could be set: on Linux with glibc.
@@ -29,5 +31,5 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):
         return False
     mapped = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_THRESHOLD, _LARGEST_BEFORE)
-    trimmed = mallopt(_TRIM_THRESHOLD, _LARGEST)
+    trimmed = mallopt(_TRIM_THRESHOLD, _ALL)
     return bool(mapped and trimmed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,26 @@ def test_only_as_many_samples_are_held_as_are_asked_for() -> None:
     assert torch.equal(first_samples(data()), X)
     with pytest.raises(DataError, match=r"Batch 1 has samples of shape \(4,\)"):
         first_samples(as_batches([torch.rand(2, 3), torch.rand(2, 4)]))
+
+
+def test_no_more_samples_are_held_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, snn = converted(RateCoding(steps=STEPS))
+    seen: list[int] = []
+
+    def look(layer: Layer) -> Neuron:
+        seen.append(layer.currents.shape[1])
+        return layer.neuron
+
+    size = next(graph.module.parameters()).element_size()
+    sample = STEPS * max(map(graph.neurons, graph.sites)) * size
+    monkeypatch.setattr(sys.modules[layerwise.__module__], "_LARGEST", 5 * sample + 1)
+    with pytest.warns(rb.ConversionWarning, match=r"uses the first 5 samples, not 20: the currents of the layer"):
+        layerwise(snn, graph, data(), STEPS, look, images=20)
+    layerwise(snn, graph, data(), STEPS, look, images=5)  # no warning, which would be an error
+    monkeypatch.setattr(sys.modules[layerwise.__module__], "_LARGEST", 1)
+    with pytest.warns(rb.ConversionWarning, match="first 1 samples"):
+        layerwise(snn, graph, data(), STEPS, look, images=20)
+    assert set(seen) == {5, 1}
 
 
 METHODS = [

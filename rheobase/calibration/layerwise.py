@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,12 +18,14 @@ from torch import Tensor, fx
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.session import current
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Layer", "channel_mean", "first_samples", "layerwise"]
+
+_LARGEST = 2**30  # bytes of the currents of one layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +72,24 @@ def layerwise(
         batches: calibration data.
         steps: T, at least 1.
         adjust: gives the neuron of a site; see `Layer`.
-        images: how many samples are used, the first ones. Memory: some tensors of T * images samples.
+        images: how many samples are used, the first ones; fewer, with a warning, where the currents of the largest
+            layer would take more than 1 GiB. Some eight tensors of that size are held at once.
 
     Raises:
         SettingError: steps or images is below 1.
     """
     if steps < 1 or images < 1:
         raise SettingError(f"Calibration: steps is {steps} and images {images}; both must be at least 1.")
-    x = first_samples(batches, images)
+    x = first_samples(batches, min(images, _room(graph, steps)))
+    if len(x) == _room(graph, steps) < images:
+        largest = max(graph.sites, key=graph.neurons)
+        warnings.warn(
+            f"Calibration for {steps} steps uses the first {len(x)} samples, not {images}: the currents of the layer "
+            f"{largest}, {graph.neurons(largest):,} neurons a sample, would take more than 1 GiB. Fewer steps leave "
+            "room for more.",
+            ConversionWarning,
+            stacklevel=2,
+        )
     received: dict[str, Tensor] = {}
     with activations(graph, received) as targets:
         graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
@@ -96,6 +109,12 @@ def layerwise(
     snn.execution(x).walk(steps, emit)
     snn.reset()
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
+
+
+def _room(graph: Graph, steps: int) -> int:
+    """How many samples fit; at least 1."""
+    size = next((p.element_size() for p in graph.module.parameters()), 4)
+    return max(1, _LARGEST // (steps * max(map(graph.neurons, graph.sites)) * size))
 
 
 def first_samples(batches: Batches, count: int | None = None) -> Tensor:
