@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase.kernels import Arithmetic, Code, EventLayer, Events, KnownInput, events
+from rheobase.kernels.layout import hooked
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import SYNAPSES, depends_on_input, reached
 from rheobase.synapses import fan_out
 
-__all__ = ["Bare", "Program", "hooked"]
+__all__ = ["Bare", "Program"]
 
 _ADDITIONS = frozenset({operator.add, torch.add})
 
@@ -81,7 +82,7 @@ class Program:
         if isinstance(layer, MaxPoolGate) or (isinstance(layer, CumulativeMaxPool) and not layer.edges):
             before = self._senders(node.all_input_nodes[0])
             return [*before, layer] if before else []
-        return [layer] if isinstance(layer, Neuron) and layer.tells_code() else []
+        return [layer] if isinstance(layer, Neuron) and layer.holds("code") else []
 
     def code(self, node: fx.Node) -> Code | None:
         """What a weighted layer receives in whole numbers, where it is that."""
@@ -152,9 +153,3 @@ def _is_sum(node: fx.Node) -> bool:
     inputs = node.all_input_nodes
     plain = node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs
     return plain and len(inputs) == 2 and all(n.meta["shape"] is not None for n in inputs)
-
-
-def hooked(layer: nn.Module) -> bool:
-    """Whether others look at what goes into the layer and comes out of it."""
-    everywhere = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or everywhere)

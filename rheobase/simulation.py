@@ -108,7 +108,7 @@ def stream(
         until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
             that later chunks compute the others alone; a smaller chunk saves more. Each sample decides at the same
             step and in the same way as if all had gone on.
-        operations: whether synaptic operations are counted; that takes about a twentieth of the time.
+        operations: whether synaptic operations are counted, which takes some time.
 
     Yields:
         Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.

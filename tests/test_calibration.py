@@ -29,8 +29,9 @@ from rheobase.calibration import (
     tune_layers,
 )
 from rheobase.calibration.activations import activations
-from rheobase.calibration.gradient import _draw
+from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
+from rheobase.coding import Delayed, Poisson
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding, SignedMSAT
 from rheobase.neurons import Biased, Neuron, Parallel
@@ -202,6 +203,24 @@ def test_layers_that_wait_are_tuned_by_their_means_to_what_all_steps_would_give(
             torch.testing.assert_close(neuron.get_buffer(name), value, rtol=1e-3, atol=1e-5)
     for name, value in stepwise.plan.edits.items():
         torch.testing.assert_close(averaged.plan.edits[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_means_stand_for_steps_only_where_they_are_what_is_sent_and_read() -> None:
+    class Louder(Parallel):
+        def respond(self, current: Tensor) -> Tensor:
+            return 1.5 * super().respond(current)
+
+    graph, snn = converted(ParallelConversion(steps=4))
+    louder = {site: Louder(**neuron.settings()) for site, neuron in snn.plan.neurons.items()}
+    plans = {
+        "as it is": (snn.plan, 1),
+        "another neuron": (dataclasses.replace(snn.plan, neurons=louder), 4),
+        "read late": (dataclasses.replace(snn.plan, readout=Delayed(2)), 4),
+        "random input": (dataclasses.replace(snn.plan, encoder=Poisson(1.0)), 4),
+    }
+    for name, (plan, steps) in plans.items():
+        assert _model(SpikingModel(graph, plan), graph, 4, Tuning())[1] == steps, name
+    assert _model(snn, graph, 4, Tuning(anytime=1.0))[1] == 4
 
 
 def test_mixed_images_are_new_ones_and_the_seed_decides_which() -> None:

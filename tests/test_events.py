@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import rheobase as rb
 from rheobase.conversion import convert
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, events
@@ -192,3 +193,21 @@ def test_memory_is_taken_over_where_nobody_looks_and_left_alone_where_a_hook_doe
     assert close(simulate(snn, x, 3).output, plain)
     assert len(seen) > 40
     assert all(torch.equal(kept, copy) for kept, copy in seen)
+
+
+def test_hooks_for_all_modules_see_layers_that_would_be_computed_from_events() -> None:
+    net = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    x = torch.rand(8, 3)
+    snn = rb.convert(net, x, rb.ConstantThreshold())
+    seen: list[str] = []
+    hook = nn.modules.module.register_module_forward_hook(lambda layer, _a, _o: seen.append(type(layer).__name__))
+    counts = {}
+    try:
+        for events in ("never", "always"):
+            seen.clear()
+            snn.events = events
+            rb.simulate(snn, x, 4)
+            counts[events] = seen.count("Linear")
+    finally:
+        hook.remove()
+    assert counts["always"] == counts["never"] > 1

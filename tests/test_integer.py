@@ -18,7 +18,7 @@ from rheobase.errors import SettingError
 from rheobase.kernels import Code, EventLayer, KnownInput, events, integer
 from rheobase.kernels.integer import IntegerLayer
 from rheobase.methods import ConstantThreshold, DifferentialCoding, DoubleThreshold, RateCoding
-from rheobase.neurons import IF, MSAT, CumulativeMaxPool
+from rheobase.neurons import IF, MSAT, Biased, CumulativeMaxPool
 from rheobase.spiking import SpikingModel
 
 pytestmark = pytest.mark.skipif(integer.unavailable() is not None, reason=str(integer.unavailable()))
@@ -353,10 +353,12 @@ def test_a_neuron_that_sends_something_else_does_not_inherit_the_code() -> None:
     class Renamed(IF):
         pass
 
-    assert IF.tells_code()
-    assert Renamed.tells_code()
-    assert not Louder.tells_code()
-    assert not MSAT.tells_code()
+    assert IF.holds("code")
+    assert Renamed.holds("code")
+    assert not Louder.holds("code")
+    assert not MSAT.holds("code")
+    assert Biased(IF(1.0)).code is not None
+    assert Biased(Louder(IF(1.0).threshold)).code is None  # a neuron around it does not hide that
 
 
 def test_what_other_functions_emit_is_not_taken_for_spikes(eager: list[tuple[Code, bool]]) -> None:

@@ -23,6 +23,7 @@ from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
+from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
@@ -241,11 +242,13 @@ def _tune(
 
 def _model(snn: SpikingModel, graph: Graph, steps: int, tuning: Tuning) -> tuple[SpikingModel, int]:
     """What is differentiated, and for how many steps: one step where the mean of T steps can be had in one."""
-    averaged = {site: neuron.averaged(steps) for site, neuron in snn.plan.neurons.items()}
+    plan = snn.plan
+    averaged = {site: n.averaged(steps) if n.holds("averaged") else None for site, n in plan.neurons.items()}
     found = {site: neuron for site, neuron in averaged.items() if neuron is not None}
-    if len(found) < len(averaged) or tuning.anytime or snn.plan.encoder.changes or not snn.plan.encoder.constant:
-        return SpikingModel(graph, snn.plan), steps
-    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=found)), 1
+    means = isinstance(plan.encoder, ConstantCurrent) and isinstance(plan.readout, Mean) and not tuning.anytime
+    if len(found) < len(averaged) or not means:
+        return SpikingModel(graph, plan), steps
+    return SpikingModel(graph, dataclasses.replace(plan, neurons=found)), 1
 
 
 def tunable(neuron: Neuron) -> dict[str, str]:

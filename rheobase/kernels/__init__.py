@@ -90,7 +90,7 @@ def if_scan(
     Shape: current (K, N, ...), its first dimension may be expanded; potential (N, ...); threshold ()
     or broadcastable to (N, ...).
 
-    With ``overwrite`` the values may take the memory of the current, which saves a third of the time and
+    With ``overwrite`` the values may take the memory of the current, which saves time and
     all of the new memory; it is a permission, for a current that nobody needs any more. ``counts``, (K, N) int64,
     is filled with the number of spikes of each step and sample.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.compilation import compile_kernel
 from rheobase.kernels.loops import (
     BLOCK,
     CURRENT,
@@ -24,7 +25,6 @@ from rheobase.kernels.loops import (
     _integers,
     _wide,
     _words,
-    compile_kernel,
 )
 
 __all__ = ["compiled"]

@@ -8,8 +8,6 @@ of output channels stays in registers while event after event adds its weights t
 of the weights, small enough for the second-level cache, serves all images before the next one does.
 `scattered` is for few output channels, where an output pixel has too little to do: it adds up what an input
 pixel sends to each of the nine output pixels around it in registers, and then adds that to the nine.
-
-The helpers are those of `loops`: Numba's cache does not see a change there, so change this file too.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-any-return"
@@ -24,7 +22,8 @@ from numba import types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, _words, compile_kernel
+from rheobase.kernels.compilation import compile_kernel
+from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, _words
 
 __all__ = ["LANES", "SLOTS", "compiled"]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rheobase.kernels import cpu, integer
 from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
+from rheobase.kernels.layout import hooked
 
 __all__ = ["EventLayer", "Events", "KnownInput", "unsupported"]
 
@@ -198,7 +199,7 @@ class EventLayer:
         parameters = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
         if cpu.unsuitable(values, *parameters) or cpu.unavailable() or torch.is_autocast_enabled("cpu"):
             return None
-        if layer._forward_hooks or layer._forward_pre_hooks:
+        if hooked(layer):
             return None
         if isinstance(layer, nn.Linear):
             return values.reshape(-1, 1, 1, self.channels) if values.is_contiguous() else None

@@ -1,7 +1,4 @@
-"""The compiled loop that turns spikes into the bytes of an integer convolution. See `loops`.
-
-The helpers are those of `loops`: Numba's cache does not see a change there, so change this file too.
-"""
+"""The compiled loop that turns spikes into the bytes of an integer convolution. See `loops`."""
 
 # mypy: disable-error-code="no-untyped-call, no-any-return"
 
@@ -15,6 +12,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from rheobase.kernels.compilation import compile_kernel
 from rheobase.kernels.loops import (
     BLOCK,
     CURRENT,
@@ -30,7 +28,6 @@ from rheobase.kernels.loops import (
     _pairs,
     _wide,
     _workspace,
-    compile_kernel,
 )
 
 __all__ = ["BASE", "ZERO_POINT", "compiled"]

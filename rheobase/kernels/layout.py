@@ -6,9 +6,9 @@ A compiled scan sees one step of a chunk as a row of neurons, in the order in wh
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["dense", "ordered", "unsuitable", "values_for"]
+__all__ = ["dense", "hooked", "ordered", "unsuitable", "values_for"]
 
 
 def unsuitable(device: str, *tensors: Tensor) -> str | None:
@@ -84,3 +84,9 @@ def values_for(current: Tensor, strides: tuple[int, ...], overwrite: bool = Fals
         return current
     folded = current.new_empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
     return folded.view(current.shape)
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether others look at what goes into the layer and comes out of it."""
+    everywhere = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or everywhere)

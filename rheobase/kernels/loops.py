@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "SLOTS", "SPAN", "compile_kernel", "compiled"]
+from rheobase.kernels.compilation import compile_kernel
+
+__all__ = ["BLOCK", "SLOTS", "SPAN", "compiled"]
 
 BLOCK = 256
 """Neurons whose state is scanned in the first-level cache."""
@@ -413,12 +415,3 @@ _KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "bdett": _bdett_kernel, "fun
 def compiled(name: str) -> Any:
     """The C function of kernel ``name``, compiled on first use, or loaded from Numba's cache."""
     return compile_kernel(_KERNELS[name])
-
-
-def compile_kernel(kernel: Any) -> Any:
-    """The C function ``void kernel(int64 *task)`` of a Python function, from Numba's cache where it is there."""
-    signature = types.void(types.CPointer(types.int64))
-    try:
-        return cfunc(signature, cache=True, error_model="numpy")(kernel)
-    except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
-        return cfunc(signature, error_model="numpy")(kernel)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.compilation import compile_kernel
 from rheobase.kernels.graded_loops import (
     CURRENT,
     CURRENT_GRADIENT,
@@ -57,7 +58,6 @@ from rheobase.kernels.loops import (
     _wide,
     _workspace,
     _zero_row,
-    compile_kernel,
     fraction,
 )
 

@@ -193,15 +193,18 @@ class Neuron(Temporal):
         """What is sent in whole numbers of a unit that stays the same for all steps, or None where it is not so.
 
         Layers that receive it may then multiply in whole numbers. It holds for the class that defines it; a subclass
-        that sends something else must say what, see `tells_code`.
+        that sends something else must say what, see `holds`.
         """
         return None
 
     @classmethod
-    def tells_code(cls) -> bool:
-        """Whether `code` belongs to what this class sends: no class derived from its owner has another step or scan."""
+    def holds(cls, name: str) -> bool:
+        """Whether `code` or `averaged` is true of what this class sends.
+
+        That is so where no class derived from the one that defines it has another step or scan.
+        """
         for kind in cls.__mro__:
-            if "code" in kind.__dict__:
+            if name in kind.__dict__:
                 return True
             if not {"step", "scan", "respond"}.isdisjoint(kind.__dict__):
                 return False
@@ -227,7 +230,8 @@ class Neuron(Temporal):
         """A neuron of one step that sends the mean of what this one sends in T steps, for the mean of its currents.
 
         None where that mean depends on when a current comes. Its tunable buffers are those of this neuron, and
-        gradient calibration, which needs no more than means, then takes a T-th of the work.
+        gradient calibration, which needs no more than means, then takes a T-th of the work. It holds for the class that
+        defines it, see `holds`.
 
         Args:
             steps: T, at least 1.

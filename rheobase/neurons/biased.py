@@ -68,7 +68,7 @@ class Biased(Wrapper):
 
     @property
     def code(self) -> Code | None:
-        return self.neuron.code
+        return self.neuron.code if self.neuron.holds("code") else None
 
     def initial_state(self, current: Tensor) -> BiasedState:
         return BiasedState(self.neuron.initial_state(current), 0)

@@ -168,6 +168,11 @@ class AveragedParallel(Parallel):
         self.levels = levels
         self.alphabet = Alphabet(Payload.INTEGER, levels)
 
+    @property
+    def code(self) -> None:  # type: ignore[override]
+        """A whole number of T-ths, which is not what is wanted here: it is there to be differentiated."""
+        return None
+
     def respond(self, current: Tensor) -> Tensor:
         count, ramp = self._counted(current.mean(0), self.levels)
         return ((count if ramp is None else count + ramp) * self._value(count) / self.levels).unsqueeze(0)
