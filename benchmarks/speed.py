@@ -406,15 +406,15 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A part, from its file where there is one."""
     sources = [*sorted((ROOT / "rheobase").rglob("*.py")), Path(__file__), Path(__file__).with_name("peers.py")]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code))
+    key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code, record.provenance(0)["versions"]))
     path = ROOT / "runs/speed" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         torch.manual_seed(0)
         origin = record.provenance(0)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        content = {key: origin[key] for key in ("command", "commit", "date")} | {"load_before": load}
-        content = shorten(content | PARTS[name](arguments))
+        about = origin | {"threads": arguments.threads, "load_before": load}
+        content = shorten(about | PARTS[name](arguments))
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(content))
         partial.replace(path)
@@ -453,19 +453,30 @@ def main() -> None:
     if arguments.peak is not None:
         peak(arguments.peak)
         return
-    origin = record.provenance(0)
-    parts = {}
+    origin = record.provenance(0) | {"threads": arguments.threads}
+    parts: dict[str, Any] = {}
+    stored = {} if arguments.quick or set(arguments.part) == set(PARTS) else _kept(origin)
     for name in arguments.part:
         parts[name] = finished(name, arguments)
         print(f"{name}\n{summary(parts[name])}", flush=True)
     if arguments.quick:
         print("Nothing was stored: --quick.")
         return
-    result = origin | {"threads": arguments.threads, "parts": parts}
-    if set(parts) < set(PARTS):  # the rest stays as it was measured
-        stored = record.read("speed")
-        result = stored | {"parts": stored["parts"] | parts}
-    print(record.write("speed", result))
+    result = origin | stored
+    print(record.write("speed", result | {"parts": result.get("parts", {}) | parts}))
+
+
+def _kept(origin: dict[str, Any]) -> dict[str, Any]:
+    """The stored result, whose other parts stay as they were measured; on another machine it is no use."""
+    if not (record.RESULTS / "speed.json").exists():
+        return {}
+    stored = record.read("speed")
+    for what in ("hardware", "threads"):
+        if stored[what] != origin[what]:
+            sys.exit(
+                f"speed.json was measured with {what} {stored[what]}, and this is {origin[what]}: measure all parts."
+            )
+    return stored
 
 
 if __name__ == "__main__":

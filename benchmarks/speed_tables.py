@@ -158,7 +158,7 @@ def calibration(parts: Parts, result: dict[str, Any]) -> str:
         f"calibration images and to a simulation of {part['simulated']} of them, as many as temporal biases use "
         f"[quartiles]. They are found in {part['passes']} trials in each of {part['layers']} layers; computing the "
         f"network from its start for each trial would take {part['passes'] * (part['layers'] + 1) // 2} simulations. "
-        f"`{part['command']}`."
+        f"Load before it: {part['load_before']:.2g}. `{part['command']}`."
     )
     return "\n".join([*lines, "", note])
 
