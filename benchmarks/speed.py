@@ -16,182 +16,42 @@ import argparse
 import copy
 import hashlib
 import json
-import operator
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
+from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, race, simulation, timed
 from rheobase import kernels, models
-from rheobase.data import calibration_subset, images
+from rheobase.data import images
 from rheobase.kernels import integer
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
 from rheobase.spiking import SpikingModel
 
-ROOT = Path(__file__).parent.parent
 STEPS = 32
-IF, MSAT = rb.ConstantThreshold(), rb.MSAT()
+NEURONS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
 RECIPE = rb.ConstantThreshold(percentile=99.9, per_channel=True, initial_potential=0.5)
 OURS = (RateCoding(steps=1, levels=15), DifferentialCoding(steps=4), AnnealedDelta(steps=6, iterations=100))
-NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
-PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")
-NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib", "tqdm", "einops", "pbr", "nir")
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**29), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # as rb.keep_memory
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
-
-
-@dataclass
-class Case:
-    """A network, its calibration images and the images to simulate."""
-
-    model: nn.Module
-    calibration: list[Tensor]
-    images: Tensor
-
-
-def case(name: str, quick: bool) -> Case:
-    count = 2 if quick else NETWORKS[name]
-    if name == "resnet34":
-        torch.manual_seed(0)
-        return Case(models.resnet34().eval(), [torch.rand(4, 3, 224, 224) for _ in range(1 if quick else 4)],
-                    torch.rand(count, 3, 224, 224))  # fmt: skip
-    if name == "resnet20":
-        folder = os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")
-        model = models.load_akamaster(f"{folder}/resnet20-cifar10.th")
-        mean, std = models.AKAMASTER_MEAN, models.AKAMASTER_STD
-    else:
-        found = models.load("vgg16-cifar10")
-        model, mean, std = found.model, found.card.mean, found.card.std
-    data = calibration_subset("cifar10", mean, std, count=100 if quick else 1000, seed=0)
-    test = images("cifar10", "test", mean, std, limit=count)
-    x = torch.stack([test[i][0] for i in range(count)])
-    return Case(model, [x for x, _ in torch.utils.data.DataLoader(data, batch_size=100)], x)
-
-
-# ------------------------------------------------------------------------------- contestants
-
-
-def simulation(
-    snn: SpikingModel,
-    x: Tensor,
-    events: kernels.Events,
-    steps: int,
-    backend: kernels.Backend = "auto",
-    arithmetic: kernels.Arithmetic = "auto",
-) -> Callable[[], dict[str, Any]]:
-    def run() -> dict[str, Any]:
-        snn.events, snn.backend, snn.arithmetic = events, backend, arithmetic
-        start = time.perf_counter()
-        done = rb.simulate(snn, x, steps)
-        seconds = time.perf_counter() - start
-        rate = sum(float(s.sum()) for s in done.spikes.values()) / (sum(done.neurons.values()) * steps)
-        return {"seconds": seconds, "classes": done.output.argmax(1).tolist(), "rate": rate}
-
-    return run
-
-
-def ann(snn: SpikingModel, x: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Callable[[], dict[str, Any]]:
-    """The folded network, ``steps`` times on the images, in batches of the size that the simulation uses."""
-    module = copy.deepcopy(snn.graph.module).to(dtype, memory_format=torch.channels_last)
-    batch = x.repeat(max(1, min(steps, 128 // len(x))), 1, 1, 1).to(dtype, memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def run() -> dict[str, Any]:
-        start = time.perf_counter()
-        for _ in range(steps * len(x) // len(batch)):
-            module(batch)
-        return {"seconds": time.perf_counter() - start}
-
-    return run
-
-
-def portable(module: fx.GraphModule) -> dict[str, Any]:
-    """A graph as plain values and layers of PyTorch, which a process without Rheobase can load."""
-    nodes = []
-    for node in module.graph.nodes:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{n.name}")
-        nodes.append((node.op, node.name, node.target, args, kwargs))
-    called = {str(n.target) for n in module.graph.nodes if n.op == "call_module"}
-    constants = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
-    return {
-        "nodes": nodes,
-        "layers": {path: module.get_submodule(path) for path in called},
-        "constants": {path: operator.attrgetter(path)(module).detach() for path in constants},
-    }
-
-
-class Peers:
-    """The process in which the other simulators run; ``start`` is v(0) as a share of the threshold."""
-
-    def __init__(self, snn: SpikingModel, x: Tensor, folder: Path, start: float = 0.0) -> None:
-        path = folder / "network.pt"
-        thresholds = {site: neuron.threshold for site, neuron in snn.neurons().items()}
-        about = {"images": x, "threads": torch.get_num_threads(), "thresholds": thresholds, "start": start}
-        torch.save(about | portable(snn.graph.module), path)
-        command = [str(environment()), str(ROOT / "benchmarks/peers.py"), str(path)]
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, **pipes, text=True, env=os.environ | KEEP_MEMORY)
-
-    def contestant(self, name: str, steps: int) -> Callable[[], dict[str, Any]]:
-        def run() -> dict[str, Any]:
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
-            self.process.stdin.write(json.dumps({"run": name, "steps": steps}) + "\n")
-            self.process.stdin.flush()
-            while line := self.process.stdout.readline():
-                with suppress(json.JSONDecodeError):  # what a package prints is not an answer
-                    return dict(json.loads(line))
-            return {"error": "the process ended"}
-
-        return run
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def environment() -> Path:
-    """The interpreter of the environment with the other simulators, which is made where it is missing."""
-    folder = ROOT / "runs/peers/venv"
-    python, stamp = folder / "bin/python", folder / ".complete"
-    if not stamp.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), *NEEDED], check=True)
-        subprocess.run([*pip, "--no-deps", "spikingjelly==2.0.0"], check=True)
-        for package in ("snntorch", "nirtorch", "sinabs"):  # where one cannot be had, its line says so
-            subprocess.run([*pip, "--no-deps", package], check=False)
-        stamp.touch()
-    return python
-
-
-# ------------------------------------------------------------------------------- parts
 
 
 def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All contestants on one network: seconds of each round, the classes they find, the rate of spikes."""
     given, steps = case(name, arguments.quick), 4 if arguments.quick else STEPS
     x = given.images
-    nets = {
-        "IF": rb.convert(given.model, given.calibration, IF),
-        "MSAT": rb.convert(given.model, given.calibration, MSAT),
-    }
+    nets = {name: rb.convert(given.model, given.calibration, method) for name, method in NEURONS.items()}
     folder = ROOT / "runs/speed"
     peers = Peers(nets["IF"], x, folder)
     contestants = {"ANN": ann(nets["IF"], x, steps), "ANN, bfloat16": ann(nets["IF"], x, steps, torch.bfloat16)}
@@ -201,8 +61,8 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         contestants[f"{neuron}, dense"] = simulation(snn, x, "never", steps)
         contestants[f"{neuron}, events"] = simulation(snn, x, "auto", steps)
         contestants[f"{neuron}, rounded"] = simulation(snn, x, "auto", steps, arithmetic="rounded")
-    for name in ("MSAT, dense", "MSAT, rounded"):  # its spikes are no whole numbers, so that these are nothing new
-        del contestants[name]
+    for neuron in ("MSAT", "ternary"):  # their spikes are no whole numbers of one unit, so that these are nothing new
+        del contestants[f"{neuron}, dense"], contestants[f"{neuron}, rounded"]
     contestants |= {peer: peers.contestant(peer, steps) for peer in PEERS}
     rounds = race(contestants, arguments.rounds)
     peers.close()
@@ -217,9 +77,10 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     given, quick = case("resnet20", arguments.quick), arguments.quick
     mean, std = models.AKAMASTER_MEAN, models.AKAMASTER_STD
-    test = torch.utils.data.DataLoader(images("cifar10", "test", mean, std, limit=20 if quick else 1000), batch_size=50)
+    test = images("cifar10", "test", mean, std, limit=20 if quick else None)
+    loader = torch.utils.data.DataLoader(test, batch_size=50)
     recipe = rb.convert(given.model, given.calibration, RECIPE)
-    curves = {"SpikingJelly": rb.evaluate(recipe, test, 4 if quick else 96, reference=given.model)}
+    curves = {"SpikingJelly": rb.evaluate(recipe, loader, 4 if quick else 64, reference=given.model)}
     found: dict[str, Any] = {"SpikingJelly": curves["SpikingJelly"].latency_steps()}
     peers = Peers(recipe, given.images, ROOT / "runs/speed", start=RECIPE.initial_potential)
     contestants = {
@@ -228,7 +89,7 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     for method in OURS:
         snn, name = rb.convert(given.model, given.calibration, method), repr(method)
-        curves[name] = rb.evaluate(snn, test, method.steps, reference=given.model)
+        curves[name] = rb.evaluate(snn, loader, method.steps, reference=given.model)
         found[name] = method.steps
         contestants[name] = simulation(snn, given.images, "auto", method.steps)
     rounds = race(contestants, arguments.rounds)
@@ -262,19 +123,6 @@ def calibration(arguments: argparse.Namespace) -> dict[str, Any]:
         rounds = race(contestants, arguments.rounds)
     about = {"layers": len(snn.graph.sites), "passes": methods["the same, and temporal biases (FTBC)"].passes}
     return {"images": sum(map(len, batches)), "simulated": len(x), "steps": steps, "rounds": rounds} | about
-
-
-def race(contestants: dict[str, Callable[[], dict[str, Any]]], rounds: int) -> dict[str, Any]:
-    """Each contestant once to warm up, then all in turn; one that fails is not asked again."""
-    results: dict[str, Any] = {}
-    for name, run in contestants.items():
-        results[name] = {key: value for key, value in run().items() if key != "seconds"}
-        results[name]["seconds"] = []
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            if "error" not in results[name]:
-                results[name]["seconds"].append(run()["seconds"])
-    return results
 
 
 def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
@@ -356,19 +204,10 @@ def layers(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def timed(run: Callable[[], object]) -> Callable[[], dict[str, Any]]:
-    def measured() -> dict[str, Any]:
-        start = time.perf_counter()
-        run()
-        return {"seconds": time.perf_counter() - start}
-
-    return measured
-
-
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of processes that do nothing but simulate ResNet-20, for few and for many steps."""
     given, folder = case("resnet20", arguments.quick), ROOT / "runs/speed"
-    rb.convert(given.model, given.calibration, IF).save(folder / "memory.rheobase")
+    rb.convert(given.model, given.calibration, NEURONS["IF"]).save(folder / "memory.rheobase")
     torch.save((given.model.state_dict(), given.images), folder / "memory.pt")
     peaks: dict[str, list[float]] = {}
     for _ in range(1 if arguments.quick else 3):
@@ -404,7 +243,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A part, from its file where there is one."""
-    sources = [*sorted((ROOT / "rheobase").rglob("*.py")), Path(__file__), Path(__file__).with_name("peers.py")]
+    sources = [
+        *sorted((ROOT / "rheobase").rglob("*.py")),
+        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "contestants", "peers")),
+    ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code, record.provenance(0)["versions"]))
     path = ROOT / "runs/speed" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
