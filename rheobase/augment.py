@@ -77,14 +77,20 @@ def cutmix(x: Tensor, generator: Generator) -> Tensor:
 
 
 def auto_augment(x: Tensor) -> Tensor:
-    """Apply the AutoAugment policy for CIFAR-10 to images in 0..1; draws from PyTorch's global generator.
+    """Apply the AutoAugment policy for CIFAR-10 to images in 0..1, a sub-policy of its own for each.
+
+    It draws from PyTorch's global generator.
 
     References:
         E. Cubuk et al.: AutoAugment: Learning Augmentation Strategies from Data, 2019, arXiv:1805.09501.
     """
     from kornia.augmentation.auto import AutoAugment
 
-    result: Tensor = AutoAugment(policy="cifar10")(x)
+    policies = list(AutoAugment(policy="cifar10").children())  # which as a whole draws one for all images
+    drawn = torch.randint(len(policies), (len(x),)).to(x.device)
+    result = x.clone()
+    for i in set(drawn.tolist()):
+        result[drawn == i] = policies[i](x[drawn == i])
     return result
 
 

@@ -61,9 +61,10 @@ def test_noise_has_at_most_the_deviation_it_is_given() -> None:
 def test_auto_augment_needs_no_torchvision() -> None:
     pytest.importorskip("kornia")
     torch.manual_seed(0)
-    y = augment.auto_augment(torch.rand(4, 3, 8, 8))
-    assert y.shape == (4, 3, 8, 8)
+    y = augment.auto_augment(torch.rand(1, 3, 8, 8).expand(64, -1, -1, -1))
+    assert y.shape == (64, 3, 8, 8)
     assert torch.isfinite(y).all()
+    assert len(y.flatten(1).unique(dim=0)) > 15  # one image, and a sub-policy for each copy
 
 
 def test_evaluation_inputs_are_normalised_and_not_augmented() -> None:

@@ -112,6 +112,12 @@ def test_recipe_and_data_set_give_the_same_subset(kind: str) -> None:
     torch.testing.assert_close(one.tensors, other.tensors)
 
 
+@pytest.mark.parametrize("name", ["digits/test", "digits/Validation", Path("digits", "val")])
+def test_a_folder_with_the_name_of_a_test_split_is_refused(name: str | Path) -> None:
+    with pytest.raises(DataError, match="training split only; name the folder with the training data"):
+        data.calibration_subset(name, (0.5,), (0.5,), count=2)
+
+
 @pytest.mark.parametrize("split", ["test", "validation", "train+test", "test[:10]", "all", "train[:2]+test"])
 @kinds
 def test_calibration_on_anything_but_training_data_raises(kind: str, split: str) -> None:

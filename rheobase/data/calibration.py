@@ -18,6 +18,7 @@ from rheobase.errors import DataError
 __all__ = ["calibration_subset", "calibration_texts", "calibration_waveforms"]
 
 _TRAIN = re.compile(r"train(\[[^\]]*\])?")
+_TESTS = {"test", "val", "valid", "validation", "eval"}
 
 
 def calibration_subset(
@@ -126,6 +127,12 @@ def _check_split(name: str | Path, split: str) -> None:
     Raises:
         DataError: it is another one.
     """
+    folder = Path(name).name.lower()
+    if folder in _TESTS:  # `datasets` calls any folder of images "train"
+        raise DataError(
+            f"calibration on the folder {str(name)!r}: its name is that of a test split, and calibration data come "
+            "from the training split only; name the folder with the training data"
+        )
     if not _TRAIN.fullmatch(split):
         raise DataError(
             f"calibration on split {split!r} of {str(name)!r}: calibration data come from the training split "

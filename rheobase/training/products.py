@@ -1,7 +1,7 @@
-"""3x3 convolutions of small maps as matrix products: on CPUs two to four times faster to train.
+"""3x3 convolutions of small maps as matrix products, which on CPUs are faster to train.
 
-oneDNN's convolutions reach a tenth of the speed of a matrix product on 512 channels of 4x4 or 2x2 pixels,
-where VGG16 spends 40 % of its training time. The products give the same numbers up to rounding.
+oneDNN's convolutions are far from the speed of a matrix product on 512 channels of 4x4 or 2x2 pixels, of which VGG16
+has many. The products give the same numbers up to rounding.
 """
 
 from __future__ import annotations
