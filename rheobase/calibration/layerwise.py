@@ -105,8 +105,7 @@ def layerwise(
         current().tell("calibrating layers", len(adjusted), len(graph.sites))
         return visited.emit(neuron)
 
-    snn.reset()
-    snn.execution(x).walk(steps, emit)
+    snn.start(x).walk(steps, emit)
     snn.reset()
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
 
