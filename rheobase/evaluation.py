@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
-from rheobase.distributed import world
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.exits import Exit
+from rheobase.reading import Reading
 from rheobase.resume import Stored, identity
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
@@ -68,7 +68,9 @@ def evaluate(
         SettingError: steps is below 1, there are no seeds, one is negative, or there is an exit rule for a
             layer-synchronous network; or the file of `resume` is of another evaluation (what differs is listed).
         DataError: no data, outputs that are not classes although labels are given, a reference with
-            other outputs, values that are not finite, or other data than the file of `resume` was begun with.
+            other outputs, values that are not finite, or other data than the file of `resume` was begun with; or
+            under `torchrun` the processes read different batches.
+        ConversionError: under `torchrun`, the processes have different networks or settings.
     """
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
     problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
@@ -78,7 +80,14 @@ def evaluate(
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
     parameter = next(snn.parameters(), torch.zeros(()))
     data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
-    own = world()
+    read = Reading(data)
+    own = read.own
+
+    def identified() -> dict[str, Any]:
+        return identity(snn, reference, steps=steps, seeds=used, chunk=chunk, until=until, own=own)
+
+    if own.size > 1:
+        _check_alike(own.gather(identified))
     with _evaluating(reference), _bar(progress and own.rank == 0, description, data.count, len(used)) as step_bar:
 
         def add(sums: Sums, index: int, x: Tensor, y: Tensor | None) -> None:
@@ -101,10 +110,9 @@ def evaluate(
         def share() -> Sums:
             stored = None
             if resume is not None:
-                named = identity(snn, reference, steps=steps, seeds=used, chunk=chunk, until=until, own=own)
-                stored = Stored(own.named(resume), named, Sums(len(used), steps))
+                stored = Stored(own.named(resume), identified(), Sums(len(used), steps))
             sums, batches = Sums(len(used), steps) if stored is None else stored.sums, 0
-            for index, (x, y) in enumerate(data):
+            for index, (x, y) in enumerate(read):
                 batches = index + 1
                 if (stored is not None and stored.done(index, x, y)) or not own.takes(index):
                     step_bar(len(used))
@@ -116,8 +124,24 @@ def evaluate(
                 stored.write(batches, last=True)
             return sums
 
-        sums = Sums.total(own.gather(share))
+        sums = Sums.total(read.gather(share))
     return _curve(snn, sums, used, reference is not None, until)
+
+
+def _check_alike(identities: Sequence[dict[str, Any]]) -> None:
+    """That all processes evaluate the same, by what `identity` says in each of them."""
+    first = identities[0]
+    for rank, other in enumerate(identities):
+        names = [name for name in first if name != "process" and first[name] != other[name]]
+        if names:
+            lines = "\n".join(
+                f"  {name}: {first[name]} in process 0, {other[name]} in process {rank}" for name in names
+            )
+            raise ConversionError(
+                f"evaluate: the {len(identities)} processes evaluate different things. They differ in\n{lines}\n"
+                "Give all of them the same network, data and settings. Where a conversion does not repeat exactly, as "
+                "may be on GPUs, convert in one process and SpikingModel.save, and rheobase.load in all."
+            )
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -19,6 +19,7 @@ from rheobase.kernels.layout import hooked
 from rheobase.kernels.precision import float32_products
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
+from rheobase.ownership import Ownership
 from rheobase.program import Program
 
 __all__ = ["Emit", "Execution"]
@@ -35,6 +36,9 @@ class Execution:
         x: the input. Shape (N, ...).
         encoder: how the input is coded.
         generator: for an encoder that is random.
+        ownership: of the neurons; they are those of this batch from here on, until another one claims them.
+
+    `advance`, `walk` and `keep` raise a ConversionError where another one has.
     """
 
     def __init__(
@@ -43,7 +47,10 @@ class Execution:
         x: Tensor,
         encoder: Encoder | None = None,
         generator: torch.Generator | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Ownership()
+        self._run = self._ownership.claim()
         self.program = program
         self.samples = x.shape[0]
         self.encoder = encoder or ConstantCurrent()
@@ -124,7 +131,8 @@ class Execution:
         def value_of(node: fx.Node) -> Any:
             return moving[node] if node in moving else self._fold(node)
 
-        with float32_products(self._input.device, self.program.arithmetic == "rounded"):
+        turn, device = self._ownership.going_on(self._run), self._input.device
+        with turn, float32_products(device, self.program.arithmetic == "rounded"):
             for node in self.program.moving:
                 layer = self.program.layers.get(node)
                 if layer is not None:
@@ -153,8 +161,9 @@ class Execution:
         Args:
             rows: the places of those that stay, among the present ones, in increasing order. Shape (n,).
         """
-        for layer in self.program.layers.values():
-            layer.keep(rows, self.samples)
+        with self._ownership.going_on(self._run):
+            for layer in self.program.layers.values():
+                layer.keep(rows, self.samples)
         places = torch.arange(len(self._input), device=rows.device)[self._rows]
         self._rows, self.samples, self._folded = places[rows], len(rows), {}
         for node, value in self.values.items():

@@ -12,15 +12,16 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
 
-from rheobase.batches import Batches, as_batches
+from rheobase.batches import Batch, as_batches
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
+from rheobase.reading import Reading
 
 __all__ = ["Quantiser", "quantise", "quantised_twin"]
 
@@ -150,7 +151,8 @@ def quantised_twin(
         twin.set_submodule(site, quantisers[site])
     if bias_correction:
         data = as_batches(batches, device=weight.device, dtype=weight.dtype)
-        wanted = _means(graph.module, graph.sites, data)
+        read = Reading(data)
+        wanted = read.alike(lambda: _means(graph.module, graph.sites, read))
         for site in graph.sites:
             part = _until(twin, site)
             for _ in range(rounds):
@@ -189,7 +191,7 @@ def _until(module: fx.GraphModule, site: str) -> fx.GraphModule:
     return part
 
 
-def _means(module: nn.Module, sites: tuple[str, ...], data: Batches) -> dict[str, Tensor]:
+def _means(module: nn.Module, sites: tuple[str, ...], data: Iterable[Batch]) -> dict[str, Tensor]:
     """The mean of what each site sends, for each channel, float64. Shape (C,), or () where a site has none."""
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(sites, 0)

@@ -22,7 +22,7 @@ from rheobase.sums import Sums
 
 __all__ = ["Stored", "identity"]
 
-_FORMAT = "rheobase evaluation 2"
+_FORMAT = "rheobase evaluation 3"
 SECONDS = 5.0
 """How long at least between two writings of the file; so much work a kill may cost, and the batch it falls into."""
 
@@ -130,6 +130,7 @@ def identity(
         "chunk": chunk,
         "arithmetic": snn.arithmetic,
         "events": snn.events,
+        "backend": snn.backend,
         "device": next(snn.parameters(), torch.zeros(())).device.type,
         "converted network": digest([snn.module.code, *coding, *weights(snn.module)])[:16],
         "original network": None if reference is None else digest([repr(reference), *weights(reference)])[:16],

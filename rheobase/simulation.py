@@ -98,7 +98,7 @@ def stream(
     """Simulate a batch from its reset on, and give each chunk of steps as it is done.
 
     Args:
-        snn: the converted network; it is reset.
+        snn: the converted network; it is reset, and can be in one simulation at a time.
         x: the input. Shape (N, ...).
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
@@ -118,6 +118,7 @@ def stream(
             layer-synchronous and the chunk is not T, or there is an exit rule for such a network or for a record.
         DataError: the input is empty, not finite, or does not fit the network, or there is an exit rule and the
             answers are not classes.
+        ConversionError: the network was reset, or another simulation of it has begun, before this one was done.
     """
     unknown = [site for site in record if site not in snn.plan.neurons]
     problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
@@ -135,8 +136,7 @@ def stream(
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     size = (chunk or max(1, _FOLDED_BATCH // x.shape[0])) if snn.causal else steps
-    snn.reset(generator)
-    execution = snn.execution(x)
+    execution = snn.start(x, generator)
     leaving = None if until is None else _Leaving(until, x)
     layers = [str(node.target) for node in snn.program.synapses] if operations else []
     state: Any = None

@@ -15,6 +15,7 @@ from rheobase.execution import Execution
 from rheobase.graph import Graph, trace
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
+from rheobase.ownership import Ownership
 from rheobase.plan import Plan
 from rheobase.program import Program
 
@@ -56,6 +57,7 @@ class SpikingModel(nn.Module):
                 self.module.set_submodule(str(node.target), _pooling(plan, layer))
         self.program = Program(self.module, plan.encoder.constant)
         self._input_key = 0
+        self._ownership = Ownership()
         self._backend: kernels.Backend = "auto"
         self.eval()
 
@@ -105,13 +107,23 @@ class SpikingModel(nn.Module):
         """Forget all input. Each layer draws a key from the generator (or one of seed 0) for what is random in it."""
         if generator is None:
             generator = torch.Generator().manual_seed(0)
-        self._input_key = int(torch.randint(2**62, (), generator=generator)) if self.plan.encoder.random else 0
-        for layer in self.module.modules():
-            if isinstance(layer, Temporal):
-                layer.reset(int(torch.randint(2**62, (), generator=generator)))
+        with self._ownership.turn():
+            self._ownership.claim()
+            self._input_key = int(torch.randint(2**62, (), generator=generator)) if self.plan.encoder.random else 0
+            for layer in self.module.modules():
+                if isinstance(layer, Temporal):
+                    layer.reset(int(torch.randint(2**62, (), generator=generator)))
+
+    def start(self, x: Tensor, generator: torch.Generator | None = None) -> Execution:
+        """Reset, and prepare a batch: `reset` and `execution`, with no other thread in between."""
+        with self._ownership.turn():
+            self.reset(generator)
+            return self.execution(x)
 
     def execution(self, x: Tensor) -> Execution:
         """Prepare a batch: what is constant over time is computed here.
+
+        The neurons are those of this batch from here on; an earlier execution that goes on raises a ConversionError.
 
         Raises:
             DataError: the input does not fit the network.
@@ -126,7 +138,8 @@ class SpikingModel(nn.Module):
             raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
         x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
         draws = torch.Generator().manual_seed(self._input_key)
-        return Execution(self.program, x, self.plan.encoder, draws)
+        with self._ownership.turn():
+            return Execution(self.program, x, self.plan.encoder, draws, self._ownership)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.execution(x).advance(1)[0]

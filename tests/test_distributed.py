@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -21,13 +22,12 @@ from rheobase.sums import exact, rounded
 HERE = Path(__file__).parent
 
 
-def results(size: int, folder: Path) -> list[Any]:
-    """What each of so many processes finds."""
+def results(size: int, folder: Path, *tasks: str) -> list[Any]:
+    """What each of so many processes finds in tasks of `distributed_worker`."""
     folder.mkdir()
     worker = [sys.executable, str(HERE / "distributed_worker.py")]
     started = [
-        subprocess.Popen([*worker, str(rank), str(size), str(folder), "curves", "failures"], cwd=HERE.parent)
-        for rank in range(size)
+        subprocess.Popen([*worker, str(rank), str(size), str(folder), *tasks], cwd=HERE.parent) for rank in range(size)
     ]
     assert [process.wait(timeout=300) for process in started] == [0] * size
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
@@ -35,7 +35,7 @@ def results(size: int, folder: Path) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    (found,) = results(1, tmp_path_factory.mktemp("one") / "run")
+    (found,) = results(1, tmp_path_factory.mktemp("one") / "run", "curves", "failures")
     return found
 
 
@@ -48,8 +48,35 @@ def test_processes_find_what_one_finds(size: int, alone: Any, tmp_path: Path) ->
         "Batch 3",
         "The calibration found NaN or infinite values at\n  the input",
     ]
-    for found in results(size, tmp_path / "run"):
+    for found in results(size, tmp_path / "run", "curves", "failures"):
         assert found == alone
+
+
+def test_processes_that_are_given_different_things_say_so(tmp_path: Path) -> None:
+    (first,), (second,) = results(2, tmp_path / "run", "mismatches")
+    assert first == second  # the same is raised in both
+    shuffled = r"DataError: .*: batch 0 of process 1 is another one.*RandomSampler.*seeds"
+    sampler = r"DataError: The data come from a DataLoader with a DistributedSampler.*Leave out the sampler"
+    wanted = {
+        "evaluate, same shuffling": "$",
+        "evaluate, shuffled": shuffled,
+        "evaluate, sampler": sampler,
+        "evaluate, sampler in one": sampler,
+        "evaluate, fewer": r"DataError: .*: process 0 read 6 batches, and process 1 5\. Found: a list\.",
+        "evaluate, other labels": r"DataError: .*: batch 5 of process 1",
+        "evaluate, other network": r"ConversionError: .*in\n  converted network: \w+ in process 0, \w+ in process 1\n",
+        "evaluate, other steps": r"ConversionError: .*in\n  steps: 2 in process 0, 3 in process 1\n",
+        "convert, same shuffling": "$",
+        "convert, sampler": sampler,
+        "convert, shuffled": shuffled,
+        "observe, unshared": shuffled,
+        "first samples": shuffled,
+        "confidence": shuffled,
+        "Poisson": shuffled,
+        "twin": shuffled,
+    }
+    assert list(first) == list(wanted)
+    assert {name: text for name, text in first.items() if not re.match(wanted[name], text, re.DOTALL)} == {}
 
 
 NETWORK = """

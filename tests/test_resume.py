@@ -151,6 +151,12 @@ def other_arithmetic() -> SpikingModel:
     return snn
 
 
+def other_backend() -> SpikingModel:
+    snn = noisy()
+    snn.backend = "reference"
+    return snn
+
+
 def other_weights() -> nn.Module:
     net = nn.Sequential(*NET)
     net[4] = nn.Linear(8, 4)
@@ -165,6 +171,7 @@ def other_weights() -> nn.Module:
         ({"until": None}, r"exit: Exit\(on='margin', threshold=0.01, first_step=2\) there, None here"),
         ({"chunk": 2}, r"chunk: None there, 2 here"),
         ({"snn": other_arithmetic()}, r"arithmetic: auto there, rounded here"),
+        ({"snn": other_backend()}, r"in\n  backend: auto there, reference here\n"),
         ({"reference": None}, r"original network: [0-9a-f]{16} there, None here"),
         ({"reference": other_weights()}, r"in\n  original network: [0-9a-f]{16} there, [0-9a-f]{16} here\n"),
         ({"snn": converted()}, r"method: MSAT.* there, ConstantThreshold"),
@@ -198,7 +205,7 @@ def test_fewer_data_than_were_done_are_refused(file: Path) -> None:
         run(file, BATCHES[:1])
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "rheobase evaluation 2"}', "\0"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "rheobase evaluation 3"}', "\0"])
 def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(content)
@@ -209,7 +216,7 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: str) -> None:
 
 def test_another_format_is_refused(file: Path) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": "rheobase evaluation 0"}))
-    with pytest.raises(SettingError, match="format: rheobase evaluation 0 there, rheobase evaluation 2 here"):
+    with pytest.raises(SettingError, match="format: rheobase evaluation 0 there, rheobase evaluation 3 here"):
         run(file)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from rheobase.batches import Batches
 from rheobase.calibration.activations import activations
 from rheobase.graph import Graph
+from rheobase.reading import Reading
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
 
@@ -46,15 +47,20 @@ def measure_confidence(
     """
     fired = dict.fromkeys(sites, 0)
     wrong = dict.fromkeys(sites, 0)
-    for x, _ in batches:
-        pre_activations: dict[str, Tensor] = {}
-        with activations(graph, pre_activations):
-            graph.module(x)
-        sent = {site: torch.zeros_like(pre_activations[site], dtype=torch.bool) for site in sites}
-        for part in stream(snn, x, steps, record=sites):
-            for site, values in part.values.items():
-                sent[site] |= (values != 0).any(0)
-        for site in sites:
-            fired[site] += int(sent[site].sum())
-            wrong[site] += int((sent[site] & (pre_activations[site] < 0)).sum())
+    read = Reading(batches)
+
+    def count() -> None:
+        for x, _ in read:
+            pre_activations: dict[str, Tensor] = {}
+            with activations(graph, pre_activations):
+                graph.module(x)
+            sent = {site: torch.zeros_like(pre_activations[site], dtype=torch.bool) for site in sites}
+            for part in stream(snn, x, steps, record=sites):
+                for site, values in part.values.items():
+                    sent[site] |= (values != 0).any(0)
+            for site in sites:
+                fired[site] += int(sent[site].sum())
+                wrong[site] += int((sent[site] & (pre_activations[site] < 0)).sum())
+
+    read.alike(count)
     return {site: 1.0 - wrong[site] / fired[site] if fired[site] else 1.0 for site in sites}

@@ -354,8 +354,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
             errors.append((values.sum(0) * share - a).square().sum() / a.square().sum().clamp(min=1e-12))
         return values
 
-    model.reset()
-    execution = model.execution(x)
+    execution = model.start(x)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=tuning.bfloat16):
         outputs = execution.walk(steps, emit)
     outputs, _ = model.plan.readout.read(outputs.float(), 1, None)

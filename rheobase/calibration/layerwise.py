@@ -9,18 +9,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batches
+from rheobase.batches import Batch, Batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
+from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Layer", "channel_mean", "first_samples", "layerwise"]
@@ -105,8 +106,7 @@ def layerwise(
         current().tell("calibrating layers", len(adjusted), len(graph.sites))
         return visited.emit(neuron)
 
-    snn.reset()
-    snn.execution(x).walk(steps, emit)
+    snn.start(x).walk(steps, emit)
     snn.reset()
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
 
@@ -121,8 +121,13 @@ def first_samples(batches: Batches, count: int | None = None) -> Tensor:
     """The first samples of the data, all if there are fewer or no count is given. Shape (count, ...).
 
     Raises:
-        DataError: the samples have different shapes.
+        DataError: the samples have different shapes, or under `torchrun` the processes read different ones.
     """
+    read = Reading(batches)
+    return read.alike(lambda: _first(read, count))
+
+
+def _first(batches: Iterable[Batch], count: int | None) -> Tensor:
     found: list[Tensor] = []
     for index, (x, _) in enumerate(batches):
         if found and x.shape[1:] != found[0].shape[1:]:

@@ -22,6 +22,7 @@ from rheobase.batches import Batches
 from rheobase.coding import Poisson
 from rheobase.graph import Graph
 from rheobase.methods.constant import ConstantThreshold
+from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
 __all__ = ["ThresholdBalancing", "poisson_input"]
@@ -46,5 +47,6 @@ class ThresholdBalancing(ConstantThreshold):
 
 def poisson_input(snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
     """The same network with Poisson input, whose spikes have the size of the largest input seen."""
-    scale = max(float(x.abs().max()) for x, _ in batches)
+    read = Reading(batches)
+    scale = read.alike(lambda: max(float(x.abs().max()) for x, _ in read))
     return SpikingModel(graph, dataclasses.replace(snn.plan, encoder=Poisson(scale or 1.0)))

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.batches import as_batches
-from rheobase.distributed import World, world
+from rheobase.distributed import World
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
+from rheobase.reading import Reading
 
 __all__ = ["Observable", "Statistics", "observe"]
 
@@ -91,14 +92,17 @@ def observe(
 
     Raises:
         DataError: There is no batch; a batch is malformed or does not fit the network; an input, or the
-            pre-activation at some site, is not finite (all such sites in one message).
+            pre-activation at some site, is not finite (all such sites in one message); under `torchrun`, the
+            processes read different batches.
 
     Warns:
         ConversionWarning: Some sites are dead (all of them in one message).
     """
     weight = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
     data = as_batches(batches, device=weight.device, dtype=weight.dtype)
-    own = world() if observer.clone().merge(observer.clone()) else World()
+    read = Reading(data)
+    shared = observer.clone().merge(observer.clone())
+    own = read.own if shared else World()
     sites = {site: graph.module.get_submodule(site) for site in graph.sites}
 
     def share() -> _Watch:
@@ -106,7 +110,7 @@ def observe(
         hooks = [relu.register_forward_pre_hook(partial(watch.look, site)) for site, relu in sites.items()]
         try:
             with torch.no_grad():
-                for index, (inputs, _) in enumerate(data):
+                for index, (inputs, _) in enumerate(read):
                     if own.takes(index):
                         watch.batch = index
                         watch.see(graph.module, inputs)
@@ -117,7 +121,7 @@ def observe(
                 hook.remove()
         return watch
 
-    watch, *others = own.gather(share)
+    watch, *others = read.gather(share) if shared else [read.alike(share)]
     for other in others:
         watch.merge(other)
     watch.check()
