@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu
-from rheobase.neurons import Neuron, Parallel, Probabilistic, Radix
+from rheobase.neurons import Neuron, OffsetIF, Parallel, Probabilistic, Radix
 from rheobase.neurons.synchronous import AveragedParallel
 
 needs_numba = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
@@ -53,10 +53,12 @@ def neurons(draw: st.DrawFn) -> tuple[Neuron, Tensor]:
     kind = draw(st.sampled_from(KINDS))
     if kind is Parallel:
         return Parallel(threshold, parameter(draw, channels, -0.5), parameter(draw, channels, -0.125)), current
-    return kind(threshold, draw(st.sampled_from([1.0, 1.5, 2.0]))), current
+    if kind is OffsetIF:
+        return OffsetIF(threshold, draw(st.sampled_from([None, 3, 40])), draw(st.integers(1, 3))), current
+    return Radix(threshold, draw(st.sampled_from([1.0, 1.5, 2.0]))), current
 
 
-KINDS = [Parallel, Radix]
+KINDS = [Parallel, Radix, OffsetIF]
 
 
 @given(neurons())
@@ -78,7 +80,14 @@ def spread(steps: int, channels_last: bool) -> Tensor:
 
 
 MANY = torch.linspace(0.25, 1.5, 16)
-EXAMPLES = [Parallel(MANY, 0.1, MANY / 7), Parallel(0.7, MANY / 9), Radix(MANY), Radix(0.7, 1.3)]
+EXAMPLES = [
+    Parallel(MANY, 0.1, MANY / 7),
+    Parallel(0.7, MANY / 9),
+    Radix(MANY),
+    Radix(0.7, 1.3),
+    OffsetIF(MANY),
+    OffsetIF(0.7, 20, 3),
+]
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
