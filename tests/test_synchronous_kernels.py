@@ -99,6 +99,14 @@ def test_sums_over_time_are_rounded_as_pytorch_rounds_them(neuron: Neuron, steps
     equal(neuron, current, overwrite=True)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("neuron", EXAMPLES, ids=repr)
+def test_a_constant_current_is_its_own_mean(neuron: Neuron, channels_last: bool) -> None:
+    first = spread(1, channels_last)[0]
+    constant = first.expand(17, *first.shape)
+    equal(neuron, constant)
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("neuron", [*EXAMPLES, Probabilistic(MANY), Probabilistic(0.7)], ids=repr)
 def test_time_folds_into_the_batch_in_the_order_of_the_current(neuron: Neuron, backend: str) -> None:

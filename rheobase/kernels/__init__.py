@@ -294,10 +294,7 @@ def synchronous_scan(
     Raises:
         SettingError: the CPU backend is asked for and cannot take these tensors.
     """
-    check("backend", backend, Backend)
-    if backend in ("reference", "triton") or current.is_cuda:
-        return None
-    if _choose(backend, (current, *rule.parameters)) != "cpu":
+    if backend == "triton" or _choose(backend, (current, *rule.parameters)) != "cpu":
         return None
     return synchronous.scan(current, rule, overwrite=overwrite, counts=counts)
 

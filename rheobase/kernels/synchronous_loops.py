@@ -76,9 +76,15 @@ def _carry(w: Any, row: int, above: int, size: int) -> None:
 
 @njit(forceinline=True, error_model="numpy")
 def _mean(task: Any, w: Any, start: int, size: int) -> None:
-    """V = (1/T) sum_t x(t), the sum as PyTorch has it: of 16 steps, of 16 such sums, and of these."""
+    """V = (1/T) sum_t x(t), the sum as PyTorch has it: of 16 steps, of 16 such sums, and of these.
+
+    A constant current (stride 0) is its own mean.
+    """
     _wide()
     steps = task[STEPS]
+    if task[STRIDE] == 0:
+        _copy(_floats(task[CURRENT], start), w, V, size)
+        return
     _fill(w, LOW, ZERO, size)
     _fill(w, HIGH, ZERO, size)
     _fill(w, TOP, ZERO, size)

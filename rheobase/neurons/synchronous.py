@@ -146,7 +146,7 @@ class Parallel(Synchronous):
 
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
-        count, ramp = self._counted(_as_step(current.mean(0), current), steps)
+        count, ramp = self._counted(_mean(current), steps)
         t = torch.arange(1, steps + 1, device=current.device, dtype=count.dtype)
         value = self._value(count)
         sent = (t.view(-1, *[1] * count.ndim) <= count) * value
@@ -270,7 +270,7 @@ class Radix(Synchronous):
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
         shares = self.shares(steps)
-        v = _as_step(current.mean(0), current)
+        v = _mean(current)
         threshold = along_channels(self.threshold, v)
         v = v + threshold * (shares[-1] / 2)
         values = []
@@ -296,6 +296,11 @@ class Radix(Synchronous):
 
     def extra_repr(self) -> str:
         return f"threshold={summary(self.threshold)}, radix={self.radix:.4g}"
+
+
+def _mean(current: Tensor) -> Tensor:
+    """The mean of all steps, in the memory order of one; a constant current (stride 0) is its own mean."""
+    return current[0] if current.stride(0) == 0 else _as_step(current.mean(0), current)
 
 
 def _as_step(total: Tensor, current: Tensor) -> Tensor:
