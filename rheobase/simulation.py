@@ -102,7 +102,9 @@ def stream(
         x: the input. Shape (N, ...).
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
-            by no more than rounding. By default as many as make a batch of about 128.
+            by no more than rounding. By default as many as make a batch of about 128. In a layer-synchronous network
+            all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then
+            go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
         generator: for what is random in the network.
         until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
@@ -136,6 +138,11 @@ def stream(
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     size = (chunk or max(1, _FOLDED_BATCH // x.shape[0])) if snn.causal else steps
+    groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
+    if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
+        parts = x.tensor_split(groups)
+        yield _joined([next(stream(snn, p, steps, chunk=steps, record=record, operations=operations)) for p in parts])
+        return
     execution = snn.start(x, generator)
     leaving = None if until is None else _Leaving(until, x)
     layers = [str(node.target) for node in snn.program.synapses] if operations else []
@@ -179,6 +186,18 @@ def stream(
             execution.keep(stay)
             state = select(state, stay)
         yield part
+
+
+def _joined(groups: list[Chunk]) -> Chunk:
+    """What happened in the same steps, for the samples of all groups."""
+    first = groups[0]
+    return Chunk(
+        first.first_step,
+        torch.cat([group.answers for group in groups], 1),
+        {site: torch.stack([group.spikes[site] for group in groups]).sum(0) for site in first.spikes},
+        {layer: torch.stack([group.operations[layer] for group in groups]).sum(0) for layer in first.operations},
+        {site: torch.cat([group.values[site] for group in groups], 1) for site in first.values},
+    )
 
 
 class _Leaving:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase.coding import Encoder
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import MSAT, ConstantThreshold
+from rheobase.methods import COS, MSAT, TPP, ConstantThreshold, ParallelConversion, SpikeConverter
 from rheobase.neurons import IF, Neuron, SpikeConfidence
 from rheobase.plan import Plan
 from rheobase.simulation import simulate, stream
@@ -396,3 +396,44 @@ def test_a_plan_of_shared_neurons_gives_each_site_its_own_state() -> None:
     graph = rb.trace(net, x)
     runs = [simulate(SpikingModel(graph, Plan("", p)), x, 20) for p in (dict.fromkeys(MLP_SITES, shared), own)]
     assert_same(*runs)
+
+
+def largest_batch(snn: SpikingModel, x: Tensor, steps: int, **options: Any) -> tuple[rb.Run, int]:
+    """A run, and how many samples times steps the widest pass through the second convolution had."""
+    sizes: list[int] = []
+    layer = snn.module.get_submodule("conv2")
+    handle = layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(len(inputs[0])))
+    run = simulate(snn, x, steps, **options)
+    handle.remove()
+    return run, max(sizes)
+
+
+def same(a: rb.Run, b: rb.Run) -> None:
+    torch.testing.assert_close(a.output, b.output, atol=1e-9, rtol=0)
+    for found, wanted in ((a.spikes, b.spikes), (a.operations, b.operations)):
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert a.values.keys() == b.values.keys()
+    for site in b.values:
+        torch.testing.assert_close(a.values[site], b.values[site], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("method", [ParallelConversion(steps=16), SpikeConverter(steps=16), COS(steps=16)], ids=repr)
+@pytest.mark.parametrize(("samples", "widest"), [(7, 112), (8, 128), (21, 112)])
+def test_a_layer_synchronous_network_takes_samples_in_groups_with_the_same_result(
+    method: Any, samples: int, widest: int
+) -> None:
+    net, x = residual().double(), inputs(RESIDUAL_INPUT, seed=1, n=samples)
+    snn = rb.convert(net, inputs(RESIDUAL_INPUT, seed=2, n=16), method)
+    found, size = largest_batch(snn, x, 16, record=RESIDUAL_SITES, operations=True)
+    whole, all_at_once = largest_batch(snn, x, 16, chunk=16, record=RESIDUAL_SITES, operations=True)
+    assert (size, all_at_once) == (widest, 16 * samples)
+    same(found, whole)
+
+
+def test_what_is_random_keeps_its_batch_and_its_numbers() -> None:
+    net, x = residual().double(), inputs(RESIDUAL_INPUT, seed=1, n=21)
+    snn = rb.convert(net, x, TPP(steps=16))
+    runs = [largest_batch(snn, x, 16, chunk=chunk, generator=torch.Generator().manual_seed(5)) for chunk in (None, 16)]
+    assert [size for _, size in runs] == [16 * 21, 16 * 21]
+    same(runs[0][0], runs[1][0])

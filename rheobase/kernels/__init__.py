@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, gpu, graded, reference, signed_msat
+from rheobase.kernels import cpu, gpu, graded, reference, signed_msat, synchronous
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
+from rheobase.kernels.synchronous import Rule, offset_rule, parallel_rule, radix_rule
 
 __all__ = [
     "Arithmetic",
@@ -25,6 +26,7 @@ __all__ = [
     "EventLayer",
     "Events",
     "KnownInput",
+    "Rule",
     "available",
     "backends",
     "bdett_scan",
@@ -34,7 +36,11 @@ __all__ = [
     "graded_scan",
     "if_scan",
     "msat_scan",
+    "offset_rule",
+    "parallel_rule",
+    "radix_rule",
     "signed_msat_scan",
+    "synchronous_scan",
     "weigh",
 ]
 
@@ -266,6 +272,31 @@ def graded_scan(
             return graded.scan(*tensors, levels, powers, signed, memory)
         case _:
             return reference.graded_scan(*tensors, levels, powers, signed, memory)
+
+
+def synchronous_scan(
+    current: Tensor,
+    rule: Rule,
+    *,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor | None:
+    """All T steps of a layer-synchronous neuron, or None where its own PyTorch code is to compute them.
+
+    There is no Triton kernel for it; on a GPU, PyTorch computes it. The bits are those of PyTorch where each step is
+    dense in memory, as between two layers. In other layouts PyTorch may add the steps in another order, and a mean that
+    is within rounding of the edge between two numbers of spikes may fall on its other side. ``overwrite`` and
+    ``counts`` are as for `if_scan`.
+
+    Shape: current (T, N, ...) -> (T, N, ...).
+
+    Raises:
+        SettingError: the CPU backend is asked for and cannot take these tensors.
+    """
+    if backend == "triton" or _choose(backend, (current, *rule.parameters)) != "cpu":
+        return None
+    return synchronous.scan(current, rule, overwrite=overwrite, counts=counts)
 
 
 def count_nonzero(values: Tensor, *, backend: Backend = "auto") -> Tensor:

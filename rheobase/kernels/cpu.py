@@ -22,10 +22,12 @@ from rheobase.kernels.reference import LEAST
 __all__ = [
     "bdett_scan",
     "count_nonzero",
+    "counted",
     "exponent",
     "if_scan",
     "launch",
     "msat_scan",
+    "task_of",
     "unavailable",
     "unsuitable",
     "weigh",
@@ -66,7 +68,7 @@ def if_scan(
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`reference.if_scan`, bit for bit."""
-    values, (after,), task, _keep = _task(current, threshold, [potential], overwrite)
+    values, (after,), task, _keep = task_of(current, threshold, [potential], overwrite)
     task[_HARD] = hard_reset
     _scan("if", task, values, counts)
     return values, after
@@ -166,7 +168,7 @@ def _adapt(
     counts: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
-    values, (v, average, before), task, _keep = _task(current, threshold, states, overwrite)
+    values, (v, average, before), task, _keep = task_of(current, threshold, states, overwrite)
     parameters, (use_dtt, use_det, raw) = terms
     task[_DONE:_COUNTS] = [steps_done, use_dtt, use_det, drive_is_current, raw, ctypes.addressof(parameters)]
     _scan(name, task, values, counts)
@@ -198,13 +200,15 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
 
 def functions(x: Tensor) -> Tensor:
     """exp, softplus and sigmoid as the kernels compute them, for tests. Shape: (n,) -> (3, n)."""
+    from rheobase.kernels import loops
+
     result = torch.empty(3, x.numel())
     task = (ctypes.c_int64 * _SLOTS)(0, x.numel(), 1, 0, 1, x.data_ptr(), 0, result.data_ptr())
-    _launch("functions", task)
+    loops.compiled("functions").ctypes(task)
     return result
 
 
-def _task(
+def task_of(
     current: Tensor, threshold: Tensor, states: list[Tensor], overwrite: bool
 ) -> tuple[Tensor, list[Tensor], Any, list[Tensor]]:
     """What all scans share.
@@ -236,21 +240,28 @@ def _count(name: str, task: Any) -> None:
 
 
 def _scan(name: str, task: Any, values: Tensor, counts: Tensor | None) -> None:
-    """Run a scan and, where asked for, count the values of each step and sample that are not zero. Counts: (K, N)."""
+    """Run a scan of `loops`, see `counted`."""
+    from rheobase.kernels import loops
+
+    counted(loops.compiled(name), task, values, counts)
+
+
+def counted(kernel: Any, task: Any, values: Tensor, counts: Tensor | None) -> None:
+    """Run a scan and, where asked for, count the values of each step and sample that are not zero.
+
+    Args:
+        kernel: the compiled function; it counts where its task has an address for it.
+        task: its argument.
+        values: where it writes. Shape (K, N, ...).
+        counts: to be filled. Shape (K, N), int64.
+    """
     apart = counts is None or not counts.is_contiguous() or values[0, 0].numel() < _BLOCK
     if counts is not None and not apart:
         counts.zero_()
         task[_COUNTS], task[_COUNTS + 1] = counts.data_ptr(), values[0, 0].numel()
-    _launch(name, task)
+    launch(kernel, task, task[1] * task[2])
     if counts is not None and apart:
         counts.copy_(count_nonzero(values.flatten(0, 1).unsqueeze(1)).view(counts.shape))
-
-
-def _launch(name: str, task: Any) -> None:
-    """Run a scan."""
-    from rheobase.kernels import loops
-
-    launch(loops.compiled(name), task, task[1] * task[2])
 
 
 def launch(kernel: Any, task: Any, work: int) -> None:

@@ -24,7 +24,7 @@ from rheobase.kernels.loops import (
     VALUES,
     _fetch_add,
     _floats,
-    _load_threshold,
+    _load,
     _pairs,
     _wide,
     _workspace,
@@ -69,7 +69,7 @@ def _pack_kernel(task: Any) -> None:
             break
         for start in range(first, min(first + SPAN, neurons), BLOCK):
             size = min(BLOCK, neurons - start)
-            _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
+            _load(w, TH, start, size, task[THRESHOLD], task[PERIOD])
             _pack_row(w, _floats(task[CURRENT], start), _pairs(task[VALUES], start), size, low, high)
 
 

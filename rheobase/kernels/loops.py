@@ -208,17 +208,17 @@ def _copy_out(w: Any, row: int, target: Any, size: int) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _load_threshold(w: Any, start: int, size: int, address: int, period: int) -> None:
-    """w[TH + j] = M[(start + j) mod period], without a division for each element."""
+def _load(w: Any, row: int, start: int, size: int, address: int, period: int) -> None:
+    """w[row + j] = p[(start + j) mod period], without a division for each element."""
     if period == 1:
         scalar = _floats(address, 0)[0]
         for j in range(size):
-            w[TH + j] = scalar
+            w[row + j] = scalar
         return
     offset, done = start % period, 0
     while done < size:
         count = min(period - offset, size - done)
-        _copy(_floats(address, offset), w, TH + done, count)
+        _copy(_floats(address, offset), w, row + done, count)
         offset, done = 0, done + count
 
 
@@ -334,7 +334,7 @@ def _if_kernel(task: Any) -> None:
         start, limit = first, min(first + SPAN, neurons)
         while start < limit:
             size = _block(task, start, limit)
-            _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
+            _load(w, TH, start, size, task[THRESHOLD], task[PERIOD])
             _copy(_floats(task[POTENTIAL], start), w, V, size)
             for k in range(task[STEPS]):
                 x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
@@ -365,7 +365,7 @@ def _adapt(task: Any, linear: bool) -> None:
         start, limit = first, min(first + SPAN, neurons)
         while start < limit:
             size = _block(task, start, limit)
-            _load_threshold(w, start, size, task[THRESHOLD], task[PERIOD])
+            _load(w, TH, start, size, task[THRESHOLD], task[PERIOD])
             _load_units(w, p, size, raw)
             _copy(_floats(task[POTENTIAL], start), w, V, size)
             _copy(_floats(task[MEAN_BEFORE], start), w, MEAN, size)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import ConversionError, SettingError
-from rheobase.kernels import Code
+from rheobase.kernels import Code, Rule, count_by_sample, parallel_rule, radix_rule, synchronous_scan
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
 
@@ -38,10 +38,21 @@ class Synchronous(Neuron):
     """
 
     causal = False
+    overwrites = counting = True
 
     @abstractmethod
     def respond(self, current: Tensor) -> Tensor:
         """The values sent in T steps, for the currents of T steps. Shape: (T, N, ...) -> (T, N, ...)."""
+
+    def rule(self, current: Tensor) -> Rule | None:
+        """What `respond` does, for the fused kernel; None where there is none.
+
+        It holds for the class that defines it, see `Neuron.holds`.
+
+        Args:
+            current: of T steps. Shape (T, N, ...).
+        """
+        return None
 
     def initial_state(self, current: Tensor) -> SynchronousState:
         return SynchronousState(0)
@@ -51,7 +62,9 @@ class Synchronous(Neuron):
         values, new = self.scan(current.unsqueeze(0), state)
         return values.squeeze(0), new
 
-    def scan(self, current: Tensor, state: SynchronousState) -> tuple[Tensor, SynchronousState]:
+    def scan(
+        self, current: Tensor, state: SynchronousState, overwrite: bool = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, SynchronousState]:
         """All T steps. Shape: current (T, N, ...) -> values (T, N, ...).
 
         Raises:
@@ -62,7 +75,15 @@ class Synchronous(Neuron):
                 f"{type(self).__name__} is layer-synchronous: it takes the currents of all T steps in one call, and "
                 f"it has answered {state.steps} steps already. Call reset() first, and give all steps in one chunk."
             )
-        return self.respond(current), SynchronousState(len(current))
+        rule = self.rule(current) if self.holds("rule") else None
+        values = None
+        if rule is not None:
+            values = synchronous_scan(current, rule, overwrite=overwrite, counts=counts, backend=self.backend)
+        if values is None:
+            values = self.respond(current)
+            if counts is not None:
+                counts.copy_(count_by_sample(values, backend=self.backend))
+        return values, SynchronousState(len(current))
 
 
 class Parallel(Synchronous):
@@ -117,9 +138,15 @@ class Parallel(Synchronous):
     def code(self) -> Code:
         return Code(self.threshold + self.gain, 1, signed=False)
 
+    def rule(self, current: Tensor) -> Rule:
+        first = current[0]
+        return parallel_rule(
+            along_channels(self.threshold, first), along_channels(self.bias, first), self._value(first)
+        )
+
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
-        count, ramp = self._counted(current.mean(0), steps)
+        count, ramp = self._counted(_mean(current), steps)
         t = torch.arange(1, steps + 1, device=current.device, dtype=count.dtype)
         value = self._value(count)
         sent = (t.view(-1, *[1] * count.ndim) <= count) * value
@@ -237,10 +264,13 @@ class Radix(Synchronous):
         """w(t) / threshold for t = 1 ... T; they add up to 1."""
         return radix_shares(self.radix, steps)
 
+    def rule(self, current: Tensor) -> Rule:
+        return radix_rule(along_channels(self.threshold, current[0]), self.shares(len(current)))
+
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
         shares = self.shares(steps)
-        v = current.mean(0)
+        v = _mean(current)
         threshold = along_channels(self.threshold, v)
         v = v + threshold * (shares[-1] / 2)
         values = []
@@ -248,7 +278,7 @@ class Radix(Synchronous):
             fired = v >= threshold * share
             v = v - threshold * share * fired
             values.append(threshold * (steps * share) * fired)
-        return torch.stack(values)
+        return _in_order(values)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """floor(x / w(T) + 1/2) w(T), clipped at 0 and the threshold: exact for radix 1 and 2.
@@ -266,6 +296,24 @@ class Radix(Synchronous):
 
     def extra_repr(self) -> str:
         return f"threshold={summary(self.threshold)}, radix={self.radix:.4g}"
+
+
+def _mean(current: Tensor) -> Tensor:
+    """The mean of all steps, in the memory order of one; a constant current (stride 0) is its own mean."""
+    return current[0] if current.stride(0) == 0 else _as_step(current.mean(0), current)
+
+
+def _as_step(total: Tensor, current: Tensor) -> Tensor:
+    """A sum over steps in the memory order of one step, which `torch.sum` does not keep."""
+    like = torch.empty_like(current[0])
+    return total if total.stride() == like.stride() else like.copy_(total)
+
+
+def _in_order(steps: list[Tensor]) -> Tensor:
+    """T steps (N, ...) as one (T, N, ...) that keeps their order in memory, which `torch.stack` does not."""
+    if not steps[0].ndim:
+        return torch.stack(steps)
+    return torch.cat(steps).unflatten(0, (len(steps), -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def radix_shares(radix: float, steps: int) -> list[float]:
@@ -309,14 +357,14 @@ class Probabilistic(Synchronous):
 
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
-        v = current.sum(0)
+        v = _as_step(current.sum(0), current)
         threshold = along_channels(self.threshold, v)
         values = []
         for t in range(1, steps + 1):
-            fired = self.draw(t, v) < v / (threshold * (steps - t + 1))
+            fired = v / (threshold * (steps - t + 1)) > self.draw(t, v)
             values.append(threshold * fired)
             v = v - values[-1]
-        return torch.stack(values)
+        return _in_order(values)
 
     def draw(self, t: int, like: Tensor) -> Tensor:
         """The uniform random numbers of step t, from 0 to below 1. Shape of ``like``."""

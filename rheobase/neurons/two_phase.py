@@ -74,6 +74,10 @@ class OffsetIF(Synchronous):
         self.register_buffer("threshold", positive(threshold, "OffsetIF"))
         self.pre_steps, self.iterations = pre_steps, iterations
 
+    def rule(self, current: Tensor) -> kernels.Rule:
+        trial = self.pre_steps or len(current)
+        return kernels.offset_rule(along_channels(self.threshold, current[0]), trial, self.iterations, 1 - _MARGIN)
+
     def respond(self, current: Tensor) -> Tensor:
         steps = len(current)
         trial = self.pre_steps or steps
@@ -81,7 +85,7 @@ class OffsetIF(Synchronous):
         threshold = along_channels(self.threshold, current[0])
         v_0 = torch.zeros_like(current[0]) + threshold / 2
         for _ in range(self.iterations):
-            v_0 = _corrected(first, v_0, threshold, self.backend)
+            v_0 = _corrected(first, v_0, threshold)
         return kernels.if_scan(current, v_0, threshold, backend=self.backend)[0]
 
     def layer_steps(self, steps: int) -> int:
@@ -96,13 +100,16 @@ class OffsetIF(Synchronous):
         return f"threshold={summary(self.threshold)}, pre_steps={trial}, iterations={self.iterations}"
 
 
-def _corrected(current: Tensor, v_0: Tensor, threshold: Tensor, backend: kernels.Backend) -> Tensor:
+def _corrected(current: Tensor, v_0: Tensor, threshold: Tensor) -> Tensor:
     """The initial potential after a trial run from ``v_0``. Shapes: (K, N, ...), (N, ...) -> (N, ...)."""
-    y, v = kernels.if_scan(current, v_0.clone(), threshold, backend=backend)
-    fired = y > 0
-    v_pre = v_0 + current.cumsum(0) - (y.cumsum(0) - y)
-    least = v_pre.masked_fill(~fired, torch.inf).amin(0)  # of the firing steps; inf where none is
-    most = v_pre.masked_fill(fired, -torch.inf).amax(0)  # of the silent steps; -inf where none is
+    v = v_0
+    least, most = torch.full_like(v, torch.inf), torch.full_like(v, -torch.inf)  # v_pre of firing and of silent steps
+    for x in current.unbind(0):
+        v = v + x
+        fired = v >= threshold
+        least = torch.where(fired, torch.minimum(least, v), least)
+        most = torch.where(fired, most, torch.maximum(most, v))
+        v = torch.where(fired, v - threshold, v)
     down = torch.maximum(threshold, least - (1 - _MARGIN) * threshold)
     up = torch.maximum(threshold, threshold - most)
     v_0 = torch.where((v < 0) & least.isfinite(), v_0 - down, v_0)
