@@ -122,8 +122,10 @@ def test_training_anew_needs_force_where_there_is_a_checkpoint() -> None:
         (RECIPE + "epoch = 3\n", "there is no setting 'epoch'; accepted are auto_augment"),
         (RECIPE.replace("pictures", "./nowhere"), "no data set './nowhere'"),
         (RECIPE.replace("resnet20", "alexnet"), "no network 'alexnet'; choose one of"),
+        (RECIPE + "mean = 0.5\n", "mean is 0.5; give a list of numbers"),
+        (RECIPE.replace("classes = 2", "classes = 1"), "the network has 1 classes and the labels are 0 to 1"),
     ],
-    ids=["missing", "key", "data", "network"],
+    ids=["missing", "key", "data", "network", "mean", "classes"],
 )
 def test_recipe_that_cannot_be_trained_is_one_clear_error(recipe: str | None, message: str) -> None:
     if recipe is not None:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from rheobase.errors import DataError, SettingError
 from rheobase.models import resnet20, vgg16
 from rheobase.training import (
     TrainingConfig,
+    config_from,
     read_config,
     train,
 )
@@ -299,6 +301,67 @@ def test_wrong_recipe_names_every_problem_at_once(tmp_path: Path) -> None:
 def test_wrong_values_of_a_recipe_are_named_at_once() -> None:
     with pytest.raises(SettingError, match=r"epochs is 0; .*warmup is 1; .*optimizer is 'lion'; choose one of sgd"):
         dataclasses.replace(TINY, epochs=0, warmup=1, optimizer="lion")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mean = 0.5", r"mean is 0\.5; give a list of numbers, one for each channel"),
+        ('mean = ["a", "b", "c"]', r"mean is \['a', 'b', 'c'\]; give a list of numbers"),
+        ("std = [true, 1, 1]", r"std is \[True, 1, 1\]; give a list of numbers"),
+        ("model_settings = 3", r"model_settings is 3; give a table such as \{ width = 8 \}"),
+        ("seed = 1000000000000", r"seed is 1000000000000; give a number below 2\^32"),
+        ("momentum = 0", r"momentum is 0 and nesterov true"),
+    ],
+)
+def test_wrong_value_in_a_recipe_file_is_a_clear_error(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(f'model = "resnet20"\ndata = "none"\n{line}\n')
+    with pytest.raises(SettingError, match=message):
+        read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], r"a recipe is a table of settings; found \[1\]"),
+        ({"name": "r", "model": "m5", "dat": 1}, "training 'r': there is no setting 'dat'; 'data' is missing"),
+        ({"name": "r", "model": "m5", "data": "d", "epochs": "2"}, "epochs is '2'; give a value of type int"),
+    ],
+)
+def test_wrong_recipe_of_a_card_or_a_folder_is_a_clear_error(values: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        config_from(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "have 2 values and the training images 3 channels; give one value"),
+        ({"crop": 8}, "crop is 8 and the images have 8 x 8 pixels; give at most 7"),
+        ({"model_settings": {"width": 2, "classes": 2}}, r"has 2 classes and the labels are 0 to 2; .*classes = 3"),
+        ({"model_settings": {"width": -1}}, r"network 'resnet20' with settings {'width': -1}: "),
+        ({"model": "m5", "model_settings": {"width": 2}}, r"m5 cannot take samples of shape \(3, 8, 8\) \("),
+        ({"strategy": "nonsense"}, r"Lightning refuses strategy 'nonsense', 1 devices, .*change these"),
+        ({"auto_augment": True}, r"auto_augment needs the package kornia.*; pip install 'rheobase\[train\]'"),
+    ],
+    ids=["mean", "crop", "classes", "width", "network", "strategy", "kornia"],
+)
+def test_recipe_that_does_not_go_with_its_samples_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    monkeypatch.setitem(sys.modules, "kornia.augmentation.auto", None)
+    with pytest.raises(SettingError, match=message):
+        train(dataclasses.replace(TINY, **changes), tmp_path / "run", data=(_random_samples(),) * 2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["training", "test"])
+def test_split_without_samples_is_refused(tmp_path: Path, split: str) -> None:
+    whole, empty = _random_samples(), Samples(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0).long())
+    with pytest.raises(SettingError, match=f"the {split} split has no samples"):
+        train(TINY, tmp_path, data=(empty, whole) if split == "training" else (whole, empty))
 
 
 def test_missing_recipe_is_a_clear_error(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def build(name: str, **settings: Any) -> nn.Module:
         settings: The arguments of that function.
 
     Raises:
-        SettingError: There is no such network or setting.
+        SettingError: There is no such network or setting, or a setting has a wrong value.
 
     >>> build("resnet20", width=4, classes=3).fc
     Linear(in_features=16, out_features=3, bias=True)
@@ -36,5 +36,5 @@ def build(name: str, **settings: Any) -> nn.Module:
         raise SettingError(f"there is no network {name!r}; choose one of {', '.join(builders)}")
     try:
         return builders[name](**settings)
-    except TypeError as error:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # what PyTorch says of wrong sizes
         raise SettingError(f"network {name!r} with settings {settings}: {error}") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from torch import nn
 
@@ -23,6 +24,7 @@ from rheobase.files import write_atomically
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
 from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.inputs import check_samples
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
@@ -64,12 +66,21 @@ def train(
         resume: Whether to go on from a checkpoint; otherwise it and all files of that training are removed.
 
     Raises:
-        SettingError: The folder holds a checkpoint of another recipe, or a package for the logger is missing.
+        SettingError: The folder holds a checkpoint of another recipe, a package is missing, the samples do not fit the
+            recipe, or Lightning refuses a setting.
         DataError: The data cannot be read, or the loss became not finite.
     """
     place = Path(folder) if folder is not None else Path("runs") / config.name
     logger = _logger(config, place)
+    torch.manual_seed(config.seed)
+    model = models.build(config.model, **config.model_settings)
     training, test = data if data is not None else load_samples(config)
+    check_samples(model, config, training, test)
+    callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
+    callbacks += [LearningRateMonitor("step")] if logger else []
+    callbacks += [Report(progress)] if progress is not None else []
+    with _silence():
+        trainer = _trainer(config, logger, callbacks)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,15 +90,29 @@ def train(
             (place / name).unlink(missing_ok=True)
     _check_recipe(config, place)
     write_provenance(place, config.threads)
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, **config.model_settings)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
-    callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
-    callbacks += [LearningRateMonitor("step")] if logger else []
-    callbacks += [Report(progress)] if progress is not None else []
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
-        trainer = lightning.Trainer(
+        batches = ShuffledBatches(
+            training,
+            config.batch_size,
+            config.seed,
+            lambda: trainer.global_step,
+            lambda: (trainer.global_rank, trainer.world_size),
+        )
+        task = Task(model, batches, config)
+        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    model.eval()
+    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
+    if trainer.is_global_zero:
+        _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
+    return result
+
+
+def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> lightning.Trainer:
+    """What Lightning makes of the settings that are its own."""
+    try:
+        return lightning.Trainer(
             max_epochs=config.epochs,
             precision=config.precision,
             accelerator="auto",
@@ -103,20 +128,12 @@ def train(
             log_every_n_steps=10,
             callbacks=callbacks,
         )
-        batches = ShuffledBatches(
-            training,
-            config.batch_size,
-            config.seed,
-            lambda: trainer.global_step,
-            lambda: (trainer.global_rank, trainer.world_size),
-        )
-        task = Task(model, batches, config)
-        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    model.eval()
-    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
-    if trainer.is_global_zero:
-        _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
-    return result
+    except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SettingError(
+            f"training {config.name!r}: Lightning refuses strategy {config.strategy!r}, {config.devices} devices, "
+            f"{config.nodes} nodes or precision {config.precision!r} ({reason}); change these"
+        ) from error
 
 
 def _check_recipe(config: TrainingConfig, place: Path) -> None:
