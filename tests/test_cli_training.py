@@ -269,6 +269,20 @@ def test_unfinished_training_is_neither_measured_nor_published() -> None:
     assert not Path("zoo").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("train", "small-fast.toml", "--quiet"), "last.ckpt"),
+        (("train", "small-fast.toml", "--quiet", "--json"), "provenance.json"),
+        (("evaluate-ann", RUN), "last.ckpt"),
+        (("evaluate-ann", RUN), "result.json"),
+    ],
+)
+def test_emptied_file_of_a_training_is_one_clear_error(arguments: tuple[str, ...], name: str) -> None:
+    Path(RUN, name).write_bytes(b"")
+    assert f"{name} is damaged" in _error(*arguments)
+
+
 def test_folds_are_trained_one_by_one_and_summarised() -> None:
     Path("two.toml").write_text(RECIPE.replace("epochs = 2", "epochs = 1\nfolds = 2"))
     for fold in "01":

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from rheobase.training import (
 )
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
+from rheobase.training.provenance import write_provenance
 from rheobase.training.task import learning_rate_factor
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "train").glob("*.toml"))
@@ -124,9 +126,14 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+def uninterrupted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(uninterrupted_folder: Path) -> nn.Module:
     samples = _random_samples()
-    return train(TINY, tmp_path_factory.mktemp("whole"), data=(samples, samples)).model
+    return train(TINY, uninterrupted_folder, data=(samples, samples)).model
 
 
 @pytest.mark.parametrize(
@@ -163,6 +170,49 @@ def test_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: Pat
     train(TINY, tmp_path, data=(samples, samples))
     with pytest.raises(SettingError, match=r"another recipe \(learning_rate 0.1 is now 0.2\)"):
         train(dataclasses.replace(TINY, learning_rate=0.2), tmp_path, data=(samples, samples))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("last.ckpt", b"", r"last.ckpt is damaged or another program's \(.+\); restore it, or remove it and repeat"),
+        ("last.ckpt", b"PK\3\4 no archive", r"last.ckpt is damaged or another program's"),
+        ("last.ckpt", {"a": torch.ones(1)}, r"last.ckpt is damaged .*\(it lacks epoch, global_step, .*state_dict"),
+        ("last.ckpt", torch.ones(1), r"last.ckpt is damaged .*\(it holds a Tensor, no table\)"),
+        ("config.json", b"", r"config.json is damaged"),
+        ("config.json", b"[1]", r"config.json is damaged .*it holds a list, no table"),
+        ("config.json", b'{"name": "tiny"}', r"config.json is damaged .*'model' is missing; 'data' is missing"),
+        ("provenance.json", b"", r"provenance.json is damaged"),
+        ("provenance.json", b'{"commit": 1}', r"provenance.json is damaged .*it lacks commit, hardware, versions"),
+    ],
+)
+def test_damaged_folder_is_refused_before_the_first_step(
+    uninterrupted: nn.Module, uninterrupted_folder: Path, tmp_path: Path, name: str, content: Any, message: str
+) -> None:
+    shutil.copytree(uninterrupted_folder, tmp_path / "run")
+    file = tmp_path / "run" / name
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    steps: list[object] = []
+    with pytest.raises(DataError, match=message):
+        train(TINY, tmp_path / "run", data=(_random_samples(),) * 2, progress=steps.append)
+    assert not steps
+
+
+def test_checkpoint_of_another_network_is_refused_with_the_first_difference(
+    uninterrupted: nn.Module, uninterrupted_folder: Path, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(uninterrupted_folder / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["model.fc.bias"] = torch.zeros(7)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.raises(DataError, match=r"last.ckpt do not fit the network .*\(size mismatch for fc.bias"):
+        train(TINY, tmp_path, data=(_random_samples(),) * 2)
+
+
+def test_provenance_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rheobase.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        write_provenance(tmp_path, 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_loss_that_is_not_finite_stops_with_its_step_and_batch(tmp_path: Path) -> None:

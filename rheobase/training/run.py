@@ -20,14 +20,15 @@ from torch import nn
 
 from rheobase import models
 from rheobase.errors import SettingError
-from rheobase.files import write_atomically
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
-from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.config import TrainingConfig
+from rheobase.training.finished import read_recipe
 from rheobase.training.inputs import check_samples
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
+from rheobase.training.records import load_checkpoint, write_record
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task
 
@@ -68,7 +69,7 @@ def train(
     Raises:
         SettingError: The folder holds a checkpoint of another recipe, a package is missing, the samples do not fit the
             recipe, or Lightning refuses a setting.
-        DataError: The data cannot be read, or the loss became not finite.
+        DataError: The data cannot be read, a file of the folder is damaged, or the loss became not finite.
     """
     place = Path(folder) if folder is not None else Path("runs") / config.name
     logger = _logger(config, place)
@@ -90,8 +91,10 @@ def train(
             (place / name).unlink(missing_ok=True)
     _check_recipe(config, place)
     write_provenance(place, config.threads)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
+    if checkpoint.is_file():
+        load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         batches = ShuffledBatches(
             training,
@@ -105,7 +108,7 @@ def train(
     model.eval()
     result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
     if trainer.is_global_zero:
-        _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
+        write_record(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
     return result
 
 
@@ -145,21 +148,12 @@ def _check_recipe(config: TrainingConfig, place: Path) -> None:
     recipe = json.loads(json.dumps(dataclasses.asdict(config), default=list))
     file = place / "config.json"
     if file.is_file() and (place / "last.ckpt").is_file():
-        try:
-            before = config_from(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise SettingError(f"{file} is damaged ({error}); name another folder") from error
-        found = json.loads(json.dumps(dataclasses.asdict(before), default=list))
+        found = json.loads(json.dumps(dataclasses.asdict(read_recipe(place)), default=list))
         differ = [key for key in recipe if key not in free and found[key] != recipe[key]]
         if differ:
             changes = ", ".join(f"{key} {found[key]!r} is now {recipe[key]!r}" for key in differ)
             raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
-    _replace(file, recipe)
-
-
-def _replace(file: Path, value: Any) -> None:
-    """Write JSON so that a kill at any moment leaves the old file or the new one."""
-    write_atomically(file, json.dumps(value, indent=2) + "\n")
+    write_record(file, recipe)
 
 
 def _logger(config: TrainingConfig, place: Path) -> Any:
