@@ -148,6 +148,7 @@ def test_training_killed_and_resumed_gives_the_weights_of_an_uninterrupted_one(
     samples = _random_samples()
     resumed = train(TINY, tmp_path, data=(samples, samples))
     assert _equal(resumed.model, uninterrupted)
+    assert not list(tmp_path.glob(".*"))  # nor does a write that was killed leave anything
 
 
 def test_finished_training_is_not_trained_again(tmp_path: Path) -> None:
@@ -446,6 +447,26 @@ def test_training_begins_anew_where_it_may_not_resume(tmp_path: Path, uninterrup
     again = train(TINY, tmp_path, data=(samples, samples), resume=False)
     assert _equal(again.model, uninterrupted)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_start_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path, resume: bool) -> None:
+    for name in (".last.ckpt.a1_b2c3d", ".provenance.json.abcdefgh", ".ipynb_checkpoints", "tensorboard"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old")
+    train(dataclasses.replace(TINY, epochs=1), tmp_path, data=(_random_samples(),) * 2, resume=resume)
+    folders = sorted(entry.name for entry in tmp_path.iterdir() if entry.is_dir())
+    assert folders == [".ipynb_checkpoints", *(["tensorboard"] if resume else [])]
+
+
+def test_only_the_first_process_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".last.ckpt.a1_b2c3d", "tensorboard"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config.json").write_text("of the first process")
+    monkeypatch.setattr("lightning.Trainer.is_global_zero", property(lambda _: False))
+    train(dataclasses.replace(TINY, epochs=1), tmp_path, data=(_random_samples(),) * 2, resume=False)
+    assert {file.name for file in tmp_path.iterdir()} >= {".last.ckpt.a1_b2c3d", "tensorboard"}
+    assert (tmp_path / "config.json").read_text() == "of the first process"
 
 
 def test_recipe_without_the_newest_settings_goes_on_with_their_defaults_only(tmp_path: Path) -> None:

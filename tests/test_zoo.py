@@ -91,6 +91,23 @@ def test_worse_network_does_not_replace_a_better_one(run: Path, zoo: Path) -> No
     assert publish(run, zoo, test=SAMPLES) == better
 
 
+@pytest.mark.parametrize("left", [None, "half a pa"], ids=["before-the-page", "while-writing-the-page"])
+def test_publishing_again_after_a_kill_writes_the_page(run: Path, zoo: Path, left: str | None) -> None:
+    page = zoo / "README.md"
+    whole = page.read_text()
+    page.unlink() if left is None else page.write_text(left)
+    publish(run, zoo, test=SAMPLES)
+    assert page.read_text() == whole
+
+
+def test_publishing_again_removes_what_a_kill_left_of_these_files(run: Path, zoo: Path) -> None:
+    for name in (".small.safetensors.a1_b2c3d", ".small.json.abcdefgh", ".other.json.abcdefgh"):
+        (zoo / name).mkdir()
+    (zoo / "small.json").unlink()
+    publish(run, zoo, test=SAMPLES)
+    assert [file.name for file in zoo.glob(".*")] == [".other.json.abcdefgh"]
+
+
 def test_better_network_replaces_a_worse_one(run: Path, zoo: Path) -> None:
     card = read_card("small", zoo)
     (zoo / "small.json").write_text(json.dumps(dataclasses.asdict(dataclasses.replace(card, accuracy=0.0))))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import DataError
-from rheobase.files import write_atomically
+from rheobase.files import sweep, write_atomically
 from rheobase.models.build import build, fill
 
 __all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "zoo_folder"]
@@ -183,6 +183,7 @@ def store(model: nn.Module, card: Card, folder: str | Path) -> Card:
     card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest())
     text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
     for file, data in ((f"{card.name}.safetensors", content), (f"{card.name}.json", text.encode())):
+        sweep(place / file)
         write_atomically(place / file, data)
     return card
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch import nn
 
 from rheobase import models
 from rheobase.errors import SettingError
+from rheobase.files import sweep
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
 from rheobase.training.config import TrainingConfig
@@ -86,14 +88,11 @@ def train(
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"{place} cannot be made ({error.strerror}); name another folder") from error
-    if not resume:
-        for name in _FILES:
-            (place / name).unlink(missing_ok=True)
-    _check_recipe(config, place)
-    write_provenance(place, config.threads)
     checkpoint = place / "last.ckpt"
-    if checkpoint.is_file():
-        load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
+    if trainer.is_global_zero:  # it alone writes; the others may come when it has begun
+        _prepare_folder(config, place, resume)
+        if checkpoint.is_file():
+            load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         batches = ShuffledBatches(
@@ -104,7 +103,7 @@ def train(
             lambda: (trainer.global_rank, trainer.world_size),
         )
         task = Task(model, batches, config)
-        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        trainer.fit(task, batches, ckpt_path=checkpoint if resume and checkpoint.is_file() else None, weights_only=True)
     model.eval()
     result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
     if trainer.is_global_zero:
@@ -139,21 +138,37 @@ def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> 
         ) from error
 
 
+def _prepare_folder(config: TrainingConfig, place: Path, resume: bool) -> None:
+    """Remove what killed writers left, and without `resume` all files of a training; then write what is trained."""
+    for name in _FILES:
+        sweep(place / name)
+        if not resume:
+            (place / name).unlink(missing_ok=True)
+    if not resume:
+        shutil.rmtree(place / "tensorboard", ignore_errors=True)
+    _check_recipe(config, place)
+    write_record(place / "config.json", _as_json(config))
+    write_provenance(place, config.threads)
+
+
 def _check_recipe(config: TrainingConfig, place: Path) -> None:
     """A checkpoint goes with the recipe that made it, but for how often it is written, what logs, on what devices.
 
     A setting that an old recipe does not have had what is now its default.
     """
     free = ("checkpoint_steps", "logger", "devices", "nodes", "strategy")
-    recipe = json.loads(json.dumps(dataclasses.asdict(config), default=list))
-    file = place / "config.json"
-    if file.is_file() and (place / "last.ckpt").is_file():
-        found = json.loads(json.dumps(dataclasses.asdict(read_recipe(place)), default=list))
+    if (place / "config.json").is_file() and (place / "last.ckpt").is_file():
+        recipe, found = _as_json(config), _as_json(read_recipe(place))
         differ = [key for key in recipe if key not in free and found[key] != recipe[key]]
         if differ:
             changes = ", ".join(f"{key} {found[key]!r} is now {recipe[key]!r}" for key in differ)
             raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
-    write_record(file, recipe)
+
+
+def _as_json(config: TrainingConfig) -> dict[str, Any]:
+    """The recipe as it is read back from JSON: with lists for tuples."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=list))
+    return values
 
 
 def _logger(config: TrainingConfig, place: Path) -> Any:
