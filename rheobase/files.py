@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-__all__ = ["replacing", "write_atomically"]
+__all__ = ["replacing", "sweep", "write_atomically"]
 
 
 @contextmanager
@@ -58,3 +60,14 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     """
     with replacing(path) as place:
         place.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sweep(path: str | Path) -> None:
+    """Remove what killed writers of ``path`` left beside it; for a file that no other process is writing now.
+
+    Args:
+        path: of the file, which need not exist and is left as it is.
+    """
+    path = Path(path)
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as `TemporaryDirectory` names them
+        shutil.rmtree(folder, ignore_errors=True)

@@ -122,8 +122,10 @@ def test_training_anew_needs_force_where_there_is_a_checkpoint() -> None:
         (RECIPE + "epoch = 3\n", "there is no setting 'epoch'; accepted are auto_augment"),
         (RECIPE.replace("pictures", "./nowhere"), "no data set './nowhere'"),
         (RECIPE.replace("resnet20", "alexnet"), "no network 'alexnet'; choose one of"),
+        (RECIPE + "mean = 0.5\n", "mean is 0.5; give a list of numbers"),
+        (RECIPE.replace("classes = 2", "classes = 1"), "the network has 1 classes and the labels are 0 to 1"),
     ],
-    ids=["missing", "key", "data", "network"],
+    ids=["missing", "key", "data", "network", "mean", "classes"],
 )
 def test_recipe_that_cannot_be_trained_is_one_clear_error(recipe: str | None, message: str) -> None:
     if recipe is not None:
@@ -265,6 +267,20 @@ def test_unfinished_training_is_neither_measured_nor_published() -> None:
     Path(RUN, "result.json").unlink()
     assert "let it end before it is measured or published" in _error("evaluate-ann", RUN, "--publish", "zoo")
     assert not Path("zoo").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("train", "small-fast.toml", "--quiet"), "last.ckpt"),
+        (("train", "small-fast.toml", "--quiet", "--json"), "provenance.json"),
+        (("evaluate-ann", RUN), "last.ckpt"),
+        (("evaluate-ann", RUN), "result.json"),
+    ],
+)
+def test_emptied_file_of_a_training_is_one_clear_error(arguments: tuple[str, ...], name: str) -> None:
+    Path(RUN, name).write_bytes(b"")
+    assert f"{name} is damaged" in _error(*arguments)
 
 
 def test_folds_are_trained_one_by_one_and_summarised() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rheobase.files import replacing, write_atomically
+from rheobase.files import replacing, sweep, write_atomically
 
 
 @pytest.mark.parametrize(("data", "expected"), [("é\r\n", b"\xc3\xa9\r\n"), (b"\x00\xff", b"\x00\xff"), ("", b"")])
@@ -106,3 +106,16 @@ def test_a_block_that_wrote_nothing_is_an_error_and_the_old_file_stays(tmp_path:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "net[1].json"])
+def test_sweeping_removes_what_killed_writers_of_this_file_left_and_nothing_else(name: str, tmp_path: Path) -> None:
+    with replacing(tmp_path / name) as place:  # it is killed here: what it has written stays
+        place.write_text("half")
+        for kept in (name, f".{name}.bak", f".other.{place.parent.name[-8:]}"):
+            (tmp_path / kept).touch()
+        sweep(tmp_path / name)
+        assert not place.parent.exists()
+        place.parent.mkdir()
+        place.write_text("whole")
+    assert sorted(os.listdir(tmp_path)) == sorted([name, f".{name}.bak", kept])

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +25,13 @@ from rheobase.errors import DataError, SettingError
 from rheobase.models import resnet20, vgg16
 from rheobase.training import (
     TrainingConfig,
+    config_from,
     read_config,
     train,
 )
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
+from rheobase.training.provenance import write_provenance
 from rheobase.training.task import learning_rate_factor
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "train").glob("*.toml"))
@@ -122,9 +126,14 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+def uninterrupted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(uninterrupted_folder: Path) -> nn.Module:
     samples = _random_samples()
-    return train(TINY, tmp_path_factory.mktemp("whole"), data=(samples, samples)).model
+    return train(TINY, uninterrupted_folder, data=(samples, samples)).model
 
 
 @pytest.mark.parametrize(
@@ -139,6 +148,7 @@ def test_training_killed_and_resumed_gives_the_weights_of_an_uninterrupted_one(
     samples = _random_samples()
     resumed = train(TINY, tmp_path, data=(samples, samples))
     assert _equal(resumed.model, uninterrupted)
+    assert not list(tmp_path.glob(".*"))  # nor does a write that was killed leave anything
 
 
 def test_finished_training_is_not_trained_again(tmp_path: Path) -> None:
@@ -161,6 +171,49 @@ def test_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: Pat
     train(TINY, tmp_path, data=(samples, samples))
     with pytest.raises(SettingError, match=r"another recipe \(learning_rate 0.1 is now 0.2\)"):
         train(dataclasses.replace(TINY, learning_rate=0.2), tmp_path, data=(samples, samples))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("last.ckpt", b"", r"last.ckpt is damaged or another program's \(.+\); restore it, or remove it and repeat"),
+        ("last.ckpt", b"PK\3\4 no archive", r"last.ckpt is damaged or another program's"),
+        ("last.ckpt", {"a": torch.ones(1)}, r"last.ckpt is damaged .*\(it lacks epoch, global_step, .*state_dict"),
+        ("last.ckpt", torch.ones(1), r"last.ckpt is damaged .*\(it holds a Tensor, no table\)"),
+        ("config.json", b"", r"config.json is damaged"),
+        ("config.json", b"[1]", r"config.json is damaged .*it holds a list, no table"),
+        ("config.json", b'{"name": "tiny"}', r"config.json is damaged .*'model' is missing; 'data' is missing"),
+        ("provenance.json", b"", r"provenance.json is damaged"),
+        ("provenance.json", b'{"commit": 1}', r"provenance.json is damaged .*it lacks commit, hardware, versions"),
+    ],
+)
+def test_damaged_folder_is_refused_before_the_first_step(
+    uninterrupted: nn.Module, uninterrupted_folder: Path, tmp_path: Path, name: str, content: Any, message: str
+) -> None:
+    shutil.copytree(uninterrupted_folder, tmp_path / "run")
+    file = tmp_path / "run" / name
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    steps: list[object] = []
+    with pytest.raises(DataError, match=message):
+        train(TINY, tmp_path / "run", data=(_random_samples(),) * 2, progress=steps.append)
+    assert not steps
+
+
+def test_checkpoint_of_another_network_is_refused_with_the_first_difference(
+    uninterrupted: nn.Module, uninterrupted_folder: Path, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(uninterrupted_folder / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["model.fc.bias"] = torch.zeros(7)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.raises(DataError, match=r"last.ckpt do not fit the network .*\(size mismatch for fc.bias"):
+        train(TINY, tmp_path, data=(_random_samples(),) * 2)
+
+
+def test_provenance_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rheobase.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        write_provenance(tmp_path, 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_loss_that_is_not_finite_stops_with_its_step_and_batch(tmp_path: Path) -> None:
@@ -301,6 +354,67 @@ def test_wrong_values_of_a_recipe_are_named_at_once() -> None:
         dataclasses.replace(TINY, epochs=0, warmup=1, optimizer="lion")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mean = 0.5", r"mean is 0\.5; give a list of numbers, one for each channel"),
+        ('mean = ["a", "b", "c"]', r"mean is \['a', 'b', 'c'\]; give a list of numbers"),
+        ("std = [true, 1, 1]", r"std is \[True, 1, 1\]; give a list of numbers"),
+        ("model_settings = 3", r"model_settings is 3; give a table such as \{ width = 8 \}"),
+        ("seed = 1000000000000", r"seed is 1000000000000; give a number below 2\^32"),
+        ("momentum = 0", r"momentum is 0 and nesterov true"),
+    ],
+)
+def test_wrong_value_in_a_recipe_file_is_a_clear_error(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(f'model = "resnet20"\ndata = "none"\n{line}\n')
+    with pytest.raises(SettingError, match=message):
+        read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], r"a recipe is a table of settings; found \[1\]"),
+        ({"name": "r", "model": "m5", "dat": 1}, "training 'r': there is no setting 'dat'; 'data' is missing"),
+        ({"name": "r", "model": "m5", "data": "d", "epochs": "2"}, "epochs is '2'; give a value of type int"),
+    ],
+)
+def test_wrong_recipe_of_a_card_or_a_folder_is_a_clear_error(values: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        config_from(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "have 2 values and the training images 3 channels; give one value"),
+        ({"crop": 8}, "crop is 8 and the images have 8 x 8 pixels; give at most 7"),
+        ({"model_settings": {"width": 2, "classes": 2}}, r"has 2 classes and the labels are 0 to 2; .*classes = 3"),
+        ({"model_settings": {"width": -1}}, r"network 'resnet20' with settings {'width': -1}: "),
+        ({"model": "m5", "model_settings": {"width": 2}}, r"m5 cannot take samples of shape \(3, 8, 8\) \("),
+        ({"strategy": "nonsense"}, r"Lightning refuses strategy 'nonsense', 1 devices, .*change these"),
+        ({"auto_augment": True}, r"auto_augment needs the package kornia.*; pip install 'rheobase\[train\]'"),
+    ],
+    ids=["mean", "crop", "classes", "width", "network", "strategy", "kornia"],
+)
+def test_recipe_that_does_not_go_with_its_samples_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    monkeypatch.setitem(sys.modules, "kornia.augmentation.auto", None)
+    with pytest.raises(SettingError, match=message):
+        train(dataclasses.replace(TINY, **changes), tmp_path / "run", data=(_random_samples(),) * 2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["training", "test"])
+def test_split_without_samples_is_refused(tmp_path: Path, split: str) -> None:
+    whole, empty = _random_samples(), Samples(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0).long())
+    with pytest.raises(SettingError, match=f"the {split} split has no samples"):
+        train(TINY, tmp_path, data=(empty, whole) if split == "training" else (whole, empty))
+
+
 def test_missing_recipe_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"absent\.toml cannot be read as a training recipe"):
         read_config(tmp_path / "absent.toml")
@@ -333,6 +447,26 @@ def test_training_begins_anew_where_it_may_not_resume(tmp_path: Path, uninterrup
     again = train(TINY, tmp_path, data=(samples, samples), resume=False)
     assert _equal(again.model, uninterrupted)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_start_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path, resume: bool) -> None:
+    for name in (".last.ckpt.a1_b2c3d", ".provenance.json.abcdefgh", ".ipynb_checkpoints", "tensorboard"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old")
+    train(dataclasses.replace(TINY, epochs=1), tmp_path, data=(_random_samples(),) * 2, resume=resume)
+    folders = sorted(entry.name for entry in tmp_path.iterdir() if entry.is_dir())
+    assert folders == [".ipynb_checkpoints", *(["tensorboard"] if resume else [])]
+
+
+def test_only_the_first_process_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".last.ckpt.a1_b2c3d", "tensorboard"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config.json").write_text("of the first process")
+    monkeypatch.setattr("lightning.Trainer.is_global_zero", property(lambda _: False))
+    train(dataclasses.replace(TINY, epochs=1), tmp_path, data=(_random_samples(),) * 2, resume=False)
+    assert {file.name for file in tmp_path.iterdir()} >= {".last.ckpt.a1_b2c3d", "tensorboard"}
+    assert (tmp_path / "config.json").read_text() == "of the first process"
 
 
 def test_recipe_without_the_newest_settings_goes_on_with_their_defaults_only(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,23 @@ def test_worse_network_does_not_replace_a_better_one(run: Path, zoo: Path) -> No
     assert publish(run, zoo, test=SAMPLES) == better
 
 
+@pytest.mark.parametrize("left", [None, "half a pa"], ids=["before-the-page", "while-writing-the-page"])
+def test_publishing_again_after_a_kill_writes_the_page(run: Path, zoo: Path, left: str | None) -> None:
+    page = zoo / "README.md"
+    whole = page.read_text()
+    page.unlink() if left is None else page.write_text(left)
+    publish(run, zoo, test=SAMPLES)
+    assert page.read_text() == whole
+
+
+def test_publishing_again_removes_what_a_kill_left_of_these_files(run: Path, zoo: Path) -> None:
+    for name in (".small.safetensors.a1_b2c3d", ".small.json.abcdefgh", ".other.json.abcdefgh"):
+        (zoo / name).mkdir()
+    (zoo / "small.json").unlink()
+    publish(run, zoo, test=SAMPLES)
+    assert [file.name for file in zoo.glob(".*")] == [".other.json.abcdefgh"]
+
+
 def test_better_network_replaces_a_worse_one(run: Path, zoo: Path) -> None:
     card = read_card("small", zoo)
     (zoo / "small.json").write_text(json.dumps(dataclasses.asdict(dataclasses.replace(card, accuracy=0.0))))
@@ -125,6 +143,41 @@ def test_changed_weights_do_not_pass_for_those_of_the_card(zoo: Path) -> None:
 def test_missing_weights_are_a_clear_error(zoo: Path) -> None:
     (zoo / "small.safetensors").unlink()
     with pytest.raises(DataError, match="no weights at"):
+        load("small", zoo)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("result.json", b"", r"result.json is damaged"),
+        ("result.json", b'{"accuracy": null}', r"result.json is damaged .*it lacks accuracy"),
+        ("provenance.json", b"", r"provenance.json is damaged"),
+        ("config.json", b"{}", r"config.json is damaged .*'model' is missing"),
+        ("last.ckpt", b"", r"last.ckpt is damaged"),
+    ],
+)
+def test_damaged_file_of_a_training_is_not_published(
+    run: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        publish(tmp_path / "run", tmp_path / "zoo", test=SAMPLES)
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_card_whose_settings_do_not_fit_its_weights_is_a_clear_error(zoo: Path) -> None:
+    values = json.loads((zoo / "small.json").read_text())
+    (zoo / "small.json").write_text(json.dumps(values | {"model_settings": {"width": 4, "classes": 5}}))
+    with pytest.raises(DataError, match=r"small.safetensors do not fit the network of .*size mismatch for fc.weight"):
+        load("small", zoo)
+
+
+@pytest.mark.parametrize("change", [{"model_settings": 3}, {"recipe": [1]}, {"accuracy": "high"}])
+def test_card_with_a_value_of_another_type_is_damaged(zoo: Path, change: dict[str, object]) -> None:
+    values = json.loads((zoo / "small.json").read_text())
+    (zoo / "small.json").write_text(json.dumps(values | change))
+    with pytest.raises(DataError, match=rf"card .* is damaged \({next(iter(change))} is "):
         load("small", zoo)
 
 

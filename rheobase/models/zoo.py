@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import DataError
-from rheobase.files import write_atomically
-from rheobase.models.build import build
+from rheobase.files import sweep, write_atomically
+from rheobase.models.build import build, fill
 
 __all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "zoo_folder"]
 
@@ -133,9 +133,14 @@ def read_card(name: str, folder: str | Path | None = None) -> Card:
         raise DataError(f"no network {name!r} in the zoo at {place}; there are: {there}; $RHEOBASE_ZOO names another")
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Card(**values | {key: tuple(values[key]) for key in ("mean", "std")})
+        card = Card(**values | {key: tuple(values[key]) for key in ("mean", "std")})
+        for key, hint in get_type_hints(Card).items():
+            kind = int | float if hint is float else get_origin(hint) or hint
+            if not isinstance(value := getattr(card, key), kind):
+                raise TypeError(f"{key} is {value!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the card {file} is damaged ({error}); restore it from the repository") from error
+    return card
 
 
 def load(name: str, folder: str | Path | None = None) -> Pretrained:
@@ -161,7 +166,7 @@ def load(name: str, folder: str | Path | None = None) -> Pretrained:
             "another one; restore both from the repository"
         )
     model = build(card.model, **card.model_settings)
-    model.load_state_dict({key: _widen(value) for key, value in safetensors.torch.load(content).items()})
+    fill(model, {key: _widen(value) for key, value in safetensors.torch.load(content).items()}, file)
     return Pretrained(model.eval(), card)
 
 
@@ -178,6 +183,7 @@ def store(model: nn.Module, card: Card, folder: str | Path) -> Card:
     card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest())
     text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
     for file, data in ((f"{card.name}.safetensors", content), (f"{card.name}.json", text.encode())):
+        sweep(place / file)
         write_atomically(place / file, data)
     return card
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -98,11 +98,14 @@ class TrainingConfig:
     strategy: str = "auto"
 
     def __post_init__(self) -> None:
-        """Collect every wrong value, then raise once."""
+        """Collect every value of a wrong type, then every wrong value, and raise once."""
+        if problems := _wrong_types(vars(self)):
+            raise SettingError(f"training {self.name!r}: " + "; ".join(problems))
         bounds: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
             (_POSITIVE, lambda value: value > 0, "a positive number"),
             (_NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
             (_PARTS, lambda value: 0 <= value < 1, "a number in [0, 1)"),
+            (("seed",), lambda value: abs(value) < 2**32, "a number below 2^32"),
         )
         problems = [
             f"{key} is {getattr(self, key)}; give {accepted}"
@@ -117,6 +120,8 @@ class TrainingConfig:
         ]
         if self.folds == 1 or self.fold >= max(self.folds, 1):
             problems.append(f"fold is {self.fold} of folds = {self.folds}; give 2 or more folds, and one of 0, 1, ...")
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            problems.append("momentum is 0 and nesterov true; give a momentum, or nesterov = false")
         if len(self.mean) != len(self.std) or min(self.std, default=1) <= 0:
             problems.append(f"mean is {self.mean} and std {self.std}; give as many, and positive deviations")
         if problems:
@@ -124,7 +129,15 @@ class TrainingConfig:
 
 
 def config_from(values: Mapping[str, Any]) -> TrainingConfig:
-    """Build a recipe from values that were read from a file, where tuples are lists."""
+    """Build a recipe from values that were read from a file, where tuples are lists.
+
+    Raises:
+        SettingError: They are no table of settings, or there is a wrong key, type or value.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingError(f"a recipe is a table of settings; found {values!r}")
+    if problems := _wrong_keys(values):
+        raise SettingError(f"training {values.get('name')!r}: {'; '.join(problems)}")
     tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return TrainingConfig(**tuples)
 
@@ -143,15 +156,44 @@ def read_config(path: str | Path) -> TrainingConfig:
             f"{file} cannot be read as a training recipe ({error}); experiments/train/ holds examples"
         ) from error
     values.setdefault("name", file.stem)
-    known = {entry.name for entry in fields(TrainingConfig)}
-    problems = [f"there is no setting {key!r}" for key in values.keys() - known]
-    problems += [f"{key!r} is missing" for key in ("model", "data") if key not in values]
-    hints = get_type_hints(TrainingConfig)
-    for key in values.keys() & known:
-        if hints[key] is float and type(values[key]) is int:
+    for key, hint in _hints().items():
+        if hint is float and type(values.get(key)) is int:
             values[key] = float(values[key])
-        if hints[key] in (int, float, bool, str) and type(values[key]) is not hints[key]:
-            problems.append(f"{key} is {values[key]!r}; give a value of type {hints[key].__name__}")
-    if problems:
-        raise SettingError(f"{file}: {'; '.join(sorted(problems))}; accepted are {', '.join(sorted(known))}")
+    if problems := _wrong_keys(values) + _wrong_types(values):
+        raise SettingError(f"{file}: {'; '.join(sorted(problems))}; accepted are {', '.join(sorted(_hints()))}")
     return config_from(values)
+
+
+def _hints() -> dict[str, Any]:
+    return get_type_hints(TrainingConfig)
+
+
+def _wrong_keys(values: Mapping[str, Any]) -> list[str]:
+    problems = [f"there is no setting {key!r}" for key in sorted(values.keys() - _hints().keys())]
+    return problems + [f"{key!r} is missing" for key in ("name", "model", "data") if key not in values]
+
+
+def _wrong_types(values: Mapping[str, Any]) -> list[str]:
+    """What is said of settings of another type than their field's; choices are told by their values."""
+    problems = []
+    for key, hint in _hints().items():
+        if key not in values or key in _CHOICES:
+            continue
+        value, kind = values[key], f"a value of type {getattr(hint, '__name__', '')}"
+        if hint in (str, bool):
+            right = isinstance(value, hint)
+        elif hint in (int, float):
+            right = _is_number(value, hint)
+        elif key == "model_settings":
+            right = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+            kind = "a table such as { width = 8 }"
+        else:
+            right = isinstance(value, list | tuple) and all(_is_number(part, float) for part in value)
+            kind = "a list of numbers, one for each channel"
+        if not right:
+            problems.append(f"{key} is {value!r}; give {kind}")
+    return problems
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)

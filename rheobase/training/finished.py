@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from rheobase import models
-from rheobase.errors import DataError
+from rheobase.errors import DataError, SettingError
 from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.records import load_checkpoint, read_record
 
-__all__ = ["Finished", "read_finished"]
+__all__ = ["Finished", "read_finished", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -33,20 +31,31 @@ def read_finished(place: Path) -> Finished:
     Raises:
         DataError: It holds no training, or one that is not finished, or a file is damaged.
     """
-    try:
-        config = config_from(json.loads((place / "config.json").read_text(encoding="utf-8")))
-        checkpoint = torch.load(place / "last.ckpt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{place} does not hold a training ({reason}); give the folder of a finished one") from error
+    for name in ("config.json", "last.ckpt"):
+        if not (place / name).is_file():
+            raise DataError(f"{place} does not hold a training (no {name}); give the folder of a finished one")
+    config = read_recipe(place)
+    model = models.build(config.model, **config.model_settings)
+    checkpoint = load_checkpoint(place / "last.ckpt", model)
     result = place / "result.json"
     if checkpoint["epoch"] < config.epochs - 1 or not result.is_file():
         raise DataError(
             f"the training in {place} is in epoch {checkpoint['epoch']} of {config.epochs}; let it end before it is "
             "measured or published"
         )
-    model = models.build(config.model, **config.model_settings)
-    state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items()}
-    model.load_state_dict(state)
-    accuracy = float(json.loads(result.read_text(encoding="utf-8"))["accuracy"])
+    accuracy = read_record(result, accuracy=float)["accuracy"]
     return Finished(config, model.eval(), accuracy, float(checkpoint["seconds"]))
+
+
+def read_recipe(place: Path) -> TrainingConfig:
+    """The recipe that a training left in its folder.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    file = place / "config.json"
+    values = read_record(file)
+    try:
+        return config_from(values)
+    except SettingError as error:
+        raise DataError(f"{file} is damaged or a newer version's ({error}); restore it") from error

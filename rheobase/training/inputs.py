@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rheobase import augment
+from rheobase.errors import SettingError
+from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig
 
-__all__ = ["prepare"]
+__all__ = ["check_samples", "prepare"]
 
 
 def prepare(x: Tensor, config: TrainingConfig, generator: torch.Generator | None) -> Tensor:
@@ -34,3 +36,54 @@ def prepare(x: Tensor, config: TrainingConfig, generator: torch.Generator | None
         x = augment.shift_waves(x, config.crop, generator) if config.crop else x
         x = augment.noise(x, config.noise, generator) if config.noise else x
     return x
+
+
+def check_samples(model: nn.Module, config: TrainingConfig, training: Samples, test: Samples) -> None:
+    """Refuse samples that do not go with the recipe or its network, before the first step rather than in it.
+
+    Raises:
+        SettingError: A split is empty, its channels, sizes or labels are not those of the recipe, the network cannot
+            take its samples, or a package for the augmentation is missing.
+    """
+    problems = []
+    for split, samples in (("training", training), ("test", test)):
+        if not len(samples):
+            problems.append(f"the {split} split has no samples; give at least one")
+        elif samples.inputs.dtype == torch.uint8:
+            _, channels, height, width = samples.inputs.shape
+            if channels != len(config.mean):
+                problems.append(
+                    f"mean and std have {len(config.mean)} values and the {split} images {channels} channels; "
+                    "give one value for each channel"
+                )
+            if split == "training" and config.crop >= min(height, width):
+                problems.append(
+                    f"crop is {config.crop} and the images have {height} x {width} pixels; "
+                    f"give at most {min(height, width) - 1}"
+                )
+    problems = problems or _misfits(model, config, training, test)
+    if problems:
+        raise SettingError(f"training {config.name!r}: " + "; ".join(problems))
+
+
+def _misfits(model: nn.Module, config: TrainingConfig, training: Samples, test: Samples) -> list[str]:
+    """What two samples of each split show: whether the network takes them, and whether it has their classes."""
+    try:
+        with torch.inference_mode():
+            model.eval()
+            model(prepare(test.inputs[:2], config, None))
+            classes = model(prepare(training.inputs[:2], config, torch.Generator())).shape[-1]
+    except ModuleNotFoundError as error:
+        return [
+            f"auto_augment needs the package {error.name}; pip install 'rheobase[train]', or give auto_augment = false"
+        ]
+    except (IndexError, RuntimeError, ValueError) as error:
+        shape, reason = tuple(training.inputs.shape[1:]), " ".join(str(error).split())[:200]
+        return [f"{config.model} cannot take samples of shape {shape} ({reason}); name other data"]
+    finally:
+        model.train()
+    low, high = (int(bound) for bound in torch.cat([training.labels, test.labels]).aminmax())
+    if low >= 0 and high < classes:
+        return []
+    found = f"the network has {classes} classes and the labels are {low} to {high}"
+    return [f"{found}; give model_settings = {{ classes = {high + 1} }}, and count labels from 0"]

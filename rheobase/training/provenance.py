@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from rheobase.training.records import read_record, write_record
 
 __all__ = ["Provenance", "provenance", "read_provenance", "write_provenance"]
 
@@ -31,16 +32,29 @@ def provenance(threads: int = 0) -> Provenance:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """The description that a training left in its folder; of this machine where there is none."""
+    """The description that a training left in its folder; of this machine where there is none.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     file = folder / "provenance.json"
-    return Provenance(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else provenance()
+    if not file.is_file():
+        return provenance()
+    found = read_record(file, commit=str, hardware=str, versions=dict)
+    return Provenance(found["commit"], found["hardware"], found["versions"])
 
 
 def write_provenance(folder: Path, threads: int) -> None:
-    """Leave the description in the folder of a training, unless a first start has done so."""
+    """Leave the description in the folder of a training, unless a first start has done so: that one is checked.
+
+    Raises:
+        DataError: What the first start left is damaged.
+    """
     file = folder / "provenance.json"
-    if not file.is_file():
-        file.write_text(json.dumps(dataclasses.asdict(provenance(threads)), indent=2) + "\n", encoding="utf-8")
+    if file.is_file():
+        read_provenance(folder)
+    else:
+        write_record(file, dataclasses.asdict(provenance(threads)))
 
 
 def _version(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rheobase import models
 from rheobase.errors import DataError
+from rheobase.files import write_atomically
 from rheobase.models.zoo import Card, names, read_card, store, table
 from rheobase.training.batches import Samples
 from rheobase.training.finished import Finished, read_finished
@@ -56,11 +57,12 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
                 f"the weights of {name!r} take {size:,} bytes, the zoo at most {_LARGEST:,}; make it smaller"
             )
         measured = evaluate_ann(name, folder=staged, test=samples)
-        if name in names(zoo) and read_card(name, zoo).accuracy >= measured.accuracy:
-            return read_card(name, zoo)
         kept = models.load(name, staged).model
-    card = store(kept, dataclasses.replace(card, accuracy=measured.accuracy), zoo)
-    (Path(zoo) / "README.md").write_text(_PREFACE + table(zoo), encoding="utf-8")
+    if name in names(zoo) and read_card(name, zoo).accuracy >= measured.accuracy:
+        card = read_card(name, zoo)
+    else:
+        card = store(kept, dataclasses.replace(card, accuracy=measured.accuracy), zoo)
+    write_atomically(Path(zoo) / "README.md", _PREFACE + table(zoo))  # also where a kill came between card and page
     return card
 
 

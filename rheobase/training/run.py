@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +15,22 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from torch import nn
 
 from rheobase import models
 from rheobase.errors import SettingError
-from rheobase.files import write_atomically
+from rheobase.files import sweep
 from rheobase.training.batches import Samples, ShuffledBatches
 from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
-from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.config import TrainingConfig
+from rheobase.training.finished import read_recipe
+from rheobase.training.inputs import check_samples
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
+from rheobase.training.records import load_checkpoint, write_record
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task
 
@@ -64,30 +69,52 @@ def train(
         resume: Whether to go on from a checkpoint; otherwise it and all files of that training are removed.
 
     Raises:
-        SettingError: The folder holds a checkpoint of another recipe, or a package for the logger is missing.
-        DataError: The data cannot be read, or the loss became not finite.
+        SettingError: The folder holds a checkpoint of another recipe, a package is missing, the samples do not fit the
+            recipe, or Lightning refuses a setting.
+        DataError: The data cannot be read, a file of the folder is damaged, or the loss became not finite.
     """
     place = Path(folder) if folder is not None else Path("runs") / config.name
     logger = _logger(config, place)
+    torch.manual_seed(config.seed)
+    model = models.build(config.model, **config.model_settings)
     training, test = data if data is not None else load_samples(config)
+    check_samples(model, config, training, test)
+    callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
+    callbacks += [LearningRateMonitor("step")] if logger else []
+    callbacks += [Report(progress)] if progress is not None else []
+    with _silence():
+        trainer = _trainer(config, logger, callbacks)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"{place} cannot be made ({error.strerror}); name another folder") from error
-    if not resume:
-        for name in _FILES:
-            (place / name).unlink(missing_ok=True)
-    _check_recipe(config, place)
-    write_provenance(place, config.threads)
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, **config.model_settings)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = place / "last.ckpt"
-    callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
-    callbacks += [LearningRateMonitor("step")] if logger else []
-    callbacks += [Report(progress)] if progress is not None else []
+    if trainer.is_global_zero:  # it alone writes; the others may come when it has begun
+        _prepare_folder(config, place, resume)
+        if checkpoint.is_file():
+            load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
-        trainer = lightning.Trainer(
+        batches = ShuffledBatches(
+            training,
+            config.batch_size,
+            config.seed,
+            lambda: trainer.global_step,
+            lambda: (trainer.global_rank, trainer.world_size),
+        )
+        task = Task(model, batches, config)
+        trainer.fit(task, batches, ckpt_path=checkpoint if resume and checkpoint.is_file() else None, weights_only=True)
+    model.eval()
+    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
+    if trainer.is_global_zero:
+        write_record(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
+    return result
+
+
+def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> lightning.Trainer:
+    """What Lightning makes of the settings that are its own."""
+    try:
+        return lightning.Trainer(
             max_epochs=config.epochs,
             precision=config.precision,
             accelerator="auto",
@@ -103,20 +130,25 @@ def train(
             log_every_n_steps=10,
             callbacks=callbacks,
         )
-        batches = ShuffledBatches(
-            training,
-            config.batch_size,
-            config.seed,
-            lambda: trainer.global_step,
-            lambda: (trainer.global_rank, trainer.world_size),
-        )
-        task = Task(model, batches, config)
-        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    model.eval()
-    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
-    if trainer.is_global_zero:
-        _replace(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
-    return result
+    except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SettingError(
+            f"training {config.name!r}: Lightning refuses strategy {config.strategy!r}, {config.devices} devices, "
+            f"{config.nodes} nodes or precision {config.precision!r} ({reason}); change these"
+        ) from error
+
+
+def _prepare_folder(config: TrainingConfig, place: Path, resume: bool) -> None:
+    """Remove what killed writers left, and without `resume` all files of a training; then write what is trained."""
+    for name in _FILES:
+        sweep(place / name)
+        if not resume:
+            (place / name).unlink(missing_ok=True)
+    if not resume:
+        shutil.rmtree(place / "tensorboard", ignore_errors=True)
+    _check_recipe(config, place)
+    write_record(place / "config.json", _as_json(config))
+    write_provenance(place, config.threads)
 
 
 def _check_recipe(config: TrainingConfig, place: Path) -> None:
@@ -125,24 +157,18 @@ def _check_recipe(config: TrainingConfig, place: Path) -> None:
     A setting that an old recipe does not have had what is now its default.
     """
     free = ("checkpoint_steps", "logger", "devices", "nodes", "strategy")
-    recipe = json.loads(json.dumps(dataclasses.asdict(config), default=list))
-    file = place / "config.json"
-    if file.is_file() and (place / "last.ckpt").is_file():
-        try:
-            before = config_from(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise SettingError(f"{file} is damaged ({error}); name another folder") from error
-        found = json.loads(json.dumps(dataclasses.asdict(before), default=list))
+    if (place / "config.json").is_file() and (place / "last.ckpt").is_file():
+        recipe, found = _as_json(config), _as_json(read_recipe(place))
         differ = [key for key in recipe if key not in free and found[key] != recipe[key]]
         if differ:
             changes = ", ".join(f"{key} {found[key]!r} is now {recipe[key]!r}" for key in differ)
             raise SettingError(f"{place} holds the checkpoint of another recipe ({changes}); name another folder")
-    _replace(file, recipe)
 
 
-def _replace(file: Path, value: Any) -> None:
-    """Write JSON so that a kill at any moment leaves the old file or the new one."""
-    write_atomically(file, json.dumps(value, indent=2) + "\n")
+def _as_json(config: TrainingConfig) -> dict[str, Any]:
+    """The recipe as it is read back from JSON: with lists for tuples."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=list))
+    return values
 
 
 def _logger(config: TrainingConfig, place: Path) -> Any:
