@@ -10,22 +10,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.basic_loops import BLOCK, ZERO, _fetch_add, _floats, _integers, _wide, _words
 from rheobase.kernels.compilation import compile_kernel
-from rheobase.kernels.loops import (
-    BLOCK,
-    CURRENT,
-    NEURONS,
-    PERIOD,
-    STEPS,
-    STRIDE,
-    THRESHOLD,
-    ZERO,
-    _fetch_add,
-    _floats,
-    _integers,
-    _wide,
-    _words,
-)
+from rheobase.kernels.loops import CURRENT, NEURONS, PERIOD, STEPS, STRIDE, THRESHOLD
 
 __all__ = ["compiled"]
 

@@ -22,8 +22,8 @@ from numba import types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
+from rheobase.kernels.basic_loops import ONE, _fetch_add, _floats, _integers, _wide, _words
 from rheobase.kernels.compilation import compile_kernel
-from rheobase.kernels.loops import ONE, _fetch_add, _floats, _integers, _wide, _words
 
 __all__ = ["LANES", "SLOTS", "compiled"]
 

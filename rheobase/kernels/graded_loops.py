@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.basic_loops import ONE, ZERO, _fetch_add, _floats, _wide, _workspace
 from rheobase.kernels.compilation import compile_kernel
-from rheobase.kernels.loops import ONE, ZERO, _fetch_add, _floats, _wide, _workspace
 
 __all__ = ["compiled"]
 

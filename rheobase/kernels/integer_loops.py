@@ -12,23 +12,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from rheobase.kernels.basic_loops import BLOCK, _fetch_add, _floats, _load, _pairs, _wide, _workspace
 from rheobase.kernels.compilation import compile_kernel
-from rheobase.kernels.loops import (
-    BLOCK,
-    CURRENT,
-    NEURONS,
-    PERIOD,
-    SPAN,
-    TH,
-    THRESHOLD,
-    VALUES,
-    _fetch_add,
-    _floats,
-    _load,
-    _pairs,
-    _wide,
-    _workspace,
-)
+from rheobase.kernels.loops import CURRENT, NEURONS, PERIOD, SPAN, TH, THRESHOLD, VALUES
 
 __all__ = ["BASE", "ZERO_POINT", "compiled"]
 

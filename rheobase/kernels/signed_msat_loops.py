@@ -15,6 +15,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.basic_loops import (
+    ONE,
+    ZERO,
+    _at,
+    _copy,
+    _copy_out,
+    _fetch_add,
+    _fill,
+    _floats,
+    _wide,
+    _workspace,
+    fraction,
+)
 from rheobase.kernels.compilation import compile_kernel
 from rheobase.kernels.graded_loops import (
     CURRENT,
@@ -38,28 +51,7 @@ from rheobase.kernels.graded_loops import (
     WIDTH,
     _span,
 )
-from rheobase.kernels.loops import (
-    LAST,
-    MEAN,
-    ONE,
-    TH,
-    ZERO,
-    V,
-    X,
-    Z,
-    _at,
-    _copy,
-    _copy_out,
-    _decay_row,
-    _drive_row,
-    _fetch_add,
-    _floats,
-    _load_units,
-    _wide,
-    _workspace,
-    _zero_row,
-    fraction,
-)
+from rheobase.kernels.loops import LAST, MEAN, TH, V, X, Z, _decay_row, _drive_row, _load_units
 
 __all__ = ["compiled"]
 
@@ -130,7 +122,7 @@ def _scan_kernel(task: Any) -> None:
                 if use_dtt:
                     _decay_row(w, constants, size, raw)
                 else:
-                    _zero_row(w, size)
+                    _fill(w, Z, ZERO, size)
                 if use_det:
                     _drive_row(w, x, constants, size, instant)
                 _threshold_row(w, size)

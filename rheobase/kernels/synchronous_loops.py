@@ -14,31 +14,23 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from rheobase.kernels.basic_loops import PITCH, ZERO, _at, _copy, _fetch_add, _fill, _floats, _load, _wide, _workspace
 from rheobase.kernels.compilation import compile_kernel
 from rheobase.kernels.loops import (
     CURRENT,
     NEURONS,
     PERIOD,
-    PITCH,
     SPAN,
     STEPS,
     STRIDE,
     TH,
     THRESHOLD,
     VALUES,
-    ZERO,
     V,
-    X,
-    _at,
     _block,
-    _copy,
     _count,
-    _fetch_add,
-    _floats,
     _if_row,
-    _load,
-    _wide,
-    _workspace,
+    _input,
 )
 
 __all__ = ["compiled"]
@@ -48,13 +40,6 @@ BIAS, VALUE, CONSTANTS, TRIAL, ITERATIONS = range(8, 13)
 HIGH, LOW, TOP, START = (row * PITCH for row in (1, 2, 4, 5))
 """Where rows lie in a thread's workspace, beside V, TH and X; each kernel has its own use for them."""
 HALF = np.float32(0.5)
-
-
-@njit(forceinline=True, error_model="numpy")
-def _fill(w: Any, row: int, value: Any, size: int) -> None:
-    """w[row + j] = value."""
-    for j in range(size):
-        w[row + j] = value
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -237,10 +222,7 @@ def _offset_kernel(task: Any) -> None:
                 _correct_row(w, size, below)
             _copy(_at(w, START), w, V, size)
             for k in range(steps):
-                x, y = _floats(task[CURRENT], k * stride + start), _floats(task[VALUES], k * neurons + start)
-                if task[CURRENT] == task[VALUES]:  # y takes the place of x
-                    _copy(x, w, X, size)
-                    x = _at(w, X)
+                x, y = _input(task, w, k, start, size), _floats(task[VALUES], k * neurons + start)
                 _count(task, k, start, _if_row(w, x, y, size, False))
             start += size
 
