@@ -95,6 +95,20 @@ def test_the_sums_are_nearer_to_the_exact_ones_than_in_float32(levels: int, sign
     assert float(ours) < float(floats)
 
 
+@torch.no_grad()
+def test_threads_do_not_change_a_layer_whose_padding_is_as_wide_as_its_filter() -> None:
+    torch.manual_seed(0)
+    layer, code = nn.Conv2d(32, 12, (1, 2), (3, 2), (0, 2), bias=False), Code(torch.tensor(0.3), 1, False)
+    x = spikes((2, 32, 10, 11), code).to(memory_format=torch.channels_last)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(20):
+            torch.testing.assert_close(IntegerLayer(layer)(x, code).double(), exact(layer, x)[0], rtol=0, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
 @given(problems())
 @torch.no_grad()
 def test_rounded_weights_stay_within_their_bound(problem: tuple[nn.Conv2d | nn.Linear, Tensor, Code]) -> None:

@@ -165,12 +165,12 @@ class EventLayer:
         pixels, taps, elements = self._sizes(images, size)
         vectors = pixels * taps * self.channels * self.outputs / 16
         convolution = isinstance(self.layer, nn.Conv2d)
-        product = not convolution or integer.is_product(self._output_size(size))
+        output = self._output_size(size)
         if code is None:
-            narrow = convolution and product
-            return (_NARROW / self._output_size(size)[1] if narrow else _DENSE[self.vectors]) * vectors
+            narrow = convolution and integer.is_narrow(output)
+            return (_NARROW / output[1] if narrow else _DENSE[self.vectors]) * vectors
         digits = code.digits(arithmetic == "rounded")
-        if product:
+        if integer.is_product(self.layer, output):
             each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
         else:
             each, first = _INTEGER[self.vectors] + (digits - 1) * _NEXT[self.vectors], 0.0

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from rheobase.kernels import cpu
 from rheobase.kernels.layout import dense
 
-__all__ = ["Arithmetic", "Code", "IntegerLayer", "is_product", "output_size", "unavailable"]
+__all__ = ["Arithmetic", "Code", "IntegerLayer", "is_narrow", "is_product", "output_size", "unavailable"]
 
 Arithmetic = Literal["auto", "float", "rounded"]
 """How a dense layer multiplies spikes: in whole numbers where that is faster, in float32, or in fewer whole numbers."""
@@ -146,7 +146,7 @@ class IntegerLayer:
         spikes = _bytes(values, code)
         if isinstance(layer, nn.Conv2d):
             size = output_size(layer, spikes.shape[2:])
-            if is_product(size):
+            if is_product(layer, size):
                 spikes = _fields(layer, spikes, code.zero_point)
         parts = self._parts(spikes.shape, code, rounded)
         if not parts:
@@ -203,9 +203,21 @@ def _pack(
             yield torch.ops.onednn.qconv_prepack(pair, *about), scale
 
 
-def is_product(size: tuple[int, int]) -> bool:
-    """Whether a convolution with this output is a matrix product."""
+def is_narrow(size: tuple[int, int]) -> bool:
+    """Whether oneDNN's convolution leaves most of a register empty for this output."""
     return size[1] <= 4
+
+
+def is_product(layer: nn.Conv2d | nn.Linear, size: tuple[int, int]) -> bool:
+    """Whether a layer with this output is computed as a matrix product.
+
+    A convolution whose padding is as wide as its filter is, since oneDNN's gives other sums at each run for some of
+    these, with more than one thread.
+    """
+    if isinstance(layer, nn.Linear) or is_narrow(size):
+        return True
+    above, before = (int(p) for p in layer.padding)
+    return above >= layer.kernel_size[0] or before >= layer.kernel_size[1]
 
 
 def _products(
