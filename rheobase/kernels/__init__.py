@@ -111,16 +111,9 @@ def if_scan(
     >>> values.flatten().tolist(), potential.item()
     ([0.0, 1.0, 0.0, 1.0], 0.0)
     """
-    arguments = (current, potential, threshold)
-    match _choose(backend, arguments):
-        case "triton":
-            values, after = gpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite)
-        case "cpu":
-            return cpu.if_scan(*arguments, hard_reset=hard_reset, overwrite=overwrite, counts=counts)
-        case _:
-            values, after = reference.if_scan(*arguments, hard_reset=hard_reset)
-    if counts is not None:
-        counts.copy_(count_by_sample(values, backend=backend))
+    values, after = _counting(
+        "if_scan", (current, potential, threshold), {"hard_reset": hard_reset}, overwrite, counts, backend
+    )
     return values, after
 
 
@@ -159,16 +152,7 @@ def msat_scan(
         "alpha": alpha, "ka": ka, "ki": ki, "c": c, "v_t": v_t, "dtt_gain": dtt_gain, "det_gain": det_gain,
         "use_dtt": use_dtt, "use_det": use_det, "drive_is_current": drive_is_current, "raw_units": raw_units,
     }  # fmt: skip
-    match _choose(backend, (current, potential, mean, last, threshold)):
-        case "triton":
-            values, *state = gpu.msat_scan(*arguments, **keywords, overwrite=overwrite)
-        case "cpu":
-            return cpu.msat_scan(*arguments, **keywords, overwrite=overwrite, counts=counts)
-        case _:
-            values, *state = reference.msat_scan(*arguments, **keywords)
-    if counts is not None:
-        counts.copy_(count_by_sample(values, backend=backend))
-    v, mean, last = state
+    values, v, mean, last = _counting("msat_scan", arguments, keywords, overwrite, counts, backend)
     return values, v, mean, last
 
 
@@ -198,17 +182,31 @@ def bdett_scan(
     """
     arguments = (current, potential, mean, last, steps_done, threshold)
     numbers: dict[str, Any] = {"eta": eta, "psi": psi, "rest": rest, "a": a, "c": c}
-    match _choose(backend, (current, potential, mean, last, threshold)):
-        case "triton":
-            values, *state = gpu.bdett_scan(*arguments, **numbers, overwrite=overwrite)
-        case "cpu":
-            return cpu.bdett_scan(*arguments, **numbers, overwrite=overwrite, counts=counts)
-        case _:
-            values, *state = reference.bdett_scan(*arguments, **numbers)
-    if counts is not None:
-        counts.copy_(count_by_sample(values, backend=backend))
-    v, mean, last = state
+    values, v, mean, last = _counting("bdett_scan", arguments, numbers, overwrite, counts, backend)
     return values, v, mean, last
+
+
+def _counting(
+    name: str,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    overwrite: bool,
+    counts: Tensor | None,
+    backend: Backend,
+) -> tuple[Tensor, ...]:
+    """The scan of this name, which on the processor counts its spikes itself."""
+    found: tuple[Tensor, ...]
+    match _choose(backend, tuple(argument for argument in arguments if isinstance(argument, Tensor))):
+        case "triton":
+            found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite)
+        case "cpu":
+            found = getattr(cpu, name)(*arguments, **keywords, overwrite=overwrite, counts=counts)
+            return found
+        case _:
+            found = getattr(reference, name)(*arguments, **keywords)
+    if counts is not None:
+        counts.copy_(count_by_sample(found[0], backend=backend))
+    return found
 
 
 def signed_msat_scan(

@@ -11,7 +11,7 @@ from torch import Tensor
 from rheobase.kernels.cpu import launch
 from rheobase.kernels.layout import dense, ordered, values_for
 
-__all__ = ["SUMS", "scan", "table_of", "to_rows"]
+__all__ = ["SUMS", "scan", "task_of", "to_rows"]
 
 _PIECE = 448  # neurons that a thread takes at a time, at most a row of its workspace
 _TASK = 22  # int64 slots, as in `graded_loops`, which is not imported before it is needed
@@ -59,10 +59,10 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, gradient_v: Tensor, gradient_r: Tensor) -> Any:
         current, y, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]
-        like = torch.empty_strided(y.shape, y.stride())
-        gradient = gradient if gradient.stride() == y.stride() else like.copy_(gradient)
+        gradient = ordered(gradient, y.shape, y.stride())
         result = torch.empty_strided(y.shape, y.stride())
-        width, task, _keep = _task(current, y, rows, ctx.rule)
+        width, task, _keep = task_of(current, y, rows)
+        task[14:18] = ctx.rule
         states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         undone = [ordered(state, tuple(shape), strides).clone() for state in (v, r)]
         sums = torch.zeros(SUMS, current.shape[0], 3, width)
@@ -79,7 +79,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     current, strides = dense(current)
     shape, y = current.shape[1:], values_for(current, strides)
-    _, task, _keep = _task(current, y, rows, rule)
+    _, task, _keep = task_of(current, y, rows)
+    task[14:18] = rule
     before = [ordered(state, tuple(shape), strides) for state in (potential, sent)]
     v, r = (torch.empty_strided(shape, strides) for _ in range(2))
     task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
@@ -87,19 +88,29 @@ def _forward(
     return y, v, r
 
 
-def _task(current: Tensor, y: Tensor, rows: Tensor, rule: tuple[Any, ...]) -> tuple[int, Any, list[Tensor]]:
-    """How many neurons a row of the table holds, the task, and what must live until launch."""
-    neurons, table = current[0].numel(), table_of(rows, current, _PIECE)
-    width = table.shape[2]
-    levels, powers, signed, memory = rule
-    stride = 0 if len(table) == 1 else 4 * width
-    task = (ctypes.c_int64 * _TASK)(0, neurons, current.shape[0], width, min(width, _PIECE), current.stride(0))
+def task_of(
+    current: Tensor, y: Tensor, rows: Tensor, piece: int = _PIECE, slots: int = _TASK
+) -> tuple[int, Any, list[Tensor]]:
+    """The task of a scan whose parameters lie in a table, but for its states and its rule.
+
+    Args:
+        current: dense in each step. Shape (K, N, ...).
+        y: the values, in the same memory order.
+        rows: the parameters. Shape (K or 1, P, C or 1).
+        piece: how many neurons a thread takes at a time.
+        slots: of the task.
+
+    Returns:
+        How many neurons a row of the table holds, the task, and what must live until launch.
+    """
+    table = _table(rows, current, piece)
+    width, stride = table.shape[2], 0 if len(table) == 1 else table.shape[1] * table.shape[2]
+    task = (ctypes.c_int64 * slots)(0, current[0].numel(), len(current), width, min(width, piece), current.stride(0))
     task[6:10] = [table.data_ptr(), stride, current.data_ptr(), y.data_ptr()]
-    task[14:18] = [levels, powers, signed, memory]
     return width, task, [table, current]
 
 
-def table_of(rows: Tensor, current: Tensor, piece: int) -> Tensor:
+def _table(rows: Tensor, current: Tensor, piece: int) -> Tensor:
     """The parameters of neurons in memory order, repeated up to ``piece`` neurons. (R, P, C or 1) -> (R, P, width)."""
     rows = rows.detach()
     if rows.shape[2] > 1 and not (current.ndim > 2 and current.stride(2) == 1):  # channels are not the innermost

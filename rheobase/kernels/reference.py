@@ -8,11 +8,15 @@ emitted, the spike times the threshold of that step, has the shape of current.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from rheobase.kernels.layout import stacked
+from rheobase.kernels.surrogate import level
 
 __all__ = [
     "LEAST",
@@ -21,7 +25,6 @@ __all__ = [
     "count_nonzero",
     "graded_scan",
     "if_scan",
-    "level",
     "msat_scan",
     "msat_threshold",
     "signed_msat_scan",
@@ -50,7 +53,7 @@ def if_scan(
         y = torch.where(s, threshold, 0.0)
         v = torch.where(s, 0.0, v_pre) if hard_reset else v_pre - y
         values.append(y)
-    return _stack(values, current), v
+    return _values(values, current), v
 
 
 def msat_scan(
@@ -103,23 +106,14 @@ def msat_scan(
     References:
         He et al. 2023, arXiv 2303.13080, Eqs. 9-15 and Alg. 1.
     """
-    v, values = potential, []
-    for t, x in enumerate(current.unbind(0), start=steps_done):
-        v_pre = v + x
-        if t == 0:
-            th = threshold
-        else:
-            drive = x if drive_is_current else v_pre - last
-            th = msat_threshold(
-                v - mean, drive, threshold, alpha=alpha, ka=ka, ki=ki, c=c, v_t=v_t, dtt_gain=dtt_gain,
-                det_gain=det_gain, use_dtt=use_dtt, use_det=use_det, raw_units=raw_units,
-            )  # fmt: skip
-        y = torch.where(v_pre >= th, th, 0.0)
-        v = v_pre - y
-        mean = mean + (v - mean) / (t + 1)
-        last = v_pre
-        values.append(y)
-    return _stack(values, current), v, mean, last
+
+    def threshold_of(deviation: Tensor, rise: Tensor, x: Tensor) -> Tensor:
+        return msat_threshold(
+            deviation, x if drive_is_current else rise, threshold, alpha=alpha, ka=ka, ki=ki, c=c, v_t=v_t,
+            dtt_gain=dtt_gain, det_gain=det_gain, use_dtt=use_dtt, use_det=use_det, raw_units=raw_units,
+        )  # fmt: skip
+
+    return _adaptive_scan(current, potential, mean, last, steps_done, threshold, threshold_of)
 
 
 def msat_threshold(
@@ -196,18 +190,33 @@ def bdett_scan(
     References:
         Ding et al. 2022, arXiv 2206.04426.
     """
+
+    def threshold_of(deviation: Tensor, rise: Tensor, x: Tensor) -> Tensor:
+        return bdett_threshold(deviation, rise, threshold, eta=eta, psi=psi, rest=rest, a=a, c=c)
+
+    return _adaptive_scan(current, potential, mean, last, steps_done, threshold, threshold_of)
+
+
+def _adaptive_scan(
+    current: Tensor,
+    potential: Tensor,
+    mean: Tensor,
+    last: Tensor,
+    steps_done: int,
+    threshold: Tensor,
+    threshold_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Integrate and fire with a threshold that is M at first, and then a function of v - mean, v_pre - last and x."""
     v, values = potential, []
     for t, x in enumerate(current.unbind(0), start=steps_done):
         v_pre = v + x
-        th = threshold
-        if t > 0:
-            th = bdett_threshold(v - mean, v_pre - last, threshold, eta=eta, psi=psi, rest=rest, a=a, c=c)
+        th = threshold if t == 0 else threshold_of(v - mean, v_pre - last, x)
         y = torch.where(v_pre >= th, th, 0.0)
         v = v_pre - y
         mean = mean + (v - mean) / (t + 1)
         last = v_pre
         values.append(y)
-    return _stack(values, current), v, mean, last
+    return _values(values, current), v, mean, last
 
 
 def bdett_threshold(
@@ -289,7 +298,7 @@ def signed_msat_scan(
         v, r = v_pre - y, r + y
         mean, last = mean + (v.detach() - mean) / (t + 1), v_pre.detach()
         values.append(y)
-    return _stack(values, current), v, r, mean, last
+    return _values(values, current), v, r, mean, last
 
 
 def graded_scan(
@@ -339,39 +348,7 @@ def graded_scan(
         y = s * theta
         v, r = v_pre - y, r + y
         values.append(y)
-    return _stack(values, current), v, r
-
-
-def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
-    """The signed level of q, with the surrogate gradients of `graded_scan`. Shape (N, ...); fire broadcasts to it."""
-    result: Tensor = _Level.apply(q, fire.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Level(torch.autograd.Function):
-    """The signed level of q, and the slopes that stand for its derivatives."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, fire: Tensor, levels: int, powers: bool, signed: bool) -> Tensor:
-        ctx.save_for_backward(q, fire)
-        ctx.top, ctx.signed = (1 if powers else levels) + 0.2, signed
-        m = q.abs()
-        if powers:
-            k = torch.zeros_like(m)
-            for i in reversed(range(levels)):
-                k = torch.where(m >= fire * 0.5**i, 0.5**i, k)
-        else:
-            k = torch.floor(m + (1 - fire)).clamp(0, levels)
-        return torch.where(q > 0, k, -k if signed else 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        q, fire = ctx.saved_tensors
-        m = q.abs()
-        inside = m <= ctx.top if ctx.signed else (q <= ctx.top) & (q >= -0.2)
-        sign = torch.where(q > 0, 1.0, -1.0 if ctx.signed else 0.0)
-        near = (1 - 2 * (m - fire).abs()).clamp(min=0)
-        return gradient * inside, -gradient * sign * near, None, None, None
+    return _values(values, current), v, r
 
 
 def count_nonzero(values: Tensor) -> Tensor:
@@ -397,10 +374,6 @@ def _row(parameter: Tensor, k: int, x: Tensor) -> Tensor:
     return parameter[k if len(parameter) > 1 else 0].reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _stack(values: list[Tensor], current: Tensor) -> Tensor:
-    """K tensors (N, ...) as one (K, N, ...) that keeps their channels-last order."""
-    if not values:
-        return torch.empty_like(current)
-    if current.ndim < 3:
-        return torch.stack(values)
-    return torch.cat(values).view(current.shape)
+def _values(steps: list[Tensor], current: Tensor) -> Tensor:
+    """What was sent in K steps, one after the other in memory; nothing where there are none."""
+    return stacked(steps) if steps else torch.empty_like(current)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rheobase.kernels.cpu import exponent, launch
-from rheobase.kernels.graded import SUMS, table_of, to_rows
+from rheobase.kernels.graded import SUMS, task_of, to_rows
 from rheobase.kernels.layout import dense, ordered, values_for
 
 __all__ = ["scan"]
@@ -68,7 +68,7 @@ class _Scan(torch.autograd.Function):
         gradient = ordered(gradient, y.shape, y.stride())
         result = torch.empty_strided(y.shape, y.stride())
         states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
-        width, task, _keep = _task(current, y, rows)
+        width, task, _keep = task_of(current, y, rows, _PIECE, _TASK)
         sums = torch.zeros(SUMS, len(current), 3, width)
         scratch = torch.empty(SUMS, len(current), 2, task[4])
         task[10:14] = [t.data_ptr() for t in (v, r, *states)]
@@ -89,7 +89,7 @@ def _forward(
     steps_done, drive_is_current, adaptation = rule
     current, strides = dense(current)
     shape, y = current.shape[1:], values_for(current, strides)
-    _, task, _keep = _task(current, y, rows)
+    _, task, _keep = task_of(current, y, rows, _PIECE, _TASK)
     before = [ordered(state, shape, strides) for state in states]
     after = [torch.empty_strided(shape, strides) for _ in states]
     parameters, switches = exponent(**adaptation)
@@ -100,15 +100,6 @@ def _forward(
     task[28] = 0 if thresholds is None else thresholds.data_ptr()
     _launch("scan", task)
     return y, after
-
-
-def _task(current: Tensor, y: Tensor, rows: Tensor) -> tuple[int, Any, list[Tensor]]:
-    """How many neurons a row of the table holds, the task, and what must live until launch."""
-    table = table_of(rows, current, _PIECE)
-    width = table.shape[2]
-    task = (ctypes.c_int64 * _TASK)(0, current[0].numel(), len(current), width, min(width, _PIECE), current.stride(0))
-    task[6:10] = [table.data_ptr(), 0 if len(table) == 1 else 3 * width, current.data_ptr(), y.data_ptr()]
-    return width, task, [table, current]
 
 
 def _launch(name: str, task: Any) -> None:

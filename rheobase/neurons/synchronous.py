@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Code, Rule, count_by_sample, parallel_rule, radix_rule, synchronous_scan
+from rheobase.kernels.layout import stacked
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
 
@@ -278,7 +279,7 @@ class Radix(Synchronous):
             fired = v >= threshold * share
             v = v - threshold * share * fired
             values.append(threshold * (steps * share) * fired)
-        return _in_order(values)
+        return stacked(values)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """floor(x / w(T) + 1/2) w(T), clipped at 0 and the threshold: exact for radix 1 and 2.
@@ -307,13 +308,6 @@ def _as_step(total: Tensor, current: Tensor) -> Tensor:
     """A sum over steps in the memory order of one step, which `torch.sum` does not keep."""
     like = torch.empty_like(current[0])
     return total if total.stride() == like.stride() else like.copy_(total)
-
-
-def _in_order(steps: list[Tensor]) -> Tensor:
-    """T steps (N, ...) as one (T, N, ...) that keeps their order in memory, which `torch.stack` does not."""
-    if not steps[0].ndim:
-        return torch.stack(steps)
-    return torch.cat(steps).unflatten(0, (len(steps), -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def radix_shares(radix: float, steps: int) -> list[float]:
@@ -364,7 +358,7 @@ class Probabilistic(Synchronous):
             fired = v / (threshold * (steps - t + 1)) > self.draw(t, v)
             values.append(threshold * fired)
             v = v - values[-1]
-        return _in_order(values)
+        return stacked(values)
 
     def draw(self, t: int, like: Tensor) -> Tensor:
         """The uniform random numbers of step t, from 0 to below 1. Shape of ``like``."""

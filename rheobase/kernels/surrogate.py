@@ -1,0 +1,42 @@
+"""The level that a graded neuron sends, and the slopes that stand for its derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["level"]
+
+
+def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
+    """The signed level of q, with the surrogate gradients of `graded_scan`. Shape (N, ...); fire broadcasts to it."""
+    result: Tensor = _Level.apply(q, fire.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Level(torch.autograd.Function):
+    """The signed level of q, and the slopes that stand for its derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, fire: Tensor, levels: int, powers: bool, signed: bool) -> Tensor:
+        ctx.save_for_backward(q, fire)
+        ctx.top, ctx.signed = (1 if powers else levels) + 0.2, signed
+        m = q.abs()
+        if powers:
+            k = torch.zeros_like(m)
+            for i in reversed(range(levels)):
+                k = torch.where(m >= fire * 0.5**i, 0.5**i, k)
+        else:
+            k = torch.floor(m + (1 - fire)).clamp(0, levels)
+        return torch.where(q > 0, k, -k if signed else 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        q, fire = ctx.saved_tensors
+        m = q.abs()
+        inside = m <= ctx.top if ctx.signed else (q <= ctx.top) & (q >= -0.2)
+        sign = torch.where(q > 0, 1.0, -1.0 if ctx.signed else 0.0)
+        near = (1 - 2 * (m - fire).abs()).clamp(min=0)
+        return gradient * inside, -gradient * sign * near, None, None, None
