@@ -6,8 +6,8 @@ For each method and number of steps T: accuracy, agreement with the ANN, logit e
 operations, latency and calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T
 steps has. A method goes on to more steps until it is within 0.1 points of the ANN. Calibration on training images
 without labels. Finished cells are kept in runs/methods/, each with its commit, and are not repeated: remove them when
-the code has changed what they measure. --untuned leaves out what gradients calibrate, --finished measures nothing and
-writes what there is. $RHEOBASE_DATA names the folder of the data,
+the code has changed what they measure; --keep takes over those of the stored result first. --untuned leaves out what
+gradients calibrate, --finished measures nothing and writes what there is. $RHEOBASE_DATA names the folder of the data,
 $RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
 """
 
@@ -72,7 +72,7 @@ def bench(name: str, count: int, calibration: int) -> Bench:
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     """One method at one T; measured once."""
-    path = cell_path(on, method, steps, count)
+    path = cell_path(on, repr(method), steps, count)
     if path.exists():
         return dict(json.loads(path.read_text()))
     start = time.perf_counter()
@@ -112,10 +112,22 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     return content
 
 
-def cell_path(on: Bench, method: Method, steps: int, count: int) -> Path:
-    """Where a finished cell is kept."""
-    key = (on.name, on.weights, repr(method), steps, count, len(on.calibration))
+def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
+    """Where a finished cell of the method with this ``repr`` is kept."""
+    key = (on.name, on.weights, method, steps, count, len(on.calibration))
     return Path("runs/methods") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+
+
+def keep(on: Bench, count: int) -> None:
+    """Take over the cells of the stored result, where it is of the same network, images and calibration."""
+    path = record.RESULTS / f"methods-{on.name}.json"
+    stored = json.loads(path.read_text()) if path.exists() else {"methods": []}
+    if stored.get("images") == count and stored.get("calibration_images") == len(on.calibration):
+        for content in (content for entry in stored["methods"] for content in entry["cells"]):
+            kept = cell_path(on, content["method"], content["steps"], count)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if not kept.exists():
+                write_atomically(kept, json.dumps(content))
 
 
 def twin(on: Bench, levels: int) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
     """The goals that were set, and what is reached."""
     rows = []
     for bar in BARS:
-        if arguments.finished and not cell_path(on, bar.make(bar.steps), bar.steps, arguments.images).exists():
+        if arguments.finished and not cell_path(on, repr(bar.make(bar.steps)), bar.steps, arguments.images).exists():
             rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None})
         elif arguments.only in bar.group:
             found = cell(on, bar.make(bar.steps), bar.steps, arguments.images)
@@ -163,7 +175,7 @@ def row(on: Bench, entry: Entry, arguments: argparse.Namespace) -> dict[str, Any
     """One method at all its numbers of steps; what is missing is measured, unless only finished cells are wanted."""
     cells = []
     for steps in steps_of(entry):
-        if arguments.finished and not cell_path(on, entry.make(steps), steps, arguments.images).exists():
+        if arguments.finished and not cell_path(on, repr(entry.make(steps)), steps, arguments.images).exists():
             continue
         last = cell(on, entry.make(steps), steps, arguments.images)
         cells.append(last)
@@ -183,6 +195,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
     parser.add_argument("--finished", action="store_true", help="measure no method, write what there is")
+    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored result")
     parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -190,6 +203,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rb.keep_memory()
     on = bench(arguments.network, arguments.images, arguments.calibration)
+    if arguments.keep:
+        keep(on, arguments.images)
     if arguments.bars:
         bars(on, arguments)
         return
