@@ -181,8 +181,63 @@ def test_known_set_with_another_label_column_is_a_clear_error(root: Path) -> Non
 def test_damaged_parquet_file_is_a_clear_error(root: Path) -> None:
     file = root / "cifar10" / "test-00000-of-00001.parquet"
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"the files in .*cifar10 cannot be read .*accepted are parquet"):
+    with pytest.raises(DataError, match=rf"the file {file} cannot be read .*accepted are parquet"):
         load("cifar10", "test", root=root)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (200, None, "ArrowInvalid: Could not open Parquet input source .*magic bytes not found"),
+        (30, 200, "(ArrowInvalid|OSError): .*(PLAIN-encoded|[Cc]orrupt|decompress|deserialize)"),
+    ],
+    ids=["cut", "overwritten"],
+)
+def test_damaged_one_of_several_parquet_files_is_named_with_the_innermost_reason(
+    tmp_path: Path, start: int, end: int | None, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "set" / f"train-0000{part}-of-00002.parquet" for part in range(2)]
+    for seed, file in enumerate(files):
+        _write(file, [_png(array) for array in _arrays(20, seed)], [0] * 20)
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[:start] if end is None else content[:start] + b"\xff" * (end - start) + content[end:])
+    capfd.readouterr()
+    with pytest.raises(DataError, match=rf"the file {files[1]} cannot be read \({message}.*; accepted are") as caught:
+        load(tmp_path / "set", "train")
+    assert caught.value.__cause__ is not None
+    assert capfd.readouterr().err == ""  # `datasets` logs it too
+
+
+def test_hub_error_says_what_it_goes_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        try:
+            raise OSError("name or service not known")
+        except OSError as error:
+            raise ConnectionError("the hub cannot be reached") from error
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=r"hub \(the hub cannot be reached; OSError: name or service not known\); put"):
+        load("cifar10", "test")
+
+
+@pytest.mark.parametrize(
+    ("blob", "message"),
+    [
+        (b"no image", r"not an image, or damaged \(UnidentifiedImageError: cannot identify image file\)"),
+        (b"", "nothing is stored there"),
+    ],
+)
+def test_row_without_an_image_says_so_in_words(tmp_path: Path, blob: bytes, message: str) -> None:
+    _write(tmp_path / "set" / "train.parquet", [_png(_arrays(1, 0)[0]), blob], [0, 1])
+    with pytest.raises(DataError, match=rf"row 1, column 'img': {message}; accepted is what Pillow reads; remove or"):
+        pixels(tmp_path / "set", "train")
+
+
+def test_file_of_an_image_folder_that_is_gone_is_named(folder: Path) -> None:
+    batches = ImageBatches(folder, "train", size=8)
+    (folder / "dog" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"row 4 \(.*dog/1\.png\).*the file cannot be read \(FileNotFoundError"):
+        list(batches)
 
 
 def test_damaged_image_is_named_by_its_row(tmp_path: Path) -> None:

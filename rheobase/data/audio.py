@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rheobase.data.reasons import reason
 from rheobase.data.rows import choose
 from rheobase.data.source import Columns
 from rheobase.errors import DataError, SettingError
 
 __all__ = ["resample", "waveforms"]
 
+_ACCEPTED = "what libsndfile reads (WAV, FLAC, OGG)"
 Wave = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -58,11 +60,12 @@ def waveforms(
     for chunk, some in rows.chunks(1000):
         labels.append(some)
         for row, value in chunk:
+            content = rows.stored(row, value, _ACCEPTED)
             try:
-                wave, found = _decode(value)
-            except (OSError, RuntimeError, TypeError, KeyError, AttributeError) as error:
-                problem = f"not a recording, or damaged ({error})"
-                raise rows.damaged(row, value, problem, "what libsndfile reads (WAV, FLAC, OGG)") from error
+                wave, found = _decode(content)
+            except (OSError, RuntimeError, TypeError) as error:
+                problem = f"not a recording, or damaged ({reason(error)})"
+                raise rows.damaged(row, value, problem, _ACCEPTED) from error
             wave = resample(wave, found, rate)[:length]
             result[at, 0, : len(wave)] = wave
             at += 1
@@ -86,11 +89,10 @@ def resample(wave: Wave, rate: int, to: int) -> Wave:
     return (np.fft.irfft(spectrum[: length // 2 + 1], length) * (length / len(wave))).astype(np.float32)
 
 
-def _decode(value: Any) -> tuple[Wave, int]:
+def _decode(content: bytes) -> tuple[Wave, int]:
     try:
         import soundfile
     except ImportError as error:
         raise DataError("recordings need the package `soundfile`; pip install 'rheobase[data]'") from error
-    source = io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]
-    wave, rate = soundfile.read(source, dtype="float32", always_2d=True)  # (L, channels)
+    wave, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)  # (L, channels)
     return wave.mean(axis=1), int(rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from rheobase.data.pictures import decode, fit
 from rheobase.data.rows import choose
 from rheobase.data.source import Columns
 from rheobase.errors import DataError, SettingError
@@ -158,21 +158,5 @@ class ImageBatches:
             )
 
     def _decode(self, value: Any, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as file:
-                image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
-            problem = f"not an image, or damaged ({error})"
-            raise self._rows.damaged(row, value, problem, "what Pillow reads") from error
-        return np.asarray(image if self._size is None else _fit(image, self._size))
-
-
-def _fit(image: Any, size: int) -> Any:
-    """Scale the shorter side of a Pillow image to `size`, and crop the centre."""
-    width, height = image.size
-    scale = size / min(width, height)
-    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))))
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+        image = decode(self._rows, row, value)
+        return np.asarray(image if self._size is None else fit(image, self._size))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rheobase.data.reasons import first_line, quiet, reason
 from rheobase.errors import DataError
 
 __all__ = ["KNOWN", "Columns", "DataSource", "load", "resolve"]
@@ -37,6 +37,8 @@ KNOWN = {
     "speech_commands": DataSource("google/speech_commands", Columns("audio", "label")),
 }
 """Short names of data sets. Any other hub name or local folder works too."""
+
+_FILE = re.compile(r"file '([^']+)'")  # in what `datasets` logs
 
 
 def resolve(name_or_path: str | Path, root: str | Path | None = None) -> str:
@@ -85,52 +87,44 @@ def load(name_or_path: str | Path, split: str, *, root: str | Path | None = None
     """
     place = resolve(name_or_path, root)
     datasets = _datasets()
+    logged: list[str] = []
     try:
-        with _quiet(datasets):
+        with quiet(datasets) as logged:
             rows = datasets.load_dataset(place, split=split)
     except Exception as error:  # `datasets` raises a dozen kinds, most of them its own
-        raise DataError(_explain(datasets, str(name_or_path), place, split, error)) from error
+        raise DataError(_explain(datasets, str(name_or_path), place, split, error, logged)) from error
     for column, feature in rows.features.items():
         if isinstance(feature, datasets.Image | datasets.Audio):
             rows = rows.cast_column(column, type(feature)(decode=False))
     return rows
 
 
-def _explain(datasets: Any, name: str, place: str, split: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _explain(datasets: Any, name: str, place: str, split: str, error: Exception, logged: list[str]) -> str:
     if not Path(place).is_dir():
         variable = os.environ.get("RHEOBASE_DATA")
         local = f"{Path(variable) / name} (from $RHEOBASE_DATA)" if variable else "$RHEOBASE_DATA, which is not set"
+        outer, inner = first_line(error) or type(error).__name__, reason(error)
+        found = outer if inner.endswith(outer) else f"{outer}; {inner}"
         return (
             f"data set {name!r}, split {split!r}: not in {local}, and {place!r} could not be had from the "
-            f"Hugging Face hub ({reason}); put it in the folder that $RHEOBASE_DATA names, or give the path "
+            f"Hugging Face hub ({found}); put it in the folder that $RHEOBASE_DATA names, or give the path "
             "of a folder"
         )
     try:
-        with _quiet(datasets):
-            found = datasets.get_dataset_split_names(place)
+        with quiet(datasets):
+            names = datasets.get_dataset_split_names(place)
     except Exception:  # noqa: BLE001 the first error is the one to report
-        found = []
+        names = []
     base = split.split("[", maxsplit=1)[0]
-    if found and base not in found:
-        return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(found)}"
+    if names and base not in names:
+        return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(names)}"
+    damaged = _FILE.search("\n".join(logged))
+    files = f"the file {damaged[1]}" if damaged else f"the files in {place}"
     return (
-        f"data set {name!r}, split {split!r}: the files in {place} cannot be read "
-        f"({type(error).__name__}: {reason}); accepted are parquet files named after their split, such as "
-        "train-00000-of-00001.parquet, or images in one sub-folder for each class"
+        f"data set {name!r}, split {split!r}: {files} cannot be read ({reason(error)}); accepted are parquet files "
+        "named after their split, such as train-00000-of-00001.parquet, or images in one sub-folder for each class; "
+        "copy or download what is damaged again"
     )
-
-
-@contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """No progress bars: only the command line prints."""
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def _datasets() -> Any:
