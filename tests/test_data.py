@@ -248,6 +248,52 @@ def test_damaged_image_is_named_by_its_row(tmp_path: Path) -> None:
         pixels(tmp_path / "set", "train")
 
 
+_GREY = np.array([[0, 257], [128 * 257, 65535]], dtype=np.uint16).repeat(4, 0).repeat(4, 1)
+
+
+def _stored(image: Picture.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **({"quality": 100} if kind == "JPEG" else {}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, kind: str) -> None:
+    _write(tmp_path / "set" / "train.parquet", [_stored(Picture.fromarray(_GREY), kind)], [0])
+    x, _ = pixels(tmp_path / "set", "train")
+    assert x.shape == (1, 3, 8, 8)
+    assert x[0, :, ::4, ::4].tolist() == [[[0, 1], [128, 255]]] * 3
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_numbers_without_a_largest_one_are_refused(tmp_path: Path, dtype: type) -> None:
+    _write(tmp_path / "set" / "train.parquet", [_stored(Picture.fromarray(_GREY.astype(dtype)), "TIFF")], [0])
+    with pytest.raises(
+        DataError, match=r"row 0, column 'img': an image of mode [IF], whose largest value is not known"
+    ):
+        pixels(tmp_path / "set", "train")
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "colour", "expected"),
+    [
+        ("1", "PNG", 1, (255, 255, 255)),
+        ("L", "PNG", 70, (70, 70, 70)),
+        ("LA", "PNG", (70, 9), (70, 70, 70)),
+        ("RGBA", "PNG", (200, 100, 50, 0), (200, 100, 50)),
+        ("P", "PNG", (200, 100, 50, 0), (200, 100, 50)),
+        ("CMYK", "JPEG", (0, 100, 200, 10), (245, 149, 53)),
+    ],
+)
+def test_images_of_every_mode_become_their_colours(
+    tmp_path: Path, mode: str, kind: str, colour: tuple[int, ...] | int, expected: tuple[int, int, int]
+) -> None:
+    image = Picture.new("RGBA" if mode == "P" else mode, (8, 8), colour).convert(mode)
+    _write(tmp_path / "set" / "train.parquet", [_stored(image, kind)], [0])
+    x, _ = pixels(tmp_path / "set", "train")
+    np.testing.assert_allclose(x[0, :, 4, 4].numpy(), expected, atol=1)
+
+
 def test_hidden_labels_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "set" / "test.parquet", [_png(array) for array in _arrays(2, 0)], [-1, -1])
     with pytest.raises(DataError, match="found the label -1"):

@@ -42,6 +42,9 @@ def pixels(
 ) -> tuple[Tensor, Tensor]:
     """Decode the images of a split into one tensor of bytes (CIFAR-10: 150 MB), and their labels.
 
+    Grey images give three equal channels, 16 bits are scaled to 8, and CMYK and palettes become red, green and blue.
+    Transparency is dropped and a rotation in the EXIF data ignored, as torchvision does.
+
     Args:
         name: The data set, see `load`.
         split: The split, see `load`.
