@@ -6,6 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,18 +345,24 @@ def test_damaged_file_of_an_image_folder_is_named(folder: Path) -> None:
 
 
 def _write_recordings(path: Path, waves: list[np.ndarray], rate: int, damaged: int | None = None) -> None:
-    soundfile = pytest.importorskip("soundfile")
-    blobs = []
-    for index, wave in enumerate(waves):
-        file = io.BytesIO()
-        soundfile.write(file, wave, rate, format="FLAC")
-        blobs.append(b"no sound" if index == damaged else file.getvalue())
+    blobs = [b"no sound" if index == damaged else _sound(wave, rate, "FLAC") for index, wave in enumerate(waves)]
+    _write_sounds(path, blobs)
+
+
+def _sound(wave: np.ndarray, rate: int, kind: str, subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    pytest.importorskip("soundfile").write(file, wave, rate, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def _write_sounds(path: Path, blobs: list[bytes | None], files: list[str] | None = None) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")
     audio = arrow.StructArray.from_arrays(
-        [arrow.array(blobs, arrow.binary()), arrow.nulls(len(blobs), arrow.string())], names=["bytes", "path"]
+        [arrow.array(blobs, arrow.binary()), arrow.array(files or [None] * len(blobs), arrow.string())],
+        names=["bytes", "path"],
     )
-    table = arrow.table({"audio": audio, "label": arrow.array([i % 2 for i in range(len(waves))])})
+    table = arrow.table({"audio": audio, "label": arrow.array([i % 2 for i in range(len(blobs))])})
     features = {"audio": {"_type": "Audio"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
     path.parent.mkdir(parents=True, exist_ok=True)
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
@@ -386,6 +393,69 @@ def test_damaged_recording_is_named_by_its_row(tmp_path: Path) -> None:
     _write_recordings(tmp_path / "set" / "train.parquet", [_tone(440, 8000, 0.1)] * 3, 8000, damaged=1)
     with pytest.raises(DataError, match="row 1, column 'audio': not a recording, or damaged"):
         waveforms(tmp_path / "set", "train")
+
+
+_HALF = _tone(440, 16_000, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("blob", "message"),
+    [
+        (
+            lambda: _sound(np.where(np.arange(8000) < 2, np.nan, _HALF), 16_000, "WAV", "FLOAT"),
+            "2 of the 8,000 samples",
+        ),
+        (
+            lambda: _sound(np.where(np.arange(8000) < 1, np.inf, _HALF), 16_000, "WAV", "FLOAT"),
+            "1 of the 8,000 samples",
+        ),
+        (lambda: _sound(_HALF, 16_000, "WAV")[:-1000], "the recording is cut off, 1,000 bytes of its samples"),
+        (lambda: _sound(_HALF, 16_000, "FLAC")[:-1000], r"damaged \(LibsndfileError: .*lost sync"),
+        (lambda: _sound(_HALF, 16_000, "OGG")[:3000], r"damaged \(LibsndfileError: Error opening.*malformed"),
+        (lambda: _sound(_HALF[:0], 16_000, "WAV"), "the recording has no samples"),
+        (lambda: b"", "nothing is stored there"),
+    ],
+    ids=["nan", "inf", "wav", "flac", "ogg", "empty", "nothing"],
+)
+def test_recording_that_is_not_whole_is_named_by_its_row(tmp_path: Path, blob: Any, message: str) -> None:
+    _write_sounds(tmp_path / "set" / "train.parquet", [_sound(_HALF, 16_000, "WAV"), blob()])
+    with pytest.raises(DataError, match=rf"row 1, column 'audio': .*{message}.*; accepted is .*; remove or replace it"):
+        waveforms(tmp_path / "set", "train")
+
+
+def test_damaged_recording_in_a_file_of_its_own_is_named_by_it(tmp_path: Path) -> None:
+    (tmp_path / "0.wav").write_bytes(_sound(_HALF, 16_000, "WAV")[:-1000])
+    _write_sounds(tmp_path / "set" / "train.parquet", [None], [str(tmp_path / "0.wav")])
+    with pytest.raises(DataError, match=rf"row 0 \({tmp_path}/0\.wav\), column 'audio': the recording is cut off"):
+        waveforms(tmp_path / "set", "train")
+
+
+def test_package_that_datasets_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        try:
+            raise ModuleNotFoundError("No module named 'torchcodec'", name="torchcodec")
+        except ModuleNotFoundError as error:
+            raise RuntimeError("an error occurred") from error
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=rf"needs the package torchcodec to read {tmp_path}; install it, or store"):
+        load(tmp_path, "train")
+
+
+def test_wav_file_whose_writer_did_not_know_its_length_is_read(tmp_path: Path) -> None:
+    blob = _sound(_HALF, 16_000, "WAV")
+    at = blob.index(b"data") + 4
+    _write_sounds(tmp_path / "set" / "train.parquet", [blob[:at] + b"\xff" * 4 + blob[at + 4 :]])
+    x, _ = waveforms(tmp_path / "set", "train", rate=16_000)
+    np.testing.assert_allclose(x[0, 0, :8000].numpy(), _HALF, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 48_000])
+def test_recording_of_one_sample_is_that_sample_and_silence(tmp_path: Path, rate: int) -> None:
+    _write_sounds(tmp_path / "set" / "train.parquet", [_sound(np.float32([0.5]), rate, "WAV")])
+    x, _ = waveforms(tmp_path / "set", "train", rate=8000)
+    assert x[0, 0, 0] > 0.1 / (rate / 8000)
+    assert not x[0, 0, 1:].any()
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["first_line", "quiet", "reason"]
+__all__ = ["first_line", "innermost", "quiet", "reason"]
 
-_ADDRESS = re.compile(r"\s*'?<_io\.BytesIO object at 0x[0-9a-f]+>'?:?")
+_ADDRESS = re.compile(r"\s*'?<_io\.BytesIO object at 0x[0-9a-f]+>'?")
 
 
 def reason(error: BaseException) -> str:
@@ -25,12 +25,18 @@ def reason(error: BaseException) -> str:
     ...     print(reason(outer))
     EOFError: the file ends in the middle
     """
+    error = innermost(error)
+    text = _ADDRESS.sub("", first_line(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What an exception goes back to, through causes and contexts."""
     seen = {id(error)}
     while (inner := _inner(error)) is not None and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
-    text = _ADDRESS.sub("", first_line(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return error
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rheobase.data.reasons import first_line, quiet, reason
+from rheobase.data.reasons import first_line, innermost, quiet, reason
 from rheobase.errors import DataError
 
 __all__ = ["KNOWN", "Columns", "DataSource", "load", "resolve"]
@@ -118,6 +118,11 @@ def _explain(datasets: Any, name: str, place: str, split: str, error: Exception,
     base = split.split("[", maxsplit=1)[0]
     if names and base not in names:
         return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(names)}"
+    if isinstance(missing := innermost(error), ModuleNotFoundError):  # a folder of recordings, and no torchcodec
+        return (
+            f"data set {name!r}, split {split!r}: `datasets` needs the package {missing.name} to read {place}; install "
+            "it, or store the samples in parquet files"
+        )
     damaged = _FILE.search("\n".join(logged))
     files = f"the file {damaged[1]}" if damaged else f"the files in {place}"
     return (
