@@ -458,6 +458,95 @@ def test_recording_of_one_sample_is_that_sample_and_silence(tmp_path: Path, rate
     assert not x[0, 0, 1:].any()
 
 
+COMMANDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
+WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "bed",
+    "bird",
+    "cat",
+    "dog",
+    "happy",
+    "house",
+    "marvin",
+    "sheila",
+    "tree",
+    "wow",
+    "backward",
+    "forward",
+    "follow",
+    "learn",
+    "visual",
+]
+TASK = ["_silence_", "_unknown_", *sorted(COMMANDS)]
+
+
+def _hub_speech_commands(names: list[str]) -> Any:
+    """A row of each class, with the columns of google/speech_commands and its 36 classes."""
+    classes = [*COMMANDS, *WORDS, "_silence_"]
+    features = {
+        "file": datasets.Value("string"),
+        "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+        "label": datasets.ClassLabel(names=classes),
+        "is_unknown": datasets.Value("bool"),
+    }
+    rows = {
+        "file": [f"{name}/0.wav" for name in names],
+        "audio": [{"bytes": _sound(_HALF, 16_000, "WAV"), "path": None} for _ in names],
+        "label": [classes.index(name) for name in names],
+        "is_unknown": [name in WORDS for name in names],
+    }
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+@pytest.mark.parametrize("name", ["speech_commands", "google/speech_commands"])
+def test_speech_commands_of_the_hub_have_the_classes_of_the_task(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hub(*arguments: object, **named: object) -> Any:
+        asked.append((arguments, named))
+        return _hub_speech_commands(["tree", "yes", "_silence_", "down", "visual"])
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    x, y = waveforms(name, "validation")
+    assert asked == [(("google/speech_commands",), {"split": "validation", "name": "v0.02", "revision": "refs/pr/5"})]
+    assert [TASK[label] for label in y.tolist()] == ["_unknown_", "yes", "_silence_", "down", "_unknown_"]
+    assert x.shape == (5, 1, 8000)
+    assert load(name, "validation").features["label"].names == TASK
+
+
+def test_copy_of_the_hub_repository_is_read_as_the_hub_is(tmp_path: Path) -> None:
+    for version, names in (("v0.01", ["go"]), ("v0.02", ["wow", "stop"])):
+        folder = tmp_path / "speech_commands" / version
+        folder.mkdir(parents=True)
+        _hub_speech_commands(names).to_parquet(folder / "test-00000-of-00001.parquet")
+    _, y = waveforms("speech_commands", "test", root=tmp_path)
+    assert [TASK[label] for label in y.tolist()] == ["_unknown_", "stop"]
+
+
+def test_speech_commands_that_cannot_be_had_say_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no such revision")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=r"'google/speech_commands', name 'v0\.02', revision 'refs/pr/5' could not be"):
+        load("speech_commands", "test")
+
+
+def test_speech_commands_of_other_classes_are_refused(tmp_path: Path) -> None:
+    _write_sounds(tmp_path / "speech_commands" / "test.parquet", [_sound(_HALF, 16_000, "WAV")])
+    with pytest.raises(DataError, match=r"its classes are a, b; _silence_, down, .* of the task is not among them"):
+        load("speech_commands", "test", root=tmp_path)
+
+
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
@@ -521,6 +610,7 @@ def test_real_speech_commands_and_reviews_have_their_sizes() -> None:
     assert x.shape == (978, 1, 8000)
     assert 0.3 < float(x.abs().amax(2).median()) <= 1
     assert len(torch.unique(y)) == 12
+    assert load("speech_commands", "test", root=REAL).features["label"].names == TASK
     corpus, labels = texts("imdb", "test", root=REAL)
     assert len(corpus) == 25_000
     assert torch.bincount(labels).tolist() == [12_500, 12_500]

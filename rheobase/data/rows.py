@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rheobase.data.reasons import reason
-from rheobase.data.source import KNOWN, Columns, load
+from rheobase.data.source import Columns, described, load
 from rheobase.errors import DataError, SettingError
 
 __all__ = ["Kind", "Rows", "choose"]
@@ -119,8 +119,8 @@ def _columns(name: str, table: Any, kind: Kind, where: str) -> Columns:
     """The columns of a known data set, else the only one of this kind and the only one of classes."""
     from datasets import Audio, ClassLabel, Image, Value
 
-    if name in KNOWN:
-        return KNOWN[name].columns
+    if (known := described(name)) is not None:
+        return known.columns
     types = {"image": Image, "audio": Audio, "text": Value}
     features = table.features.items()
     inputs = [

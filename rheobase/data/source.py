@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rheobase.data.classes import relabel
 from rheobase.data.reasons import first_line, innermost, quiet, reason
 from rheobase.errors import DataError
 
-__all__ = ["KNOWN", "Columns", "DataSource", "load", "resolve"]
+__all__ = ["KNOWN", "Columns", "DataSource", "described", "load", "resolve"]
 
 
 class Columns(NamedTuple):
@@ -23,10 +24,23 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that is known by a short name: its hub repository and its columns."""
+    """A data set that is known by a short name.
+
+    Args:
+        hub: Its hub repository.
+        columns: Of its inputs and its labels.
+        config: Of the repository, where it has several.
+        revision: Of the repository, where `datasets` cannot read the main one.
+        classes: Of the task, in their order, where they are not those of the repository.
+        other: The class of them that all other names belong to.
+    """
 
     hub: str
     columns: Columns
+    config: str | None = None
+    revision: str | None = None
+    classes: tuple[str, ...] = ()
+    other: str = ""
 
 
 KNOWN = {
@@ -34,7 +48,14 @@ KNOWN = {
     "cifar100": DataSource("uoft-cs/cifar100", Columns("img", "fine_label")),
     "imagenet": DataSource("ILSVRC/imagenet-1k", Columns("image", "label")),
     "imdb": DataSource("stanfordnlp/imdb", Columns("text", "label")),
-    "speech_commands": DataSource("google/speech_commands", Columns("audio", "label")),
+    "speech_commands": DataSource(  # its main revision is a script, and `datasets` runs none any more
+        "google/speech_commands",
+        Columns("audio", "label"),
+        config="v0.02",
+        revision="refs/pr/5",
+        classes=("_silence_", "_unknown_", "down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"),
+        other="_unknown_",
+    ),
 }
 """Short names of data sets. Any other hub name or local folder works too."""
 
@@ -80,33 +101,50 @@ def load(name_or_path: str | Path, split: str, *, root: str | Path | None = None
         root: Folder that holds the data sets by name, instead of `$RHEOBASE_DATA` and the hub.
 
     Returns:
-        A `datasets.Dataset`; images and audio in it are bytes or paths, not decoded.
+        A `datasets.Dataset`; images and audio in it are bytes or paths, not decoded. Labels of Speech Commands are
+        those of the task with 12 classes, of which ``"_unknown_"`` stands for all other words; the hub has 36.
 
     Raises:
         DataError: There is no such data set or split, or its files cannot be read.
     """
-    place = resolve(name_or_path, root)
+    place, known = resolve(name_or_path, root), described(name_or_path)
     datasets = _datasets()
     logged: list[str] = []
+    special: dict[str, str] = {}
+    if known is not None and known.config is not None:
+        if Path(place).is_dir():
+            place = str(inner) if (inner := Path(place) / known.config).is_dir() else place
+        else:
+            special = {"name": known.config, "revision": known.revision or "main"}
     try:
         with quiet(datasets) as logged:
-            rows = datasets.load_dataset(place, split=split)
+            rows = datasets.load_dataset(place, split=split, **special)
     except Exception as error:  # `datasets` raises a dozen kinds, most of them its own
-        raise DataError(_explain(datasets, str(name_or_path), place, split, error, logged)) from error
+        asked = "".join(f", {key} {value!r}" for key, value in special.items())
+        raise DataError(_explain(datasets, str(name_or_path), place, asked, split, error, logged)) from error
+    if known is not None and known.classes:
+        where = f"data set {str(name_or_path)!r}, split {split!r}"
+        rows = relabel(rows, known.columns.label, known.classes, known.other, where)
     for column, feature in rows.features.items():
         if isinstance(feature, datasets.Image | datasets.Audio):
             rows = rows.cast_column(column, type(feature)(decode=False))
     return rows
 
 
-def _explain(datasets: Any, name: str, place: str, split: str, error: Exception, logged: list[str]) -> str:
+def described(name_or_path: str | Path) -> DataSource | None:
+    """What is known of a data set: under its short name or that of its hub repository."""
+    name = str(name_or_path)
+    return KNOWN.get(name) or next((source for source in KNOWN.values() if source.hub == name), None)
+
+
+def _explain(datasets: Any, name: str, place: str, asked: str, split: str, error: Exception, logged: list[str]) -> str:
     if not Path(place).is_dir():
         variable = os.environ.get("RHEOBASE_DATA")
         local = f"{Path(variable) / name} (from $RHEOBASE_DATA)" if variable else "$RHEOBASE_DATA, which is not set"
         outer, inner = first_line(error) or type(error).__name__, reason(error)
         found = outer if inner.endswith(outer) else f"{outer}; {inner}"
         return (
-            f"data set {name!r}, split {split!r}: not in {local}, and {place!r} could not be had from the "
+            f"data set {name!r}, split {split!r}: not in {local}, and {place!r}{asked} could not be had from the "
             f"Hugging Face hub ({found}); put it in the folder that $RHEOBASE_DATA names, or give the path "
             "of a folder"
         )
