@@ -15,6 +15,7 @@ import torch
 from rheobase.data import (
     ImageBatches,
     calibration_subset,
+    evaluation_split,
     images,
     learn_tokenizer,
     load,
@@ -339,6 +340,51 @@ def test_damaged_file_of_an_image_folder_is_named(folder: Path) -> None:
     (folder / "dog" / "1.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"row 4 \(.*dog/1\.png\)"):
         pixels(folder, "train", size=8)
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """A folder with a tiny `imagenet`: colour and grey images of several sizes, no labels in its test split."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("validation", 4), ("test", 2)):
+        images = [rng.integers(0, 256, (250 + 20 * i, 300, 3), dtype=np.uint8) for i in range(count)]
+        images[1] = images[1][:, :, 0]
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+        blobs = [{"bytes": _stored(Picture.fromarray(image), "JPEG"), "path": None} for image in images]
+        labels = [-1 if split == "test" else i % 3 for i in range(count)]
+        file = tmp_path / "sets" / "imagenet" / f"{split}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict({"image": blobs, "label": labels}, features=features).to_parquet(file)
+    return tmp_path / "sets"
+
+
+def test_imagenet_is_scaled_to_256_and_cropped_to_224(imagenet: Path) -> None:
+    x, y = next(iter(ImageBatches("imagenet", "validation", root=imagenet)))
+    assert x.shape == (4, 3, 224, 224)
+    assert y.tolist() == [0, 1, 2, 0]
+    with Picture.open(io.BytesIO(load("imagenet", "validation", root=imagenet)[2]["image"]["bytes"])) as file:
+        scaled = file.resize((264, 256), Picture.Resampling.BILINEAR)  # of 300 x 290: int(256 * 300 / 290) = 264
+    expected = np.asarray(scaled)[16:240, 20:244].transpose(2, 0, 1)
+    np.testing.assert_array_equal((x[2] * 255).round().numpy(), expected)
+    assert len(calibration_subset("imagenet", MEAN, STD, count=3, root=imagenet)) == 3
+
+
+def test_imagenet_is_evaluated_on_its_validation_split_as_its_test_split_has_no_labels(imagenet: Path) -> None:
+    assert evaluation_split("imagenet") == "validation"
+    with pytest.raises(DataError, match=r"found the label -1.*use 'validation'"):
+        pixels("imagenet", "test", root=imagenet)
+
+
+def test_folder_without_a_test_split_is_evaluated_on_its_validation_split(imagenet: Path, root: Path) -> None:
+    (imagenet / "imagenet" / "test-00000-of-00001.parquet").unlink()
+    assert evaluation_split(imagenet / "imagenet") == "validation"
+    assert evaluation_split(root / "cifar10") == "test"
+
+
+@pytest.mark.parametrize(("size", "resize"), [(None, 9), (8, 7), (0, None)])
+def test_size_and_resize_that_do_not_go_together_are_refused(folder: Path, size: int | None, resize: int) -> None:
+    with pytest.raises(SettingError, match="give a positive size, and with it a resize that is not smaller"):
+        ImageBatches(folder, "train", size=size, resize=resize)
 
 
 # --------------------------------------------------------------------------- recordings and texts

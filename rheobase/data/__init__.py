@@ -5,7 +5,7 @@ from __future__ import annotations
 from rheobase.data.audio import resample, waveforms
 from rheobase.data.calibration import calibration_subset, calibration_texts, calibration_waveforms
 from rheobase.data.images import ImageBatches, images, pixels
-from rheobase.data.source import KNOWN, Columns, DataSource, load
+from rheobase.data.source import KNOWN, Columns, DataSource, evaluation_split, load
 from rheobase.data.text import learn_tokenizer, texts, tokens
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "calibration_subset",
     "calibration_texts",
     "calibration_waveforms",
+    "evaluation_split",
     "images",
     "learn_tokenizer",
     "load",

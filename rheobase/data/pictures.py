@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Generator
 
 from rheobase.data.reasons import reason
 from rheobase.data.rows import Rows
 
-__all__ = ["decode", "fit"]
+__all__ = ["decode", "fit", "random_part"]
 
 _ACCEPTED = "what Pillow reads"
+_AREA, _RATIO = 0.08, (3 / 4, 4 / 3)
 
 
 def decode(rows: Rows, row: int, value: Any) -> Any:
@@ -36,13 +40,43 @@ def decode(rows: Rows, row: int, value: Any) -> Any:
     return image
 
 
-def fit(image: Any, size: int) -> Any:
-    """Scale the shorter side of a Pillow image to `size`, and crop the centre."""
-    width, height = image.size
-    scale = size / min(width, height)
-    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))))
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+def fit(image: Any, size: int, resize: int | None = None) -> Any:
+    """Scale the shorter side of a Pillow image to `resize` (to `size` without it), and crop the centre of `size`."""
+    from PIL import Image
+
+    short = resize or size
+    width, height = (short * side // min(image.size) for side in image.size)
+    left, top = (round((side - size) / 2) for side in (width, height))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + size, top + size))
+
+
+def random_part(image: Any, size: int, generator: Generator) -> Any:
+    """Scale a random part of a Pillow image to `size`: of 8 to 100 % of its area, and sides in a ratio of 3/4 to 4/3.
+
+    References:
+        C. Szegedy et al.: Going Deeper with Convolutions, 2015, arXiv:1409.4842, section 6.
+    """
+    from PIL import Image
+
+    part = _part(image.width, image.height, generator)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=part)
+
+
+def _part(width: int, height: int, generator: Generator) -> tuple[int, int, int, int]:
+    """Left, upper, right and lower bound; after ten parts that stick out, the largest one in the middle."""
+    low, high = math.log(_RATIO[0]), math.log(_RATIO[1])
+    for _ in range(10):
+        share, ratio, right, down = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        area, ratio = width * height * (_AREA + (1 - _AREA) * share), math.exp(low + (high - low) * ratio)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(right * (width - w + 1)), int(down * (height - h + 1))
+            return left, top, left + w, top + h
+    w = max(1, min(width, round(height * _RATIO[1])))
+    h = max(1, min(height, round(width / _RATIO[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
 
 
 def _colours(file: Any) -> Any:

@@ -12,7 +12,7 @@ from rheobase.data.classes import relabel
 from rheobase.data.reasons import first_line, innermost, quiet, reason
 from rheobase.errors import DataError
 
-__all__ = ["KNOWN", "Columns", "DataSource", "described", "load", "resolve"]
+__all__ = ["KNOWN", "Columns", "DataSource", "described", "evaluation_split", "load", "resolve"]
 
 
 class Columns(NamedTuple):
@@ -33,6 +33,9 @@ class DataSource:
         revision: Of the repository, where `datasets` cannot read the main one.
         classes: Of the task, in their order, where they are not those of the repository.
         other: The class of them that all other names belong to.
+        test: The split with labels that nothing is trained on.
+        size: Side of the images that a network takes, where the stored ones have many sizes.
+        resize: What their shorter side is scaled to before the centre is cropped.
     """
 
     hub: str
@@ -41,12 +44,17 @@ class DataSource:
     revision: str | None = None
     classes: tuple[str, ...] = ()
     other: str = ""
+    test: str = "test"
+    size: int | None = None
+    resize: int | None = None
 
 
 KNOWN = {
     "cifar10": DataSource("uoft-cs/cifar10", Columns("img", "label")),
     "cifar100": DataSource("uoft-cs/cifar100", Columns("img", "fine_label")),
-    "imagenet": DataSource("ILSVRC/imagenet-1k", Columns("image", "label")),
+    "imagenet": DataSource(  # the labels of its test split are not public
+        "ILSVRC/imagenet-1k", Columns("image", "label"), test="validation", size=224, resize=256
+    ),
     "imdb": DataSource("stanfordnlp/imdb", Columns("text", "label")),
     "speech_commands": DataSource(  # its main revision is a script, and `datasets` runs none any more
         "google/speech_commands",
@@ -135,6 +143,24 @@ def described(name_or_path: str | Path) -> DataSource | None:
     """What is known of a data set: under its short name or that of its hub repository."""
     name = str(name_or_path)
     return KNOWN.get(name) or next((source for source in KNOWN.values() if source.hub == name), None)
+
+
+def evaluation_split(name_or_path: str | Path, root: str | Path | None = None) -> str:
+    """The split to measure an accuracy on: ``"test"``, or ``"validation"`` where there is no test split with labels.
+
+    Raises:
+        DataError: There is no such data set.
+    """
+    known = described(name_or_path)
+    if known is not None:
+        return known.test
+    place, datasets = resolve(name_or_path, root), _datasets()
+    try:
+        with quiet(datasets):
+            names = datasets.get_dataset_split_names(place)
+    except Exception:  # noqa: BLE001 loading the split says what is wrong
+        return "test"
+    return "validation" if "validation" in names and "test" not in names else "test"
 
 
 def _explain(datasets: Any, name: str, place: str, asked: str, split: str, error: Exception, logged: list[str]) -> str:
