@@ -60,7 +60,7 @@ def random_part(image: Any, size: int, generator: Generator) -> Any:
     from PIL import Image
 
     part = _part(image.width, image.height, generator)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=part)
+    return image.crop(part).resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _part(width: int, height: int, generator: Generator) -> tuple[int, int, int, int]:

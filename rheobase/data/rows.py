@@ -44,6 +44,10 @@ class Rows:
             numbered = list(zip(chosen.tolist(), found[self.columns.input], strict=True))
             yield numbered, self._labels(found[self.columns.label])
 
+    def labels(self) -> Tensor:
+        """The labels of all chosen rows, (N,); no input is read."""
+        return self._labels(self.table.select_columns(self.columns.label)[self.order][self.columns.label])
+
     def stored(self, row: int, value: Any, accepted: str) -> bytes:
         """The bytes of an image or a recording, which the table holds or a file does.
 
