@@ -6,7 +6,7 @@ For each method and number of steps T: accuracy, agreement with the ANN, logit e
 operations, latency and calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T
 steps has. A method goes on to more steps until it is within 0.1 points of the ANN. Calibration on training images
 without labels. Finished cells are kept in runs/methods/, each with its commit, and are not repeated: remove them when
-the code has changed what they measure; --keep takes over those of the stored result first. --untuned leaves out what
+the code has changed what they measure; --keep takes over those of the stored results first. --untuned leaves out what
 gradients calibrate, --finished measures nothing and writes what there is. $RHEOBASE_DATA names the folder of the data,
 $RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
 """
@@ -119,11 +119,14 @@ def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
 
 
 def keep(on: Bench, count: int) -> None:
-    """Take over the cells of the stored result, where it is of the same network, images and calibration."""
-    path = record.RESULTS / f"methods-{on.name}.json"
-    stored = json.loads(path.read_text()) if path.exists() else {"methods": []}
-    if stored.get("images") == count and stored.get("calibration_images") == len(on.calibration):
-        for content in (content for entry in stored["methods"] for content in entry["cells"]):
+    """Take over the cells of the stored results, where they are of the same network, images and calibration."""
+    for path in (record.RESULTS / f"methods-{on.name}.json", record.RESULTS / f"bars-{on.name}.json"):
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
+            continue
+        found = [content for entry in stored.get("methods", ()) for content in entry["cells"]]
+        found += [content for goal in stored.get("bars", ()) if (content := goal["cell"])]
+        for content in found:
             kept = cell_path(on, content["method"], content["steps"], count)
             kept.parent.mkdir(parents=True, exist_ok=True)
             if not kept.exists():
@@ -195,7 +198,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
     parser.add_argument("--finished", action="store_true", help="measure no method, write what there is")
-    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored result")
+    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results")
     parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -7,6 +7,7 @@ each process has a CUDA device. All processes must make the same calls in the sa
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch.distributed as dist
 
 from rheobase.errors import ConversionError
 
-__all__ = ["World", "is_first", "world"]
+__all__ = ["World", "is_first", "leave", "world"]
 
 T = TypeVar("T")
 
@@ -63,10 +64,13 @@ class World:
             own = None, error
         found: list[tuple[T, ConversionError | None]] = [None] * self.size  # type: ignore[list-item]
         dist.all_gather_object(found, own)
-        for _, failure in found:
-            if failure is not None:
-                raise failure
-        return [value for value, _ in found]
+        failure = next((error for _, error in found if error is not None), None)
+        if failure is None:
+            return [value for value, _ in found]
+        try:
+            raise failure.with_traceback(None)
+        finally:
+            del found, own, failure  # which would keep the frames of the failed call, and be kept by them
 
 
 def world() -> World:
@@ -79,13 +83,17 @@ def world() -> World:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(_leave)
+        atexit.register(leave)
     return World(dist.get_rank(), dist.get_world_size())
 
 
-def _leave() -> None:
-    """End the process group before the interpreter does: with its threads still running, the exit may abort."""
-    if dist.is_initialized():
+def leave() -> None:
+    """End the process group before the interpreter does: with its threads still running, the exit may abort.
+
+    A process that began with `world` does so at its exit. What garbage still holds of the group is let go first.
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -17,6 +17,7 @@ import rheobase as rb
 from rheobase.batches import as_batches
 from rheobase.calibration.confidence import measure_confidence
 from rheobase.calibration.layerwise import first_samples
+from rheobase.distributed import leave
 from rheobase.errors import ConversionError, DataError
 from rheobase.graph import trace
 from rheobase.methods import SRP
@@ -108,5 +109,4 @@ if __name__ == "__main__":
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     (folder / f"{rank}.json").write_text(json.dumps([TASKS[task]() for task in sys.argv[4:]]))
-    if size > 1:
-        dist.destroy_process_group()
+    leave()
