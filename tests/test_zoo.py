@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 pytest.importorskip("lightning")
+from rheobase import data
 from rheobase.errors import DataError
 from rheobase.models import load, names, read_card
 from rheobase.models.zoo import table, zoo_folder
@@ -82,6 +84,37 @@ def test_the_transform_of_images_refuses_other_channels(zoo: Path) -> None:
     channels = len(load("small", zoo).card.mean)
     with pytest.raises(DataError, match=rf"takes images \(..., {channels}, H, W\); found the shape \(5, 7, 8, 8\)"):
         load("small", zoo).transform(torch.rand(5, 7, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64])
+def test_the_transform_of_images_refuses_whole_numbers_that_are_no_bytes(zoo: Path, dtype: torch.dtype) -> None:
+    with pytest.raises(DataError, match=rf"bytes \(uint8, 0..255\) or .* in 0..1; found {dtype}. .*to\(torch.uint8\)"):
+        load("small", zoo).transform(SAMPLES.inputs.to(dtype))
+
+
+def test_the_transform_of_images_refuses_numbers_outside_the_unit_range(zoo: Path) -> None:
+    transform, inputs = load("small", zoo).transform, SAMPLES.inputs
+    for pixels, found in (
+        (inputs.float(), "0 to 255"),
+        (transform(inputs), r"-1\.98\d* to 2\.12\d*"),  # what is normalised already
+        (inputs.float() / 255 - 0.5, r"-0\.5 to 0\.5"),
+        (torch.full((3, 8, 8), torch.nan), "nan to nan"),
+    ):
+        with pytest.raises(DataError, match=rf"pixels in 0..1, .*; found {found}\. Divide .* by 255"):
+            transform(pixels)
+
+
+def test_the_transform_of_images_takes_rounding_errors_and_no_images(zoo: Path) -> None:
+    transform = load("small", zoo).transform
+    assert transform(torch.tensor([-1e-6, 1 + 1e-6, 0.5, 1]).view(2, 2).expand(3, 2, 2)).isfinite().all()
+    assert transform(torch.empty(0, 3, 8, 8)).shape == (0, 3, 8, 8)
+
+
+def test_the_transform_of_waveforms_says_their_rate_and_length() -> None:
+    defaults = inspect.signature(data.waveforms).parameters
+    rate, seconds = defaults["rate"].default, defaults["seconds"].default
+    with pytest.raises(DataError, match=rf"of {rate:,} samples a second: L = {rate * seconds:.0f}, as `rheo"):
+        load("m5-speech_commands").transform(torch.zeros(16_000))
 
 
 def test_worse_network_does_not_replace_a_better_one(run: Path, zoo: Path) -> None:

@@ -62,8 +62,13 @@ class Card:
     sha256: str
 
 
+_ROUNDING = 1e-3  # by which pixels that were scaled or averaged may leave 0..1
+
 _AS_IT_IS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {  # networks whose input needs no transform
-    "m5": ("float32 waveforms (..., 1, L)", lambda x: x.dtype == torch.float32 and x.ndim >= 2 and x.shape[-2] == 1),
+    "m5": (
+        "float32 waveforms (..., 1, L) of 8,000 samples a second: L = 8000, as `rheobase.data.waveforms` gives",
+        lambda x: x.dtype == torch.float32 and x.ndim >= 2 and x.shape[-2] == 1,
+    ),
     "bilstm": ("int64 token numbers (..., L)", lambda x: x.dtype == torch.int64 and x.ndim >= 1),
 }
 
@@ -89,7 +94,8 @@ class Pretrained:
             (..., C, H, W) -> float32 (..., C, H, W); waveforms (..., 1, L) and tokens (..., L) as they are.
 
         Raises:
-            DataError: the input is of another kind than the network's.
+            DataError: the input is of another kind than the network's, or pixels are whole numbers that are no
+                bytes, or numbers outside 0..1.
         """
         if self.card.model in _AS_IT_IS:
             kind, fits = _AS_IT_IS[self.card.model]
@@ -103,9 +109,24 @@ class Pretrained:
             raise DataError(
                 f"{self.card.name} takes images (..., {channels}, H, W); found the shape {tuple(pixels.shape)}."
             )
-        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else self._in_unit_range(pixels).float()
         mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (self.card.mean, self.card.std))
         return (x - mean) / std
+
+    def _in_unit_range(self, pixels: Tensor) -> Tensor:
+        """The same pixels, unless they would be read as far too bright, too dark or normalised twice."""
+        if not pixels.is_floating_point():
+            raise DataError(
+                f"{self.card.name} takes pixels as bytes (uint8, 0..255) or as floating-point numbers in 0..1; found "
+                f"{pixels.dtype}. Bytes of another type become the first with x.to(torch.uint8)."
+            )
+        low, high = (float(bound) for bound in pixels.aminmax()) if pixels.numel() else (0.0, 1.0)
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # so that NaN fails too
+            raise DataError(
+                f"{self.card.name} takes floating-point pixels in 0..1, and normalises them itself; found {low:g} to "
+                f"{high:g}. Divide pixels in 0..255 by 255, and leave out a normalisation of your own."
+            )
+        return pixels
 
 
 def zoo_folder() -> Path:
