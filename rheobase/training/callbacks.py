@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from rheobase.files import replacing
+from rheobase.training.records import load_checkpoint
 
-__all__ = ["Checkpoint", "Log", "Progress", "Report"]
+__all__ = ["Checkpoint", "CheckpointReader", "Log", "Progress", "Report"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ class Checkpoint(Callback):
         # All processes must call save_checkpoint; the first one alone writes.
         with replacing(self._file) if trainer.is_global_zero else nullcontext(self._file) as place:
             trainer.save_checkpoint(place)
+
+
+class CheckpointReader(TorchCheckpointIO):
+    """Reads a checkpoint for Lightning, and refuses one that is damaged or of another network."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """The content of the file; tensors are on the processor.
+
+        Raises:
+            DataError: As `rheobase.training.records.load_checkpoint`.
+        """
+        return load_checkpoint(Path(path), self._model)
 
 
 class Log(Callback):

@@ -23,14 +23,14 @@ from rheobase import models
 from rheobase.errors import SettingError
 from rheobase.files import sweep
 from rheobase.training.batches import Samples, ShuffledBatches
-from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
+from rheobase.training.callbacks import Checkpoint, CheckpointReader, Log, Progress, Report
 from rheobase.training.config import TrainingConfig
 from rheobase.training.finished import read_recipe
 from rheobase.training.inputs import check_samples
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
-from rheobase.training.records import load_checkpoint, write_record
+from rheobase.training.records import write_record
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task
 
@@ -83,7 +83,7 @@ def train(
     callbacks += [LearningRateMonitor("step")] if logger else []
     callbacks += [Report(progress)] if progress is not None else []
     with _silence():
-        trainer = _trainer(config, logger, callbacks)
+        trainer = _trainer(config, logger, callbacks, CheckpointReader(model))
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,8 +91,6 @@ def train(
     checkpoint = place / "last.ckpt"
     if trainer.is_global_zero:  # it alone writes; the others may come when it has begun
         _prepare_folder(config, place, resume)
-        if checkpoint.is_file():
-            load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         batches = ShuffledBatches(
@@ -111,7 +109,9 @@ def train(
     return result
 
 
-def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> lightning.Trainer:
+def _trainer(
+    config: TrainingConfig, logger: Any, callbacks: list[Callback], reader: CheckpointReader
+) -> lightning.Trainer:
     """What Lightning makes of the settings that are its own."""
     try:
         return lightning.Trainer(
@@ -129,6 +129,7 @@ def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> 
             use_distributed_sampler=False,
             log_every_n_steps=10,
             callbacks=callbacks,
+            plugins=[reader],
         )
     except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
