@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -193,6 +194,18 @@ def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> Non
 def test_training_may_publish_at_its_end_and_only_what_is_better() -> None:
     assert "Published:" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
     assert "Not published: zoo already holds small" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
+
+
+def test_several_processes_print_and_publish_once(work: Path) -> None:
+    Path("pair.toml").write_text(RECIPE + "devices = 2\n")
+    command = [sys.executable, "-m", "rheobase", "train", "pair.toml", "--json", "--publish", "zoo"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+    environment["HF_DATASETS_CACHE"] = str(work / "cache")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)  # one line, of the first process
+    assert found["accuracy"] == json.loads(Path("runs/pair/result.json").read_text())["accuracy"]
+    assert (done.stderr.count("Published:"), done.stderr.count("Not published")) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["m5", "bilstm"])

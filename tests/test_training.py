@@ -180,7 +180,7 @@ _RANKS = """
 
     config = dataclasses.replace(TINY, devices=2, strategy="ddp", learning_rate=0.01)
     result = train(config, sys.argv[1] + "/run", data=(_random_samples(), _random_samples(600)))
-    found = [result.accuracy, result.seconds, digest(weights(result.model))]
+    found = [result.accuracy, result.seconds, digest(weights(result.model)), result.first]
     open(sys.argv[1] + "/rank" + os.environ.get("LOCAL_RANK", "0"), "w").write(json.dumps(found))
 """
 

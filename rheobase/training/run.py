@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,7 +42,11 @@ _FILES = ("last.ckpt", "log.csv", "config.json", "provenance.json", "result.json
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave: the network in evaluation mode, its accuracy on the test samples, its time."""
+    """What a training gave: the network in evaluation mode, its accuracy on the test samples, its time.
+
+    Of several processes each has the network, the accuracy and the time of the first one, which is the one to print
+    and write: `first` says whether this is it.
+    """
 
     config: TrainingConfig
     model: nn.Module
@@ -49,6 +54,7 @@ class TrainingResult:
     seconds: float
     folder: Path
     test_samples: int
+    first: bool = True
 
 
 def train(
@@ -103,8 +109,12 @@ def train(
         task = Task(model, batches, config)
         trainer.fit(task, batches, ckpt_path=checkpoint if resume and checkpoint.is_file() else None, weights_only=True)
     model.eval()
-    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
-    if trainer.is_global_zero:
+    first = trainer.is_global_zero  # its batch norm statistics are those of the checkpoint; it measures, for all
+    found = accuracy(model, test, config) if first else math.nan
+    state, found, seconds = trainer.strategy.broadcast((model.state_dict(), found, task.seconds))
+    model.load_state_dict(state)
+    result = TrainingResult(config, model, found, seconds, place, len(test), first)
+    if first:
         write_record(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
     return result
 
