@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 pytest.importorskip("lightning")
@@ -169,6 +170,8 @@ def test_training_is_measured_on_the_whole_test_set_and_left_as_it_is() -> None:
     assert network["samples"] == 18
     assert network["accuracy"] == network["stated"] == json.loads(Path(RUN, "result.json").read_text())["accuracy"]
     assert network["reproduced"]
+    assert network["training_seconds"] == torch.load(f"{RUN}/last.ckpt", weights_only=True)["seconds"] > 0
+    assert network["training_hardware"] == json.loads(Path(RUN, "provenance.json").read_text())["hardware"]
     assert {file.name: file.stat().st_mtime_ns for file in Path(RUN).iterdir()} == before
     assert found["command"] == f"rheobase evaluate-ann {RUN}"
     assert {"commit", "hardware", "versions", "date"} <= set(found)
@@ -180,6 +183,19 @@ def test_training_of_an_older_version_is_measured_and_published() -> None:
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in newer}))
     assert "Published" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
     assert _ok("evaluate-ann", "small").rstrip().endswith("yes")
+
+
+def test_measurement_of_the_zoo_says_what_its_card_does_of_the_training() -> None:
+    _ok("evaluate-ann", RUN, "--publish", "zoo")
+    _card(seconds=12.5, hardware="an abacus")
+    (network,) = json.loads(_ok("evaluate-ann", "small", "--json"))["networks"]
+    assert (network["training_seconds"], network["training_hardware"]) == (12.5, "an abacus")
+
+
+def test_hardware_that_a_training_did_not_note_is_not_taken_for_this_one() -> None:
+    Path(RUN, "provenance.json").unlink()
+    (network,) = json.loads(_ok("evaluate-ann", RUN, "--json"))["networks"]
+    assert network["training_hardware"] == "unknown"
 
 
 def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> None:
@@ -304,6 +320,7 @@ def test_folds_are_trained_one_by_one_and_summarised() -> None:
     assert "2 folds: mean accuracy" in _ok("evaluate-ann", *runs, "--folds")
     found = json.loads(_ok("evaluate-ann", *runs, "--folds", "--json"))
     assert [network["samples"] for network in found["networks"]] == [25, 25]
+    assert all(network["training_seconds"] > 0 for network in found["networks"])
     assert found["folds"]["accuracies"] == [network["accuracy"] for network in found["networks"]]
     assert "training on fold 0 of 2; the zoo holds" in _error("evaluate-ann", runs[0], "--publish", "zoo")
     assert "leave it out" in _error("train", "two.toml", "--fold", "0", "--publish", "zoo")

@@ -146,6 +146,8 @@ def _facts(command: str, measured: Sequence[AnnAccuracy], problems: Sequence[str
                 "high": found.interval[1],
                 "stated": found.stated,
                 "reproduced": found.reproduced,
+                "training_seconds": found.seconds,
+                "training_hardware": found.hardware,
             }
             for found in measured
         ],
