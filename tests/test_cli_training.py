@@ -276,7 +276,7 @@ def test_result_file_is_the_json_that_is_printed_and_not_replaced_unasked() -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "The zoo at .* holds no network; name another with --zoo"),
+        ((), "the folder .* holds none. The weights are in .* git clone, .*RHEOBASE_ZOO name .*--zoo names another"),
         (("small",), "no network 'small' in the zoo"),
         (("pictures",), "pictures does not hold a training"),
         ((RUN, "--images", "19"), "has 18 rows, 19 were asked for"),

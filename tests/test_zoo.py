@@ -164,6 +164,21 @@ def test_unknown_name_lists_those_there_are(zoo: Path) -> None:
         load("large", zoo)
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "absent"])
+def test_installation_without_the_zoo_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    place = tmp_path / "zoo"
+    place.mkdir() if there else None
+    monkeypatch.setenv("RHEOBASE_ZOO", str(place))
+    with pytest.raises(DataError) as found:
+        load("vgg16-cifar10")
+    assert str(found.value) == (
+        f"no network 'vgg16-cifar10' in the zoo: the folder {place} holds none. The weights are in Rheobase's "
+        "repository and not in the installed package: get it with git clone, and let $RHEOBASE_ZOO name its folder zoo/"
+    )
+
+
 def test_changed_weights_do_not_pass_for_those_of_the_card(zoo: Path) -> None:
     file = zoo / "small.safetensors"
     content = bytearray(file.read_bytes())

@@ -56,7 +56,7 @@ def evaluate_ann(
     from rheobase.cli.tables import ann_table
     from rheobase.cli.terminal import note, say, waiting
     from rheobase.models import names
-    from rheobase.models.zoo import zoo_folder
+    from rheobase.models.zoo import where_the_zoo_is, zoo_folder
     from rheobase.training import summarise
 
     if output is not None:
@@ -66,7 +66,7 @@ def evaluate_ann(
     place = zoo if zoo is not None else zoo_folder()
     chosen = networks or names(place)
     if not chosen:
-        raise SettingError(f"The zoo at {place} holds no network; name another with --zoo, or a training folder.")
+        raise SettingError(f"No network is named: {where_the_zoo_is(place)}; --zoo names another, or give a training.")
     measured, problems = [], []
     for network in chosen:
         try:

@@ -20,7 +20,7 @@ from rheobase.errors import DataError
 from rheobase.files import sweep, write_atomically
 from rheobase.models.build import build, fill
 
-__all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "zoo_folder"]
+__all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "where_the_zoo_is", "zoo_folder"]
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,17 @@ class Pretrained:
 
 
 def zoo_folder() -> Path:
-    """The folder of the zoo: `$RHEOBASE_ZOO`, else ``zoo/`` of the repository."""
+    """The folder of the zoo: `$RHEOBASE_ZOO`, else ``zoo/`` of the repository; the installed package has none."""
     variable = os.environ.get("RHEOBASE_ZOO")
     return Path(variable) if variable else Path(__file__).resolve().parents[2] / "zoo"
+
+
+def where_the_zoo_is(place: Path) -> str:
+    """What to do where a folder holds no network, as it does beside a package that `pip` installed."""
+    return (
+        f"the folder {place} holds none. The weights are in Rheobase's repository and not in the installed package: "
+        "get it with git clone, and let $RHEOBASE_ZOO name its folder zoo/"
+    )
 
 
 def names(folder: str | Path | None = None) -> list[str]:
@@ -150,8 +158,11 @@ def read_card(name: str, folder: str | Path | None = None) -> Card:
     place = Path(folder) if folder is not None else zoo_folder()
     file = place / f"{name}.json"
     if not file.is_file():
-        there = ", ".join(names(place)) or "none"
-        raise DataError(f"no network {name!r} in the zoo at {place}; there are: {there}; $RHEOBASE_ZOO names another")
+        if not (there := names(place)):
+            raise DataError(f"no network {name!r} in the zoo: {where_the_zoo_is(place)}")
+        raise DataError(
+            f"no network {name!r} in the zoo at {place}; there are: {', '.join(there)}; $RHEOBASE_ZOO names another"
+        )
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         card = Card(**values | {key: tuple(values[key]) for key in ("mean", "std")})

@@ -72,6 +72,9 @@ _PREFACE = """# Trained networks
 The accuracy is that of the stored, rounded weights on the whole test split; `rheobase evaluate-ann` measures it again.
 This page is generated from the cards.
 
+The weights are in the repository and too large for the package that `pip` installs. There, clone the repository and let
+`RHEOBASE_ZOO=/path/to/rheobase/zoo` name this folder.
+
 """
 
 
