@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 pytest.importorskip("lightning")
+from rheobase import models
 from rheobase.cli import app
 from rheobase.cli.progress import _lines, duration
 from rheobase.training import Progress
@@ -243,6 +244,26 @@ def test_recordings_and_texts_go_from_recipe_to_zoo_too(kind: str) -> None:
     _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
     (found,) = json.loads(_ok("evaluate-ann", "kind", "--json"))["networks"]
     assert (found["name"], found["samples"], found["reproduced"]) == ("kind", 6, True)
+    assert Path("zoo/kind.tokenizer").exists() == (kind == "bilstm")
+    if kind == "bilstm":  # "film", "bad" and "good", in the order of their counts and letters
+        network = models.load("kind")
+        assert network.transform(["good film", "bad play"]).tolist() == [[4, 2, *[0] * 254], [3, 1, *[0] * 254]]
+        assert network.card.test_samples == 6
+
+
+def test_measuring_a_network_for_texts_needs_its_test_split_alone() -> None:
+    pytest.importorskip("tokenizers")
+    rows = {"text": ["good film", "bad film"] * 8, "label": [0, 1] * 8}
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    Path("samples").mkdir()
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(Path("samples", f"{split}.parquet"))
+    size = "vocabulary = 9, embedding = 4, hidden = 4"
+    recipe = RECIPE.replace("resnet20", "bilstm").replace("pictures", "./samples").replace("width = 2", size)
+    Path("kind.toml").write_text(recipe)
+    _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
+    Path("samples/train.parquet").unlink()
+    assert _ok("evaluate-ann", "kind").rstrip().endswith("yes")
 
 
 def test_checkpoint_may_be_named_instead_of_its_folder() -> None:

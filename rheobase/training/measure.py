@@ -76,7 +76,7 @@ class AnnAccuracy:
 def evaluate_ann(
     name: str, *, folder: str | Path | None = None, limit: int | None = None, test: Samples | None = None
 ) -> AnnAccuracy:
-    """Measure the stored weights of a network of the zoo on the test split.
+    """Measure the stored weights of a network of the zoo on the test split, texts by its stored tokenizer.
 
     Args:
         name: One of `rheobase.models.names`.
@@ -90,6 +90,8 @@ def evaluate_ann(
     pretrained = models.load(name, folder)
     card = pretrained.card
     trained = Finished(config_from(card.recipe), pretrained.model, pretrained.accuracy, card.seconds, card.hardware)
+    if test is None:
+        test = samples_to_test(trained.config, limit, pretrained.transform if pretrained.tokenizer else None)
     return _measured(name, trained, limit, test)
 
 
