@@ -30,6 +30,7 @@ from rheobase.training import (
     train,
 )
 from rheobase.training.batches import Samples, ShuffledBatches
+from rheobase.training.callbacks import CheckpointReader
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
 from rheobase.training.task import learning_rate_factor
@@ -168,6 +169,12 @@ def test_a_resumed_training_reads_its_checkpoint_once(
     monkeypatch.setattr("torch.load", lambda file, *a, **k: (read.append(file), load(file, *a, **k))[1])
     train(TINY, tmp_path / "run", data=(_random_samples(),) * 2)
     assert len(read) == 1
+
+
+def test_files_that_forked_processes_hand_over_are_read_as_they_are(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / ".temp.ckpt")
+    reader = CheckpointReader(tmp_path / "last.ckpt", nn.Linear(2, 1))
+    assert list(reader.load_checkpoint(tmp_path / ".temp.ckpt", weights_only=True)) == ["weight"]
 
 
 _RANKS = """

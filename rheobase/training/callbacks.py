@@ -63,18 +63,20 @@ class Checkpoint(Callback):
 
 
 class CheckpointReader(TorchCheckpointIO):
-    """Reads a checkpoint for Lightning, and refuses one that is damaged or of another network."""
+    """Reads the checkpoint of a training for Lightning, and refuses one that is damaged or of another network."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, file: Path, model: nn.Module) -> None:
+        self._file, self._model = file, model
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, *args: Any, **settings: Any) -> dict[str, Any]:
         """The content of the file; tensors are on the processor.
 
         Raises:
             DataError: As `rheobase.training.records.load_checkpoint`.
         """
-        return load_checkpoint(Path(path), self._model)
+        if Path(path) != self._file:  # what the processes of ddp_fork hand over
+            return super().load_checkpoint(path, *args, **settings)
+        return load_checkpoint(self._file, self._model)
 
 
 class Log(Callback):

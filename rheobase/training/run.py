@@ -85,16 +85,16 @@ def train(
     model = models.build(config.model, **config.model_settings)
     training, test = data if data is not None else load_samples(config)
     check_samples(model, config, training, test)
+    checkpoint = place / "last.ckpt"
     callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
     callbacks += [LearningRateMonitor("step")] if logger else []
     callbacks += [Report(progress)] if progress is not None else []
     with _silence():
-        trainer = _trainer(config, logger, callbacks, CheckpointReader(model))
+        trainer = _trainer(config, logger, callbacks, CheckpointReader(checkpoint, model))
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"{place} cannot be made ({error.strerror}); name another folder") from error
-    checkpoint = place / "last.ckpt"
     if trainer.is_global_zero:  # it alone writes; the others may come when it has begun
         _prepare_folder(config, place, resume)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
