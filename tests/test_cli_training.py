@@ -266,6 +266,17 @@ def test_measuring_a_network_for_texts_needs_its_test_split_alone() -> None:
     assert _ok("evaluate-ann", "kind").rstrip().endswith("yes")
 
 
+def test_only_the_first_process_publishes_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    _ok("evaluate-ann", RUN, "--publish", "zoo", "--output", "out/ann.json")
+    assert not Path("zoo").exists()
+    assert not Path("out").exists()
+    monkeypatch.setenv("RANK", "0")
+    _ok("evaluate-ann", RUN, "--publish", "zoo", "--output", "out/ann.json")
+    assert models.names("zoo") == ["small"]
+
+
 def test_checkpoint_may_be_named_instead_of_its_folder() -> None:
     assert "small-fast" in _ok("evaluate-ann", f"{RUN}/last.ckpt", "--images", "4")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rheobase.cli import options
+from rheobase.distributed import is_first
 from rheobase.errors import ConversionError, DataError, SettingError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def evaluate_ann(
         note(f"Written to {output}.")
     if problems:
         raise DataError("\n".join(problems))
-    if publish is not None:
+    if publish is not None and is_first():
         for network in chosen:
             publish_run(_run(network), publish)
 
