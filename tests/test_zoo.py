@@ -21,7 +21,7 @@ from rheobase.errors import DataError
 from rheobase.models import load, names, read_card
 from rheobase.models.lstm import PADDING
 from rheobase.models.texts import read_tokenizer
-from rheobase.models.zoo import table, zoo_folder
+from rheobase.models.zoo import store, table, zoo_folder
 from rheobase.training import TrainingConfig, evaluate_ann, publish, train
 from rheobase.training.batches import Samples
 
@@ -164,6 +164,14 @@ def test_tokenizer_that_is_not_the_one_of_the_card_is_refused(
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         load("bilstm-imdb", tmp_path)
+
+
+def test_a_network_without_a_tokenizer_replaces_one_with_it(tmp_path: Path) -> None:
+    network = load("bilstm-imdb")
+    assert store(network.model, network.card, tmp_path, network.tokenizer) == network.card
+    store(network.model, network.card, tmp_path)
+    assert load("bilstm-imdb", tmp_path).tokenizer is None
+    assert not (tmp_path / "bilstm-imdb.tokenizer").exists()
 
 
 @pytest.mark.slow

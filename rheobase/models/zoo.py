@@ -266,6 +266,8 @@ def store(model: nn.Module, card: Card, folder: str | Path, tokenizer: str | Non
     for file, data in files.items():
         sweep(place / file)
         write_atomically(place / file, data)
+    if tokenizer is None:
+        (place / f"{card.name}.tokenizer").unlink(missing_ok=True)  # of a network that this one replaces
     return card
 
 
