@@ -119,6 +119,10 @@ def test_the_tokenizer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read) == 1
 
 
+def test_a_printed_network_does_not_list_its_vocabulary() -> None:
+    assert len(repr(load("bilstm-imdb"))) < 5000
+
+
 @pytest.mark.parametrize("given", [[], [1, 2], ["good", 1], None, b"good"])
 def test_what_is_neither_texts_nor_numbers_is_refused(given: Any) -> None:
     with pytest.raises(DataError, match=r"takes a text, a list of some, or int64 token numbers; found "):

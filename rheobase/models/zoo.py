@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -84,7 +84,7 @@ class Pretrained:
 
     model: nn.Module
     card: Card
-    tokenizer: str | None = None
+    tokenizer: str | None = field(default=None, repr=False)
 
     @property
     def accuracy(self) -> float:
