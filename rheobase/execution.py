@@ -59,7 +59,7 @@ class Execution:
         self._biased = True
         self._coded = False
         self._counts: dict[fx.Node, Tensor] = {}  # of this chunk's spikes
-        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, KnownInput], Tensor]] = {}
+        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, KnownInput, Tensor | None], Tensor]] = {}
         self._input, self._generator = x, generator
         self._rows: Tensor | slice = slice(None)  # of the input's samples, those that are left
         self._folded: dict[fx.Node, Any] = {}
@@ -127,6 +127,7 @@ class Execution:
             self._folded, self._steps = {}, steps
         self._layers = self.program.event_layers if self._biased else self.program.bare_layers()
         moving: dict[fx.Node, Any] = {}
+        done: dict[fx.Node, fx.Node] = {}  # the sums that a layer has done, and that layer
 
         def value_of(node: fx.Node) -> Any:
             return moving[node] if node in moving else self._fold(node)
@@ -142,11 +143,18 @@ class Execution:
                 elif node is self.program.input:
                     sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
                     moving[node] = sent[:, self._rows].flatten(0, 1)
+                elif node in done:
+                    moving[node] = moving[done[node]]
+                elif self._is_deferred(node):
+                    continue
                 else:
                     if on_inputs is not None and node in self.program.synapses:
                         source = node.all_input_nodes[0]
                         on_inputs(node, _unfold(value_of(source).movedim(source.meta["samples"], 0), steps))
-                    moving[node] = self._call(node, value_of)
+                    plus = self._summand(node, moving)
+                    if plus is not None:
+                        done[self.program.joined[node]] = node
+                    moving[node] = self._call(node, value_of, plus)
                 for source in node.all_input_nodes:
                     if self.program.last_reader[source] is node and source is not self.program.analog:
                         moving.pop(source, None)
@@ -225,20 +233,49 @@ class Execution:
             values[node] = self._call(node, value_of)
         return values[self.program.output]  # type: ignore[no-any-return]
 
-    def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+    def _summand(self, node: fx.Node, moving: dict[fx.Node, Any]) -> Tensor | None:
+        """What a weighted layer may add to its output: the other summand of its sum, where it is there already."""
+        total = self.program.joined.get(node) if node in self._layers else None
+        if total is None or not self.program.may_overwrite(node):
+            return None
+        (other,) = (n for n in total.all_input_nodes if n is not node)
+        return moving.get(other)
+
+    def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any], plus: Tensor | None = None) -> Any:
+        """The value of a node; ``plus`` is for a weighted layer to add."""
         if node in self._layers:
             program, source = self.program, node.all_input_nodes[0]
             counts = self._counts.get(source)
             known = KnownInput(
                 program.code(node) if self._coded else None, None if counts is None else counts.flatten()
             )
-            return self._layers[node](value_of(source), program.events, program.arithmetic, known)
+            return self._layers[node](value_of(source), program.events, program.arithmetic, known, plus)
         if node in self.program.sums:
-            own = sorted(node.all_input_nodes, key=self.program.may_overwrite)[-1]
-            a, b = (value_of(n) for n in node.all_input_nodes)
-            if self.program.may_overwrite(own) and (a.shape, a.dtype) == (b.shape, b.dtype):
-                return value_of(own).add_(b if own is node.all_input_nodes[0] else a)
+            return self._sum(node, value_of)
         return evaluate(self.program.module, node, value_of)
+
+    def _is_deferred(self, node: fx.Node) -> bool:
+        """Whether a padded summand is not computed: its sum adds what is padded to a part of the other summand."""
+        total = self.program.paddings.get(node)
+        return total is not None and any(self.program.may_overwrite(n) for n in total.all_input_nodes)
+
+    def _sum(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        """The sum of two values, in the memory of one of them where that may be."""
+        other, own = sorted(node.all_input_nodes, key=self.program.may_overwrite)
+        if not self.program.may_overwrite(own):
+            return evaluate(self.program.module, node, value_of)
+        total = value_of(own)
+        if self._is_deferred(other):
+            inner = value_of(other.all_input_nodes[0])
+            if total.dtype == inner.dtype and not total.requires_grad:
+                _unpadded(total, other).add_(inner)
+                return total
+            summand = evaluate(self.program.module, other, value_of)
+        else:
+            summand = value_of(other)
+        if (total.shape, total.dtype) == (summand.shape, summand.dtype):
+            return total.add_(summand)
+        return total + summand
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
         """The input of a layer with memory. Shape (K, N, ...)."""
@@ -271,6 +308,14 @@ class Execution:
 def _joined(steps: list[Tensor]) -> Tensor:
     """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
     return _unfold(torch.cat(steps), len(steps))
+
+
+def _unpadded(values: Tensor, padding: fx.Node) -> Tensor:
+    """The part of a tensor that lies inside the zeros of a padding. Shape: that of what is padded."""
+    widths: Any = padding.args[1]  # before and after, from the last dimension on
+    for i, (before, after) in enumerate(zip(widths[::2], widths[1::2], strict=True)):
+        values = values.narrow(-1 - i, before, values.shape[-1 - i] - before - after)
+    return values
 
 
 def _unfold(values: Tensor, steps: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from rheobase.kernels import Arithmetic, Code, EventLayer, Events, KnownInput, events
 from rheobase.kernels.layout import hooked
@@ -31,6 +32,8 @@ class Program:
     Attributes:
         events: when convolutions and linear layers touch only the spikes they receive.
         arithmetic: how the others multiply the spikes they receive.
+        paddings: values that are padded with zeros only to be a summand, and the sums; the rest alone may be added.
+        joined: the weighted layers whose output is a summand alone, and the sums; the layer may do the addition.
     """
 
     events: Events = "auto"
@@ -65,7 +68,11 @@ class Program:
         self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
         self.sums = {n for n in self.moving if _is_sum(n)}
+        self.joined = {n: sum_ for n in self.event_layers if (sum_ := _only_sum(n)) is not None}
+        self.paddings = {n: sum_ for n in self.moving if _is_padding(n) and (sum_ := _only_sum(n)) is not None}
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
+        self.last_reader |= {n: sum_ for padding, sum_ in self.paddings.items() for n in padding.all_input_nodes
+                             if self.last_reader[n] is padding}  # fmt: skip
         read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
         self.same_rest = not any(  # whether the samples differ only by what the neurons send
             isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
@@ -128,10 +135,12 @@ class Bare:
         self._layer._parameters = {**layer._parameters, "bias": None}
         self._events = EventLayer(self._layer) if events.supported(self._layer) else None
 
-    def __call__(self, values: Tensor, when: Events, arithmetic: Arithmetic, known: KnownInput) -> Tensor:
+    def __call__(
+        self, values: Tensor, when: Events, arithmetic: Arithmetic, known: KnownInput, plus: Tensor | None = None
+    ) -> Tensor:
         if self._events is None:
             return self._layer(values)  # type: ignore[no-any-return]
-        return self._events(values, when, arithmetic, known)
+        return self._events(values, when, arithmetic, known, plus)
 
 
 def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:
@@ -146,6 +155,23 @@ def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.M
     return {
         n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
     }
+
+
+def _only_sum(node: fx.Node) -> fx.Node | None:
+    """The sum that alone reads a value, with another one of its shape, or None."""
+    sums = [user for user in node.users if _is_sum(user)]
+    alike = all(n.meta["shape"] == node.meta["shape"] for user in sums for n in user.all_input_nodes)
+    return sums[0] if sums and len(node.users) == 1 and alike else None
+
+
+def _is_padding(node: fx.Node) -> bool:
+    """Whether the node surrounds a tensor with zeros."""
+    if node.target is not functional.pad or len(node.all_input_nodes) != 1 or len(node.args) != 2:
+        return False
+    settings: dict[str, Any] = {"mode": "constant", "value": None, **node.kwargs}
+    widths = node.args[1]
+    plain = isinstance(widths, tuple | list) and all(isinstance(width, int) and width >= 0 for width in widths)
+    return plain and settings["mode"] == "constant" and settings["value"] in (None, 0) and len(settings) == 2
 
 
 def _is_sum(node: fx.Node) -> bool:

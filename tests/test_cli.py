@@ -38,6 +38,10 @@ def data(split):
     generator = torch.Generator().manual_seed(len(split))
     return torch.rand(10, 3, 8, 8, generator=generator), torch.arange(10) % 2
 
+def pooled():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
 def sigmoid():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Sigmoid(), nn.Linear(4, 2))
 """
@@ -95,6 +99,30 @@ def test_a_conversion_that_was_saved_gives_the_curve_of_its_method() -> None:
     loaded = _ok("evaluate", "out/net.rheobase", *SHORT, "--json")
     direct = _ok("evaluate", *SHORT, "--method", "MSAT.vgg16", "--json")
     assert Curve.from_json(loaded) == Curve.from_json(direct)
+
+
+@pytest.fixture
+def imagenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet as a folder of images under $RHEOBASE_DATA: train and val, of several sizes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for kind in ("n01440764", "n01443537"):
+            (folder / "sets" / "imagenet" / split / kind).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (230 + 40 * index, 260, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "sets" / "imagenet" / split / kind / f"{index}.JPEG")
+    monkeypatch.setenv("RHEOBASE_DATA", str(folder / "sets"))
+
+
+@pytest.mark.usefixtures("imagenet")
+@pytest.mark.parametrize(
+    ("model", "sizes"), [("pooled", ()), ("tiny", ("--size", "8", "--resize", "9"))], ids=["224", "8"]
+)
+def test_imagenet_is_calibrated_and_evaluated_by_its_name(model: str, sizes: tuple[str, ...]) -> None:
+    text = _ok("evaluate", "--model", f"nets.py:{model}", "--data", "imagenet", *sizes, "--method", "MSAT", "--json")
+    curve = Curve.from_json(text)
+    assert curve.images == 6
+    assert curve.steps == 64
 
 
 @pytest.mark.usefixtures("folder")

@@ -55,6 +55,20 @@ def test_a_convolution_of_events_is_the_dense_one(problem: tuple[nn.Conv2d, Tens
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
+@given(convolutions(), st.booleans())
+@torch.no_grad()
+def test_a_summand_is_added_to_the_output_bit_for_bit(problem: tuple[nn.Conv2d, Tensor], ordered: bool) -> None:
+    layer, x = EventLayer(problem[0]), problem[1]
+    for when in ("always", "never"):
+        plain = layer(x, when)
+        plus = torch.randn(plain.shape)  # in another order in memory, unless
+        plus = plus.to(memory_format=torch.channels_last) if ordered else plus
+        before = plus.clone()
+        assert torch.equal(layer(x, when, plus=plus), plain + plus)
+        assert torch.equal(plus, before)
+        assert layer(x, when, plus=plus.double()).dtype == torch.float64
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("outputs", [10, 32, 70])
 def test_a_processor_with_few_registers_computes_the_same(outputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,3 +225,71 @@ def test_hooks_for_all_modules_see_layers_that_would_be_computed_from_events() -
     finally:
         hook.remove()
     assert counts["always"] == counts["never"] > 1
+
+
+class Shortcuts(nn.Module):
+    """A residual block with an identity, and one whose shortcut is padded with zeros."""
+
+    def __init__(self, mode: str = "constant", value: float | None = None, twice: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.third = nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1), nn.Linear(24, 5)
+        self.wider = nn.Conv2d(16, 24, 3, 2, 1)
+        self.relus = nn.ModuleList(nn.ReLU() for _ in range(3))
+        self.mode, self.value, self.twice = mode, value, twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relus[0](self.first(x))
+        x = self.relus[1](self.second(x) + x)
+        wider = self.wider(x)
+        padded = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 5), self.mode, self.value)
+        x = wider + padded
+        x = self.relus[2](x + padded if self.twice else x)
+        return self.third(x.mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("mode", "value", "twice"), [("constant", None, False), ("constant", 0.5, False), ("constant", None, True)]
+)
+@pytest.mark.parametrize("hooked", ["", "second", "wider"])
+@pytest.mark.parametrize("method", [ConstantThreshold(), rb.methods.DeltaCoding(steps=4)])
+def test_residual_sums_are_those_of_plain_pytorch(
+    mode: str, value: float | None, twice: bool, hooked: str, method: rb.methods.Method
+) -> None:
+    net = Shortcuts(mode, value, twice)
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(net, [x], method)
+    seen = []
+    if hooked:
+        snn.program.module.get_submodule(hooked).register_forward_hook(lambda *call: seen.append(call[2].clone()))
+    outputs = []
+    program = snn.program
+    joined, paddings = program.joined, program.paddings
+    program.joined, program.paddings = {}, {}
+    for choice, arithmetic in (("never", "float"), ("never", "float"), ("always", "auto"), ("auto", "auto")):
+        snn.events, snn.arithmetic = choice, arithmetic
+        outputs.append((simulate(snn, x, 4), seen[:]))
+        seen.clear()
+        program.joined, program.paddings = joined, paddings
+    (first, plain), *others = outputs
+    for run, values in others:
+        assert torch.allclose(run.output, first.output, atol=1e-4)
+        assert all(torch.equal(run.spikes[site], first.spikes[site]) for site in first.spikes)
+        assert bool(values) == bool(plain)
+        for ours, theirs in zip(values, plain, strict=True):  # without what a sum adds
+            assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_layer_adds_the_shortcut_and_a_padded_shortcut_is_never_written() -> None:
+    net = Shortcuts()
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(net, [x], ConstantThreshold())
+    snn.events = "always"
+    with torch.profiler.profile() as profile:
+        simulate(snn, x, 4)
+    done = {event.key for event in profile.key_averages()}
+    assert "aten::conv2d" in done
+    assert "aten::constant_pad_nd" not in done
+    assert sum(event.count for event in profile.key_averages() if event.key == "aten::add_") == 1  # the padded one's

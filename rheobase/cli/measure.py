@@ -62,7 +62,7 @@ class Measurement:
         shape = tuple(as_batch(next(itertools.islice(iter(data), 1))).inputs.shape[1:])
         if shape != snn.graph.input_shape:
             raise DataError(
-                f"An image of split {self.samples.split} has the shape {shape}; the network was converted for "
+                f"An image of split {self.samples.evaluated} has the shape {shape}; the network was converted for "
                 f"{snn.graph.input_shape}. Give the --data (and --size) that it was calibrated with."
             )
         return rb.evaluate(
@@ -106,7 +106,7 @@ class Measurement:
         if folder is None:
             return
         count = next(iter(curves.values())).images
-        what = f"{self.samples.data}, split {self.samples.split}: {count:,} images; bands are 95 % intervals"
+        what = f"{self.samples.data}, split {self.samples.evaluated}: {count:,} images; bands are 95 % intervals"
         write_curves(folder, curves, facts, what)
         if not self.quiet:
             note(f"Written to {folder / 'curve.json'} and {folder / 'curve.png'}.")

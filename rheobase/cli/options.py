@@ -37,6 +37,7 @@ __all__ = [
     "OutputFolder",
     "Publish",
     "Quiet",
+    "Resize",
     "Resume",
     "Seed",
     "Seeds",
@@ -85,7 +86,14 @@ Data = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-Split = Annotated[str, typer.Option(help="The split to evaluate on.", metavar="NAME", rich_help_panel=_DATA)]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="The split to evaluate on; test if not given, validation where that has no labels (imagenet).",
+        metavar="NAME",
+        rich_help_panel=_DATA,
+    ),
+]
 CalibrationSplit = Annotated[
     str,
     typer.Option(
@@ -112,6 +120,15 @@ Size = Annotated[
     int | None,
     typer.Option(
         help="Scale the shorter side to this, crop the centre.", min=1, metavar="PIXELS", rich_help_panel=_DATA
+    ),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        help="Scale the shorter side to this instead; imagenet has --size 224 --resize 256 if neither is given.",
+        min=1,
+        metavar="PIXELS",
+        rich_help_panel=_DATA,
     ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images in a batch.", min=1, metavar="N", rich_help_panel=_DATA)]

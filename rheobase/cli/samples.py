@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from rheobase.data import Columns, ImageBatches, calibration_subset, load
+from rheobase.data import Columns, ImageBatches, calibration_subset, evaluation_split, load
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.methods.locate import locate
 
@@ -27,26 +27,28 @@ class Samples:
     Args:
         data: a known name, a folder, a hub name, or ``package.module:function``, a function of the
             split that gives two tensors (inputs, labels) or a data set of such pairs.
-        split: to evaluate on.
+        split: to evaluate on; None for the one with labels that nothing is trained on.
         calibration_split: the training split or a part of it.
         calibration_images: how many of it, at random; fewer where it has fewer.
         images: the first images of the split; None for all.
         mean: subtracted from the pixels in 0..1, one value or one a channel, separated by commas.
         std: what they are divided by.
         size: the shorter side is scaled to it and the centre cropped.
+        resize: the shorter side is scaled to this instead.
         batch_size: images in a batch.
         columns: the image column and the label column, separated by a comma.
         seed: of the choice of calibration images.
     """
 
     data: str
-    split: str = "test"
+    split: str | None = None
     calibration_split: str = "train"
     calibration_images: int = 1000
     images: int | None = None
     mean: str | None = None
     std: str | None = None
     size: int | None = None
+    resize: int | None = None
     batch_size: int = 50
     columns: str | None = None
     seed: int = 0
@@ -54,17 +56,18 @@ class Samples:
     def evaluation(self) -> Any:
         """Batches of the split to evaluate on."""
         if self._is_function:
-            chosen = self._call(self.split)
+            chosen = self._call(self.evaluated)
             if self.images is not None:
                 chosen = Subset(chosen, range(min(self.images, _length(chosen))))
             return DataLoader(chosen, batch_size=self.batch_size)
         return ImageBatches(
             self.data,
-            self.split,
+            self.evaluated,
             _numbers("mean", self.mean, 0.0),
             _numbers("std", self.std, 1.0),
             batch_size=self.batch_size,
             size=self.size,
+            resize=self.resize,
             limit=self.images,
             columns=self._columns,
         )
@@ -75,9 +78,9 @@ class Samples:
         Raises:
             SettingError: the two splits are, or may be, the same images.
         """
-        if _may_overlap(self.split, self.calibration_split):
+        if _may_overlap(self.evaluated, self.calibration_split):
             raise SettingError(
-                f"--calibration-split {self.calibration_split} and --split {self.split} share images. Thresholds "
+                f"--calibration-split {self.calibration_split} and --split {self.evaluated} share images. Thresholds "
                 "that have seen the images they are measured on make the accuracy look better than it is: evaluate "
                 "on another split, or another part (--calibration-split 'train[:5000]' --split 'train[5000:]')."
             )
@@ -93,9 +96,17 @@ class Samples:
             seed=self.seed,
             split=self.calibration_split,
             size=self.size,
+            resize=self.resize,
             columns=self._columns,
         )
         return DataLoader(chosen, batch_size=self.batch_size)
+
+    @property
+    def evaluated(self) -> str:
+        """The split to evaluate on."""
+        if self.split is not None:
+            return self.split
+        return "test" if self._is_function else evaluation_split(self.data)
 
     @property
     def _is_function(self) -> bool:
@@ -114,7 +125,7 @@ class Samples:
 
     def _call(self, split: str) -> Dataset[Any]:
         """The data set that the function gives for a split."""
-        unused = [n for n in ("mean", "std", "size", "columns") if getattr(self, n) is not None]
+        unused = [n for n in ("mean", "std", "size", "resize", "columns") if getattr(self, n) is not None]
         if unused:
             names = ", ".join(f"--{name}" for name in unused)
             raise SettingError(f"{names} is for images; the function {self.data} gives tensors that are ready.")

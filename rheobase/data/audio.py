@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rheobase.data.rows import choose
+from rheobase.data.reasons import reason
+from rheobase.data.rows import Rows, choose
 from rheobase.data.source import Columns
 from rheobase.errors import DataError, SettingError
 
 __all__ = ["resample", "waveforms"]
 
+_UNKNOWN = 0x7FFF0000  # what programs that write into a pipe announce
+_ACCEPTED = "what libsndfile reads (WAV, FLAC, OGG)"
 Wave = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -31,6 +34,9 @@ def waveforms(
     root: str | Path | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Decode the recordings of a split: one channel, resampled to `rate`, cut or filled with silence.
+
+    Several channels are averaged. A recording that is cut off, has no samples, or samples that are not finite, is an
+    error; one of a single sample is filled with silence, as any short one.
 
     Args:
         name: The data set, see `rheobase.data.load`.
@@ -58,11 +64,7 @@ def waveforms(
     for chunk, some in rows.chunks(1000):
         labels.append(some)
         for row, value in chunk:
-            try:
-                wave, found = _decode(value)
-            except (OSError, RuntimeError, TypeError, KeyError, AttributeError) as error:
-                problem = f"not a recording, or damaged ({error})"
-                raise rows.damaged(row, value, problem, "what libsndfile reads (WAV, FLAC, OGG)") from error
+            wave, found = _recording(rows, row, value)
             wave = resample(wave, found, rate)[:length]
             result[at, 0, : len(wave)] = wave
             at += 1
@@ -73,24 +75,61 @@ def resample(wave: Wave, rate: int, to: int) -> Wave:
     """Change the rate of a waveform by cutting its spectrum, or filling it with zeros.
 
     Shape:
-        (L,) -> (round(L * to / rate),).
+        (L,) -> (round(L * to / rate),), at least one sample.
 
     >>> wave = np.sin(np.arange(80, dtype=np.float32) * 2 * np.pi / 16)
     >>> bool(np.allclose(resample(wave, 16_000, 8_000), wave[::2], atol=1e-6))
     True
     """
-    length = round(len(wave) * to / rate)
+    length = max(round(len(wave) * to / rate), min(len(wave), 1))
     if length == len(wave):
         return wave
     spectrum = np.fft.rfft(wave)
     return (np.fft.irfft(spectrum[: length // 2 + 1], length) * (length / len(wave))).astype(np.float32)
 
 
-def _decode(value: Any) -> tuple[Wave, int]:
+def _recording(rows: Rows, row: int, value: Any) -> tuple[Wave, int]:
+    """The recording of a row, and its rate.
+
+    Raises:
+        DataError: It is none, cut off, empty or not finite.
+    """
+    content = rows.stored(row, value, _ACCEPTED)
+    try:
+        wave, rate = _decode(content)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        problem = f"not a recording, or damaged ({reason(error)})"
+        raise rows.damaged(row, value, problem, _ACCEPTED) from error
+    if missing := _missing(content):
+        problem = f"the recording is cut off, {missing:,} bytes of its samples are missing"
+    elif not len(wave):
+        problem = "the recording has no samples"
+    elif wrong := int((~np.isfinite(wave)).sum()):
+        problem = f"{wrong:,} of the {len(wave):,} samples of the recording are not finite"
+    else:
+        return wave, rate
+    raise rows.damaged(row, value, problem, "a whole recording of finite samples")
+
+
+def _decode(content: bytes) -> tuple[Wave, int]:
     try:
         import soundfile
     except ImportError as error:
         raise DataError("recordings need the package `soundfile`; pip install 'rheobase[data]'") from error
-    source = io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]
-    wave, rate = soundfile.read(source, dtype="float32", always_2d=True)  # (L, channels)
+    wave, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)  # (L, channels)
     return wave.mean(axis=1), int(rate)
+
+
+def _missing(content: bytes) -> int:
+    """How many bytes of samples a WAV file announces and does not have; libsndfile reads on without a word."""
+    at = 12
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return 0
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"data":
+            return max(0, at + 8 + size - len(content)) if size < _UNKNOWN else 0
+        at += 8 + size + size % 2
+    return 0

@@ -30,6 +30,7 @@ def calibration_subset(
     seed: int = 0,
     split: str = "train",
     size: int | None = None,
+    resize: int | None = None,
     columns: Columns | tuple[str, str] | None = None,
     root: str | Path | None = None,
 ) -> TensorDataset:
@@ -43,6 +44,7 @@ def calibration_subset(
         seed: Which ones.
         split: ``"train"`` or a part of it, such as ``"train[:5000]"``.
         size: As for `images`.
+        resize: As for `images`.
         columns: As for `images`.
         root: As for `images`.
 
@@ -50,7 +52,7 @@ def calibration_subset(
         DataError: `split` is not of the training data, or as `pixels`.
     """
     _check_split(name, split)
-    return images(name, split, mean, std, size=size, limit=count, seed=seed, columns=columns, root=root)
+    return images(name, split, mean, std, size=size, resize=resize, limit=count, seed=seed, columns=columns, root=root)
 
 
 def calibration_waveforms(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from rheobase.data.pictures import decode, fit
 from rheobase.data.rows import choose
-from rheobase.data.source import Columns
+from rheobase.data.source import Columns, described
 from rheobase.errors import DataError, SettingError
 
-__all__ = ["ImageBatches", "images", "normalise", "pixels"]
+__all__ = ["ImageBatches", "images", "normalise", "pixels", "sizes"]
 
 
 def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -30,11 +30,30 @@ def normalise(raw: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tenso
     return raw.float().div_(255).sub_(shift).div_(scale)
 
 
+def sizes(name: str | Path, size: int | None, resize: int | None) -> tuple[int | None, int | None]:
+    """The size of the images, and what they are scaled to before: as given, or as the data set says.
+
+    Raises:
+        SettingError: One is not positive, or `resize` smaller than `size` or without it.
+    """
+    known = described(name)
+    if known is not None and size is None and resize is None:
+        return known.size, known.resize
+    problems = [f"{key} is {value}" for key, value in (("size", size), ("resize", resize)) if value is not None]
+    if (size is not None and size < 1) or (resize is not None and (size is None or resize < size)):
+        raise SettingError(
+            f"images of {str(name)!r}: {', '.join(problems)}; give a positive size, and with it a resize that is not "
+            "smaller"
+        )
+    return size, resize
+
+
 def pixels(
     name: str | Path,
     split: str,
     *,
     size: int | None = None,
+    resize: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
     columns: Columns | tuple[str, str] | None = None,
@@ -42,10 +61,14 @@ def pixels(
 ) -> tuple[Tensor, Tensor]:
     """Decode the images of a split into one tensor of bytes (CIFAR-10: 150 MB), and their labels.
 
+    Grey images give three equal channels, 16 bits are scaled to 8, and CMYK and palettes become red, green and blue.
+    Transparency is dropped and a rotation in the EXIF data ignored, as torchvision does.
+
     Args:
         name: The data set, see `load`.
         split: The split, see `load`.
-        size: Scale the shorter side to `size` and crop the centre; needed where sizes differ.
+        size: Scale the shorter side to `size` and crop the centre; needed where sizes differ, and 224 for ImageNet.
+        resize: Scale the shorter side to this before the centre is cropped. 256 for ImageNet where `size` is not given.
         limit: Take this many images: the first ones, or with `seed` a random subset.
         seed: Of the random subset, or of the random order where there is no `limit`.
         columns: Names of the image and the label column, where they cannot be told from the data.
@@ -57,7 +80,9 @@ def pixels(
     Raises:
         DataError: No such data set, split or column, a damaged image, images of several sizes, or no labels.
     """
-    batches = ImageBatches(name, split, size=size, limit=limit, seed=seed, columns=columns, root=root, batch_size=1000)
+    batches = ImageBatches(
+        name, split, size=size, resize=resize, limit=limit, seed=seed, columns=columns, root=root, batch_size=1000
+    )
     return batches.pixels()
 
 
@@ -68,6 +93,7 @@ def images(
     std: Sequence[float],
     *,
     size: int | None = None,
+    resize: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
     columns: Columns | tuple[str, str] | None = None,
@@ -80,7 +106,8 @@ def images(
         split: The split, see `load`.
         mean: What is subtracted from the pixels (in 0..1), one value for each channel.
         std: What they are then divided by.
-        size: Scale the shorter side to `size` and crop the centre; needed where sizes differ.
+        size: Scale the shorter side to `size` and crop the centre; needed where sizes differ, and 224 for ImageNet.
+        resize: Scale the shorter side to this before the centre is cropped. 256 for ImageNet where `size` is not given.
         limit: Take this many images: the first ones, or with `seed` a random subset.
         seed: Of the random subset, or of the random order where there is no `limit`.
         columns: Names of the image and the label column, where they cannot be told from the data.
@@ -92,7 +119,7 @@ def images(
     Raises:
         DataError: As `pixels`.
     """
-    raw, labels = pixels(name, split, size=size, limit=limit, seed=seed, columns=columns, root=root)
+    raw, labels = pixels(name, split, size=size, resize=resize, limit=limit, seed=seed, columns=columns, root=root)
     return TensorDataset(normalise(raw, mean, std), labels)
 
 
@@ -115,16 +142,16 @@ class ImageBatches:
         *,
         batch_size: int = 256,
         size: int | None = None,
+        resize: int | None = None,
         limit: int | None = None,
         seed: int | None = None,
         columns: Columns | tuple[str, str] | None = None,
         root: str | Path | None = None,
     ) -> None:
-        given = (("batch_size", batch_size), ("size", size))
-        problems = [f"{key} is {value}" for key, value in given if value is not None and value < 1]
-        if problems:
-            raise SettingError(f"images of {str(name)!r}: {', '.join(problems)}; give a positive number")
-        self._mean, self._std, self._size, self._batch = mean, std, size, batch_size
+        if batch_size < 1:
+            raise SettingError(f"images of {str(name)!r}: batch_size is {batch_size}; give a positive number")
+        self._size, self._resize = sizes(name, size, resize)
+        self._mean, self._std, self._batch = mean, std, batch_size
         self._rows = choose(name, split, "image", limit=limit, seed=seed, columns=columns, root=root)
 
     def __len__(self) -> int:
@@ -158,21 +185,5 @@ class ImageBatches:
             )
 
     def _decode(self, value: Any, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as file:
-                image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
-            problem = f"not an image, or damaged ({error})"
-            raise self._rows.damaged(row, value, problem, "what Pillow reads") from error
-        return np.asarray(image if self._size is None else _fit(image, self._size))
-
-
-def _fit(image: Any, size: int) -> Any:
-    """Scale the shorter side of a Pillow image to `size`, and crop the centre."""
-    width, height = image.size
-    scale = size / min(width, height)
-    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))))
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+        image = decode(self._rows, row, value)
+        return np.asarray(image if self._size is None else fit(image, self._size, self._resize))

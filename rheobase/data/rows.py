@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rheobase.data.source import KNOWN, Columns, load
+from rheobase.data.reasons import reason
+from rheobase.data.source import Columns, described, load
 from rheobase.errors import DataError, SettingError
 
 __all__ = ["Kind", "Rows", "choose"]
@@ -43,7 +44,25 @@ class Rows:
             numbered = list(zip(chosen.tolist(), found[self.columns.input], strict=True))
             yield numbered, self._labels(found[self.columns.label])
 
-    def damaged(self, row: int, value: Any, problem: object, accepted: str) -> DataError:
+    def labels(self) -> Tensor:
+        """The labels of all chosen rows, (N,); no input is read."""
+        return self._labels(self.table.select_columns(self.columns.label)[self.order][self.columns.label])
+
+    def stored(self, row: int, value: Any, accepted: str) -> bytes:
+        """The bytes of an image or a recording, which the table holds or a file does.
+
+        Raises:
+            DataError: There are none.
+        """
+        if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
+            raise self.damaged(row, value, "nothing is stored there", accepted)
+        try:
+            content: bytes = value["bytes"] or Path(value["path"]).read_bytes()
+        except OSError as error:
+            raise self.damaged(row, value, f"the file cannot be read ({reason(error)})", accepted) from error
+        return content
+
+    def damaged(self, row: int, value: Any, problem: str, accepted: str) -> DataError:
         """The error for an input that cannot be read."""
         path = value.get("path") if isinstance(value, dict) else None
         named = f" ({path})" if path else ""
@@ -104,8 +123,8 @@ def _columns(name: str, table: Any, kind: Kind, where: str) -> Columns:
     """The columns of a known data set, else the only one of this kind and the only one of classes."""
     from datasets import Audio, ClassLabel, Image, Value
 
-    if name in KNOWN:
-        return KNOWN[name].columns
+    if (known := described(name)) is not None:
+        return known.columns
     types = {"image": Image, "audio": Audio, "text": Value}
     features = table.features.items()
     inputs = [

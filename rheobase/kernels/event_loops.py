@@ -35,7 +35,8 @@ FIRST, POINTERS, PLACES, EVENTS, PITCH = range(6, 11)  # the lists; bytes of wei
 TALL, ACROSS, DOWN, RIGHT, ABOVE, BEFORE = range(11, 17)  # filter, stride and padding, each in two directions
 ROWS, COLUMNS, OUTPUTS, WEIGHT, BIAS, OUTPUT, GROUP = range(17, 24)
 SKIP, WORKERS, SCRATCH = range(24, 27)  # bytes of weights for a place in the row; the threads' own memory
-SLOTS = 27
+PLUS = 27  # what is added to the output, or 0
+SLOTS = 28
 """The int64 slots of a task: sizes and addresses."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -136,23 +137,20 @@ def _add_vectors(typing: Any, total: Any, first: Any, count: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def _add_square(typing: Any, totals: Any, target: Any, line: Any, count: Any) -> Any:
-    """Add nine sums of ``count`` vectors to a square of 3 x 3 pixels, the first to the last pixel of the last line."""
+def _add_line(typing: Any, totals: Any, first: Any, target: Any, count: Any) -> Any:
+    """Add three sums of ``count`` vectors, from vector ``first`` on, to three pixels, the first to the last of them."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        size = ir.Constant(ir.IntType(64), LANES * count.literal_value)
-        for tap in range(9):
-            down, right = (ir.Constant(ir.IntType(64), 2 - t) for t in divmod(tap, 3))
-            pixel = builder.add(builder.mul(down, args[2]), right)
-            place = builder.gep(args[1], [builder.mul(pixel, size)])
-            for j in range(count.literal_value):
-                other = builder.load(_vector_at(builder, args[0], tap * count.literal_value + j), align=4)
-                pointer = _vector_at(builder, place, j)
+        vectors = count.literal_value
+        for right in range(3):
+            for j in range(vectors):
+                other = builder.load(_vector_at(builder, args[0], first.literal_value + right * vectors + j), align=4)
+                pointer = _vector_at(builder, args[2], (2 - right) * vectors + j)
                 builder.store(builder.fadd(builder.load(pointer, align=4), other), pointer, align=4)
         return context.get_dummy_value()
 
     pointer = types.CPointer(types.float32)
-    return types.none(pointer, pointer, types.int64, count), generate
+    return types.none(pointer, first, pointer, count), generate
 
 
 @intrinsic
@@ -269,27 +267,34 @@ def _gathered(vectors: int, ways: int) -> Any:
                         _add_vectors(acc, half, half)
                     if ways > 1:
                         _add_vectors(acc, vectors, vectors)
-                    target = _floats(task[OUTPUT], (row * columns + column) * outputs + first)
+                    place = (row * columns + column) * outputs + first
+                    target, plus = _floats(task[OUTPUT], place), _floats(task[PLUS], place)
                     if size == block:
+                        if task[PLUS]:
+                            _add_products(acc, 0, plus, ONE, vectors)
                         _move(acc, target, vectors)
                     else:
                         _move(acc, partial, vectors)
                         for j in range(size):
-                            target[j] = partial[j]
+                            target[j] = partial[j] + plus[j] if task[PLUS] else partial[j]
 
     return kernel
 
 
 def _scattered(vectors: int) -> Any:
-    """A 3 x 3 convolution with stride 1 and at most so many ``vectors`` of output channels."""
+    """A 3 x 3 convolution with stride 1 and at most so many ``vectors`` of output channels.
+
+    The image of sums has a border of two pixels. Row y of the input reaches its rows y to y + 2, so that three of them
+    are kept, and the first of these is written after row y has been read.
+    """
     block, total = LANES * vectors, 9 * vectors
+    second, third = 3 * vectors, 6 * vectors
 
     def kernel(task: Any) -> None:
         _wide()
         height, width, outputs, columns = task[HEIGHT], task[WIDTH], task[OUTPUTS], task[COLUMNS]
-        line, pixels = width + 2, height * width
-        size = (height + 2) * line * block
-        scratch = task[SCRATCH] + 4 * size * _fetch_add(_integers(task[WORKERS]), 1)
+        size, pixels = (width + 2) * block, height * width
+        scratch = task[SCRATCH] + 4 * 3 * size * _fetch_add(_integers(task[WORKERS]), 1)
         acc = _accumulators(total)
         bias = _floats(task[BIAS], 0)
         while True:
@@ -297,11 +302,12 @@ def _scattered(vectors: int) -> Any:
             if image >= task[IMAGES]:
                 break
             cells = _floats(scratch, 0)
-            for j in range(size):
+            for j in range(3 * size):
                 cells[j] = 0.0
             pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
-            for y in range(height):
-                for x in range(width):
+            for y in range(height + 2):
+                low, middle, high = y % 3 * size, (y + 1) % 3 * size, (y + 2) % 3 * size
+                for x in range(width if y < height else 0):
                     e, stop = pointers[y * width + x], pointers[y * width + x + 1]
                     if e == stop:
                         continue
@@ -310,18 +316,27 @@ def _scattered(vectors: int) -> Any:
                         at = _bytes_after(task[WEIGHT], _words(task[PLACES], e)[0])
                         _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], total)
                         e += 1
-                    _add_square(acc, _floats(scratch, (y * line + x) * block), line, vectors)
-            for row in range(task[ROWS]):
-                for column in range(columns):
-                    source = _floats(scratch, ((row + 2 - task[ABOVE]) * line + column + 2 - task[BEFORE]) * block)
-                    target = _floats(task[OUTPUT], ((image * task[ROWS] + row) * columns + column) * outputs)
+                    _add_line(acc, 0, _floats(scratch, high + x * block), vectors)
+                    _add_line(acc, second, _floats(scratch, middle + x * block), vectors)
+                    _add_line(acc, third, _floats(scratch, low + x * block), vectors)
+                row = y - 2 + task[ABOVE]
+                for column in range(columns if 0 <= row < task[ROWS] else 0):
+                    source = _floats(scratch, low + (column + 2 - task[BEFORE]) * block)
+                    place = ((image * task[ROWS] + row) * columns + column) * outputs
+                    target, plus = _floats(task[OUTPUT], place), _floats(task[PLUS], place)
                     if outputs == block:
                         _move(bias, acc, vectors)
                         _add_products(acc, 0, source, ONE, vectors)
+                        if task[PLUS]:
+                            _add_products(acc, 0, plus, ONE, vectors)
                         _move(acc, target, vectors)
                     else:
                         for j in range(outputs):
-                            target[j] = source[j] + bias[j]
+                            total_j = source[j] + bias[j]
+                            target[j] = total_j + plus[j] if task[PLUS] else total_j
+                done = _floats(scratch, low)
+                for j in range(size):
+                    done[j] = 0.0
 
     return kernel
 

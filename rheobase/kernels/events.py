@@ -38,6 +38,7 @@ _SCATTER_PIXEL = {1: 7.0, 2: 14.0}
 _ELEMENT = 0.25  # one element of the input, compressed
 _PACK = 0.3  # one element of the input, made a pair of bytes
 _CALL = 40e3
+_LANES = 16  # as in `event_loops`, which is not imported before it is needed
 
 
 class KnownInput(NamedTuple):
@@ -109,25 +110,42 @@ class EventLayer:
             and _many_registers()
         )
         self._packed: tuple[Any, Tensor, Tensor] | None = None
+        self._output_sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        self._dense_costs: dict[tuple[Any, ...], float] = {}
         self._integer = IntegerLayer(layer)
 
     def __call__(
-        self, values: Tensor, events: Events = "auto", arithmetic: Arithmetic = "auto", known: KnownInput = _NOTHING
+        self,
+        values: Tensor,
+        events: Events = "auto",
+        arithmetic: Arithmetic = "auto",
+        known: KnownInput = _NOTHING,
+        plus: Tensor | None = None,
     ) -> Tensor:
-        """The layer's output, to float32 rounding, or with "rounded" to that of its weights.
+        """The layer's output, to float32 rounding, or with "rounded" to that of its weights; and ``plus``, if given.
 
         Args:
             values: the input, mostly zeros. Shape (M, C, H, W), channels last in memory, or (..., C).
             events: with "always", also where the dense layer is expected to be faster.
             arithmetic: of the dense layer.
             known: what is known of the values.
+            plus: what is added to the output in the same pass. Of the shape of the output.
 
         Returns:
             Shape (M, O, OH, OW), channels last in memory, or (..., O).
         """
+        output, added = self._output(values, events, arithmetic, known, plus)
+        if added or plus is None:
+            return output
+        return output.add_(plus) if (output.shape, output.dtype) == (plus.shape, plus.dtype) else output + plus
+
+    def _output(
+        self, values: Tensor, events: Events, arithmetic: Arithmetic, known: KnownInput, plus: Tensor | None
+    ) -> tuple[Tensor, bool]:
+        """The output, and whether ``plus`` is in it."""
         images = None if (events, arithmetic) == ("never", "float") else self._images(values)
         if images is None:
-            return self.layer(values)  # type: ignore[no-any-return]
+            return self.layer(values), False
         number, size = images.shape[0], (images.shape[1], images.shape[2])
         code = self._whole(known.code, values, size, arithmetic)
         cost = self.dense_cost(number, size, code, arithmetic)
@@ -135,12 +153,21 @@ class EventLayer:
             counts = known.counts
             if counts is None or len(counts) != number:
                 counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
-            if events == "always" or self.event_cost(number, size, int(counts.sum())) < cost:
-                output = self._gather(images, counts)
-                return output.permute(0, 3, 1, 2) if values.ndim == 4 else output.view(*values.shape[:-1], self.outputs)
+            each = counts.numpy()
+            ends = (each + _LANES).cumsum()  # a vector is stored whole, so there is room for one more
+            if events == "always" or self.event_cost(number, size, int(ends[-1]) - _LANES * number) < cost:
+                fits = plus is not None and self._fits(plus)
+                output = self._gather(images, ends - each - _LANES, int(ends[-1]), plus if fits else None)
+                convolved = values.ndim == 4
+                return output.permute(0, 3, 1, 2) if convolved else output.view(*values.shape[:-1], self.outputs), fits
         if code is not None:
-            return self._integer(values, code, arithmetic == "rounded")
-        return self.layer(values)  # type: ignore[no-any-return]
+            return self._integer(values, code, arithmetic == "rounded"), False
+        return self.layer(values), False
+
+    def _fits(self, plus: Tensor) -> bool:
+        """Whether a kernel can add this tensor to the output: it lies in memory as the output does."""
+        order = torch.channels_last if isinstance(self.layer, nn.Conv2d) else torch.contiguous_format
+        return plus.is_contiguous(memory_format=order) and not cpu.unsuitable(plus)
 
     def event_cost(self, images: int, size: tuple[int, int], nonzero: int) -> float:
         """What events are expected to take, in nanoseconds on one thread.
@@ -162,14 +189,20 @@ class EventLayer:
         self, images: int, size: tuple[int, int], code: Code | None = None, arithmetic: Arithmetic = "auto"
     ) -> float:
         """What the dense layer is expected to take, in nanoseconds on one thread; with a code, in whole numbers."""
+        key = (images, size, None if code is None else code.digits(arithmetic == "rounded"))
+        if key not in self._dense_costs:
+            self._dense_costs[key] = self._dense_cost(*key)
+        return self._dense_costs[key]
+
+    def _dense_cost(self, images: int, size: tuple[int, int], digits: int | None) -> float:
+        """As `dense_cost`, in whole numbers for weights of so many ``digits``."""
         pixels, taps, elements = self._sizes(images, size)
         vectors = pixels * taps * self.channels * self.outputs / 16
         convolution = isinstance(self.layer, nn.Conv2d)
         output = self._output_size(size)
-        if code is None:
+        if digits is None:
             narrow = convolution and integer.is_narrow(output)
             return (_NARROW / output[1] if narrow else _DENSE[self.vectors]) * vectors
-        digits = code.digits(arithmetic == "rounded")
         if integer.is_product(self.layer, output):
             each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
         else:
@@ -213,31 +246,44 @@ class EventLayer:
     def _output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         if isinstance(self.layer, nn.Linear):
             return size
-        return integer.output_size(self.layer, size)
+        if size not in self._output_sizes:
+            self._output_sizes[size] = integer.output_size(self.layer, size)
+        return self._output_sizes[size]
 
-    def _gather(self, images: Tensor, counts: Tensor) -> Tensor:
-        """(M, H, W, C), and the number of non-zeros of each image, to (M, OH, OW, O)."""
+    def _gather(self, images: Tensor, first: Any, room: int, plus: Tensor | None) -> Tensor:
+        """The convolution from events.
+
+        Args:
+            images: Shape (M, H, W, C).
+            first: where the events of each image begin in their list. Shape (M,), an int64 array.
+            room: the length of this list.
+            plus: what is added, or None. Shape (M, O, OH, OW), channels last in memory.
+
+        Returns:
+            Shape (M, OH, OW, O).
+        """
         from rheobase.kernels import event_loops
 
         number, height, width, channels = images.shape
         rows, columns = self._output_size((height, width))
         weight, bias = self._weights()
-        ends = (counts + event_loops.LANES).cumsum(0)  # a vector is stored whole, so there is room for one more
-        first, room = ends - counts - event_loops.LANES, int(ends[-1])
-        pointers = torch.empty(number * (height * width + 1), dtype=torch.int64)
-        places, values = torch.empty(room, dtype=torch.int32), torch.empty(room)
+        starts = number * (height * width + 1)
+        lists = torch.empty(starts + room, dtype=torch.int64)  # where pixels begin; places and values, 32 bits each
+        pointers = lists.data_ptr()
+        places = pointers + 8 * starts
         output = torch.empty(number, rows, columns, self.outputs)
         task = (ctypes.c_int64 * event_loops.SLOTS)(0, number, height, width, channels, images.data_ptr())
-        task[6:10] = [tensor.data_ptr() for tensor in (first, pointers, places, values)]
-        task[10] = 4 * event_loops.LANES * self.vectors
+        task[6:10] = [first.ctypes.data, pointers, places, places + 4 * room]
+        task[10] = 4 * _LANES * self.vectors
         task[11:17] = [*self.filter, *self.stride, *self.padding]
         task[17:23] = [rows, columns, self.outputs, weight.data_ptr(), bias.data_ptr(), output.data_ptr()]
         task[23] = max(1, 32 // columns)
         workers, scratch = torch.zeros(1, dtype=torch.int64), torch.empty(0)
         if self.scatters:
             task[10] *= 9  # the weights of a channel stand together
-            scratch = torch.empty(torch.get_num_threads(), height + 2, width + 2, 16 * self.vectors)
-        task[24:] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
+            scratch = torch.empty(torch.get_num_threads(), 3, width + 2, 16 * self.vectors)
+        task[24:27] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
+        task[27] = 0 if plus is None else plus.data_ptr()
         cpu.launch(event_loops.compiled("compressed"), task, images.numel() // 4)
         task[0] = 0
         work = self.blocks * (room * self.filter[0] * self.filter[1] + number * rows * columns)

@@ -22,7 +22,7 @@ from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Backend, Code, count_by_sample
 from rheobase.kernels.layout import stacked
 
-__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels", "select"]
+__all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels", "filled", "select"]
 
 
 class Payload(StrEnum):
@@ -293,6 +293,12 @@ class Wrapper(Neuron):
 def along_channels(parameter: Tensor, current: Tensor) -> Tensor:
     """View a per-layer () or per-channel (C,) parameter so that it broadcasts over (N, C, ...)."""
     return parameter.reshape(-1, *[1] * (current.ndim - 2)) if parameter.ndim == 1 else parameter
+
+
+def filled(parameter: Tensor, current: Tensor) -> Tensor:
+    """A new tensor in the shape and memory order of a current (N, C, ...), from a parameter () or (C,)."""
+    parameter = along_channels(parameter, current)
+    return torch.empty_like(current, dtype=torch.result_type(current, parameter)).copy_(parameter)
 
 
 def select(state: Any, rows: Tensor) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels, filled
 
 __all__ = ["IF", "IFState"]
 
@@ -82,7 +82,7 @@ class IF(Neuron):
         }
 
     def initial_state(self, current: Tensor) -> IFState:
-        return IFState(torch.zeros_like(current) + along_channels(self.initial_potential, current))
+        return IFState(filled(self.initial_potential, current))
 
     def step(self, current: Tensor, state: IFState) -> tuple[Tensor, IFState]:
         threshold = along_channels(self.threshold, current)

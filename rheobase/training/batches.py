@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rheobase.data import StoredImages
+
 __all__ = ["Samples", "ShuffledBatches"]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs and labels in memory.
+    """Inputs and labels, in memory or as images that are decoded when they are asked for.
+
+    Args:
+        inputs: A tensor, or `rheobase.data.StoredImages`.
+        labels: A tensor.
+        drawn: Whether a training takes random parts of stored images, and not their centres.
 
     Shape:
         inputs uint8 (N, C, H, W) for images, float32 (N, C, L) for waveforms, int64 (N, L) for tokens;
         labels int64 (N,).
     """
 
-    inputs: Tensor
+    inputs: Tensor | StoredImages
     labels: Tensor
+    drawn: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.labels)
+
+    def first(self, count: int | None) -> Samples:
+        """The first samples only, or all."""
+        inputs = self.inputs[:count] if isinstance(self.inputs, Tensor) else self.inputs.first(count)
+        return Samples(inputs, self.labels[:count], self.drawn)
 
 
 class ShuffledBatches:
@@ -69,10 +83,26 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the batches from the current step to the end of its epoch."""
         first = self._step()
+        steps = range(first, first - first % len(self) + len(self))
+        if isinstance(self.samples.inputs, Tensor):
+            yield from map(self._batch, steps)
+            return
+        with ThreadPoolExecutor(1) as ahead:  # which decodes the next batch while this one is computed with
+            waiting = ahead.submit(self._batch, first)
+            for step in steps:
+                batch = waiting.result()
+                if step + 1 in steps:
+                    waiting = ahead.submit(self._batch, step + 1)
+                yield batch
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """What this process takes of the batch of a step; random parts depend on the seed, step and process only."""
         rank, world = self._process()
-        for step in range(first, first - first % len(self) + len(self)):
-            rows = self.rows(step)[rank::world]
-            yield self.samples.inputs[rows], self.samples.labels[rows]
+        rows, inputs = self.rows(step)[rank::world], self.samples.inputs
+        if self.samples.drawn and not isinstance(inputs, Tensor):
+            generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + step) * 1024 + rank) ^ 0x5EED)
+            return inputs.draw(rows, generator), self.samples.labels[rows]
+        return inputs[rows], self.samples.labels[rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Say to Lightning that this loader can go on in the middle of an epoch; the step is all it needs."""

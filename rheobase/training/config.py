@@ -18,7 +18,7 @@ Schedule = Literal["one-cycle", "cosine"]
 Logger = Literal["csv", "tensorboard"]
 
 _POSITIVE = ("epochs", "batch_size", "length", "learning_rate", "checkpoint_steps", "devices", "nodes")
-_NOT_NEGATIVE = ("weight_decay", "clip", "crop", "cutout", "noise", "folds", "fold", "threads")
+_NOT_NEGATIVE = ("weight_decay", "clip", "crop", "size", "cutout", "noise", "folds", "fold", "threads")
 _PARTS = ("momentum", "warmup", "label_smoothing")
 _CHOICES = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "logger": Logger}
 
@@ -47,6 +47,9 @@ class TrainingConfig:
         clip: Largest norm of the gradient; 0 for no limit.
         flip: Whether images are mirrored at random.
         crop: Pixels (or samples of a waveform) by which inputs are shifted at random, up to.
+        size: Side of images that are too many for memory, or of many sizes: they are decoded as they are asked for, the
+            shorter side scaled to 8/7 of it and the centre cropped. 0: as the data set says, which is 224 for ImageNet.
+        random_part: Whether training takes random parts of such images, scaled to `size`, and not their centres.
         cutout: Side of a square of zeros at a random place, in pixels; 0 for none.
         auto_augment: Whether the AutoAugment policy for CIFAR-10 is applied (needs kornia).
         noise: Standard deviation of noise added to waveforms, up to.
@@ -82,6 +85,8 @@ class TrainingConfig:
     clip: float = 0.0
     flip: bool = False
     crop: int = 0
+    size: int = 0
+    random_part: bool = False
     cutout: int = 0
     auto_augment: bool = False
     noise: float = 0.0

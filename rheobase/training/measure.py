@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rheobase import models
 from rheobase.curve import wilson
@@ -113,6 +113,8 @@ def evaluate_run(run: str | Path, *, limit: int | None = None, test: Samples | N
 def accuracy(model: nn.Module, samples: Samples, config: TrainingConfig, batch_size: int = 500) -> float:
     """The part of the samples whose class the network names, in float32."""
     correct = 0
+    if not isinstance(samples.inputs, Tensor):
+        batch_size = min(batch_size, 100)  # stored images are large
     device = next(model.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(samples), batch_size):
@@ -126,7 +128,7 @@ def _measured(name: str, trained: Finished, limit: int | None, test: Samples | N
     config = trained.config
     samples = test if test is not None else samples_to_test(config, limit)
     if limit is not None:
-        samples = Samples(samples.inputs[:limit], samples.labels[:limit])
+        samples = samples.first(limit)
     correct = round(accuracy(trained.model, samples, config) * len(samples))
     return AnnAccuracy(
         name, config, correct, len(samples), trained.accuracy, limit is None, trained.seconds, trained.hardware

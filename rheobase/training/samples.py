@@ -1,7 +1,8 @@
-"""The samples of a recipe, in memory: images, waveforms or tokens, as the data set has them."""
+"""The samples of a recipe: images, waveforms or tokens, in memory or, with a size, where they are stored."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from rheobase import data
-from rheobase.errors import DataError
+from rheobase.data import StoredImages, evaluation_split
+from rheobase.data.source import described
+from rheobase.errors import DataError, SettingError
 from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig
 from rheobase.training.folds import fold_rows
@@ -24,7 +27,16 @@ _Raw = tuple[Tensor | list[str], Tensor]  # texts are not numbers before the voc
 
 
 def load_samples(config: TrainingConfig) -> tuple[Samples, Samples]:
-    """The training and the test samples of the data set that the recipe names: its splits, or a fold."""
+    """The training and the test samples of the data set that the recipe names: its splits, or a fold.
+
+    Raises:
+        DataError: The data set cannot be read.
+        SettingError: Images that are not read into memory are divided into folds, or random parts are taken of others.
+    """
+    if _is_stored(config):
+        return _stored_to_train(config), samples_to_test(config)
+    if config.random_part:
+        raise SettingError(f"training {config.name!r}: random_part is true and size is 0; give that of the images")
     training, test = _raw(config, "train"), _raw(config, "test")
     if config.folds:
         training, test = _fold(training, test, config)
@@ -41,9 +53,10 @@ def samples_to_test(
         limit: How many.
         numbers: From texts to token numbers; without it the vocabulary is learned again.
     """
+    if _is_stored(config):
+        return _stored(config, evaluation_split(config.data), limit)
     if config.folds:
-        test = load_samples(config)[1]
-        return Samples(test.inputs[:limit], test.labels[:limit])
+        return load_samples(config)[1].first(limit)
     test_split = _raw(config, "test", limit)
     if numbers is not None and isinstance(test_split[0], list):
         return Samples(numbers(test_split[0]), test_split[1])
@@ -61,7 +74,9 @@ def calibration_samples(config: TrainingConfig, count: int = 1024, seed: int = 0
     Raises:
         DataError: There are fewer training samples, or the data set cannot be read.
     """
-    if config.folds:
+    if _is_stored(config):
+        training = _stored_to_train(config)
+    elif config.folds:
         training = load_samples(config)[0]
     else:
         training = _encode(raw := _raw(config, "train"), raw, config)
@@ -82,6 +97,26 @@ def tokenizer_to_store(config: TrainingConfig) -> str | None:
     tokenizer.enable_truncation(config.length)
     tokenizer.enable_padding(length=config.length)
     return str(tokenizer.to_str())
+
+
+def _is_stored(config: TrainingConfig) -> bool:
+    """Whether the images are decoded as they are asked for: they have many sizes, and a network takes one."""
+    known = described(config.data)
+    return bool(config.size or (known is not None and known.size))
+
+
+def _stored_to_train(config: TrainingConfig) -> Samples:
+    if config.folds:
+        raise SettingError(
+            f"training {config.name!r}: folds = {config.folds} needs all images in memory, and those of "
+            f"{config.data!r} are decoded as they are asked for; leave out folds"
+        )
+    return dataclasses.replace(_stored(config, "train"), drawn=config.random_part)
+
+
+def _stored(config: TrainingConfig, split: str, limit: int | None = None) -> Samples:
+    images = StoredImages(config.data, split, config.size or None, limit=limit, threads=config.threads)
+    return Samples(images, images.labels)
 
 
 def _raw(config: TrainingConfig, split: str, limit: int | None = None) -> _Raw:
