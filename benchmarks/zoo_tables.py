@@ -29,15 +29,16 @@ def trained() -> str:
         missed = goal is not None and 100 * card["accuracy"] < goal
         aim = "-" if goal is None else f"{goal:g}{' (missed)' if missed else ''}"
         lines.append(row(name, aim, card["accuracy"], (low, high), f"{card['test_samples']:,}", card["seconds"]))
-    folds = record.read("m5-folds")["folds"]
-    samples = sum(network["samples"] for network in record.read("m5-folds")["networks"])
+    folds, networks = (record.read("m5-folds")[key] for key in ("folds", "networks"))
+    samples, times = sum(network["samples"] for network in networks), [n.get("training_seconds") for n in networks]
     lines.append(
-        row("M5, five folds (mean)", "-", folds["mean"], (folds["low"], folds["high"]), f"{samples:,} in all", None)
-    )
+        row("M5, five folds (mean)", "-", folds["mean"], (folds["low"], folds["high"]), f"{samples:,} in all",
+            None if None in times else sum(times))
+    )  # fmt: skip
     (wide,) = record.read("ann-resnet20-w64-cifar10")["networks"]
     lines.append(
         row("ResNet-20, width 64, CIFAR-10 (12 passes)", "-", wide["accuracy"], (wide["low"], wide["high"]),
-            f"{wide['samples']:,}", None)
+            f"{wide['samples']:,}", wide.get("training_seconds"))
     )  # fmt: skip
     return "\n".join(lines)
 
@@ -46,5 +47,5 @@ def row(
     name: str, goal: str, accuracy: float, interval: tuple[float, float], samples: str, seconds: float | None
 ) -> str:
     low, high = interval
-    time = "" if seconds is None else f"{seconds / 60:.0f} min"
+    time = "not stored" if seconds is None else f"{seconds / 60:.0f} min"
     return f"| {name} | {goal} | {100 * accuracy:.2f} | {100 * low:.2f} to {100 * high:.2f} | {samples} | {time} |"

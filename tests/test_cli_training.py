@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 pytest.importorskip("lightning")
+from rheobase import models
 from rheobase.cli import app
 from rheobase.cli.progress import _lines, duration
 from rheobase.training import Progress
@@ -168,6 +171,8 @@ def test_training_is_measured_on_the_whole_test_set_and_left_as_it_is() -> None:
     assert network["samples"] == 18
     assert network["accuracy"] == network["stated"] == json.loads(Path(RUN, "result.json").read_text())["accuracy"]
     assert network["reproduced"]
+    assert network["training_seconds"] == torch.load(f"{RUN}/last.ckpt", weights_only=True)["seconds"] > 0
+    assert network["training_hardware"] == json.loads(Path(RUN, "provenance.json").read_text())["hardware"]
     assert {file.name: file.stat().st_mtime_ns for file in Path(RUN).iterdir()} == before
     assert found["command"] == f"rheobase evaluate-ann {RUN}"
     assert {"commit", "hardware", "versions", "date"} <= set(found)
@@ -179,6 +184,19 @@ def test_training_of_an_older_version_is_measured_and_published() -> None:
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in newer}))
     assert "Published" in _run("evaluate-ann", RUN, "--publish", "zoo").stderr
     assert _ok("evaluate-ann", "small").rstrip().endswith("yes")
+
+
+def test_measurement_of_the_zoo_says_what_its_card_does_of_the_training() -> None:
+    _ok("evaluate-ann", RUN, "--publish", "zoo")
+    _card(seconds=12.5, hardware="an abacus")
+    (network,) = json.loads(_ok("evaluate-ann", "small", "--json"))["networks"]
+    assert (network["training_seconds"], network["training_hardware"]) == (12.5, "an abacus")
+
+
+def test_hardware_that_a_training_did_not_note_is_not_taken_for_this_one() -> None:
+    Path(RUN, "provenance.json").unlink()
+    (network,) = json.loads(_ok("evaluate-ann", RUN, "--json"))["networks"]
+    assert network["training_hardware"] == "unknown"
 
 
 def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> None:
@@ -193,6 +211,18 @@ def test_published_training_is_found_in_the_zoo_and_reproduces_its_card() -> Non
 def test_training_may_publish_at_its_end_and_only_what_is_better() -> None:
     assert "Published:" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
     assert "Not published: zoo already holds small" in _run("train", "small-fast.toml", "--publish", "zoo").stderr
+
+
+def test_several_processes_print_and_publish_once(work: Path) -> None:
+    Path("pair.toml").write_text(RECIPE + "devices = 2\n")
+    command = [sys.executable, "-m", "rheobase", "train", "pair.toml", "--json", "--publish", "zoo"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+    environment["HF_DATASETS_CACHE"] = str(work / "cache")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)  # one line, of the first process
+    assert found["accuracy"] == json.loads(Path("runs/pair/result.json").read_text())["accuracy"]
+    assert (done.stderr.count("Published:"), done.stderr.count("Not published")) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", ["m5", "bilstm"])
@@ -214,6 +244,37 @@ def test_recordings_and_texts_go_from_recipe_to_zoo_too(kind: str) -> None:
     _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
     (found,) = json.loads(_ok("evaluate-ann", "kind", "--json"))["networks"]
     assert (found["name"], found["samples"], found["reproduced"]) == ("kind", 6, True)
+    assert Path("zoo/kind.tokenizer").exists() == (kind == "bilstm")
+    if kind == "bilstm":  # "film", "bad" and "good", in the order of their counts and letters
+        network = models.load("kind")
+        assert network.transform(["good film", "bad play"]).tolist() == [[4, 2, *[0] * 254], [3, 1, *[0] * 254]]
+        assert network.card.test_samples == 6
+
+
+def test_measuring_a_network_for_texts_needs_its_test_split_alone() -> None:
+    pytest.importorskip("tokenizers")
+    rows = {"text": ["good film", "bad film"] * 8, "label": [0, 1] * 8}
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    Path("samples").mkdir()
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(Path("samples", f"{split}.parquet"))
+    size = "vocabulary = 9, embedding = 4, hidden = 4"
+    recipe = RECIPE.replace("resnet20", "bilstm").replace("pictures", "./samples").replace("width = 2", size)
+    Path("kind.toml").write_text(recipe)
+    _ok("train", "kind.toml", "--publish", "zoo", "--quiet")
+    Path("samples/train.parquet").unlink()
+    assert _ok("evaluate-ann", "kind").rstrip().endswith("yes")
+
+
+def test_only_the_first_process_publishes_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    _ok("evaluate-ann", RUN, "--publish", "zoo", "--output", "out/ann.json")
+    assert not Path("zoo").exists()
+    assert not Path("out").exists()
+    monkeypatch.setenv("RANK", "0")
+    _ok("evaluate-ann", RUN, "--publish", "zoo", "--output", "out/ann.json")
+    assert models.names("zoo") == ["small"]
 
 
 def test_checkpoint_may_be_named_instead_of_its_folder() -> None:
@@ -247,7 +308,7 @@ def test_result_file_is_the_json_that_is_printed_and_not_replaced_unasked() -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "The zoo at .* holds no network; name another with --zoo"),
+        ((), "the folder .* holds none. The weights are in .* git clone, .*RHEOBASE_ZOO name .*--zoo names another"),
         (("small",), "no network 'small' in the zoo"),
         (("pictures",), "pictures does not hold a training"),
         ((RUN, "--images", "19"), "has 18 rows, 19 were asked for"),
@@ -291,6 +352,7 @@ def test_folds_are_trained_one_by_one_and_summarised() -> None:
     assert "2 folds: mean accuracy" in _ok("evaluate-ann", *runs, "--folds")
     found = json.loads(_ok("evaluate-ann", *runs, "--folds", "--json"))
     assert [network["samples"] for network in found["networks"]] == [25, 25]
+    assert all(network["training_seconds"] > 0 for network in found["networks"])
     assert found["folds"]["accuracies"] == [network["accuracy"] for network in found["networks"]]
     assert "training on fold 0 of 2; the zoo holds" in _error("evaluate-ann", runs[0], "--publish", "zoo")
     assert "leave it out" in _error("train", "two.toml", "--fold", "0", "--publish", "zoo")

@@ -30,6 +30,7 @@ from rheobase.training import (
     train,
 )
 from rheobase.training.batches import Samples, ShuffledBatches
+from rheobase.training.callbacks import CheckpointReader
 from rheobase.training.products import ProductConvolution, small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
 from rheobase.training.task import learning_rate_factor
@@ -158,6 +159,49 @@ def test_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     again = train(TINY, tmp_path, data=(samples, samples))
     assert _equal(first.model, again.model)
     assert (tmp_path / "log.csv").read_text() == log
+
+
+def test_a_resumed_training_reads_its_checkpoint_once(
+    uninterrupted: nn.Module, uninterrupted_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(uninterrupted_folder, tmp_path / "run")
+    read, load = [], torch.load
+    monkeypatch.setattr("torch.load", lambda file, *a, **k: (read.append(file), load(file, *a, **k))[1])
+    train(TINY, tmp_path / "run", data=(_random_samples(),) * 2)
+    assert len(read) == 1
+
+
+def test_files_that_forked_processes_hand_over_are_read_as_they_are(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / ".temp.ckpt")
+    reader = CheckpointReader(tmp_path / "last.ckpt", nn.Linear(2, 1))
+    assert list(reader.load_checkpoint(tmp_path / ".temp.ckpt", weights_only=True)) == ["weight"]
+
+
+_RANKS = """
+    import json, os, sys
+    sys.path.insert(0, {tests!r})
+    import dataclasses
+    from test_training import TINY, _random_samples
+    from rheobase.digest import digest, weights
+    from rheobase.training import train
+
+    config = dataclasses.replace(TINY, devices=2, strategy="ddp", learning_rate=0.01)
+    result = train(config, sys.argv[1] + "/run", data=(_random_samples(), _random_samples(600)))
+    found = [result.accuracy, result.seconds, digest(weights(result.model)), result.first]
+    open(sys.argv[1] + "/rank" + os.environ.get("LOCAL_RANK", "0"), "w").write(json.dumps(found))
+"""
+
+
+def test_several_processes_give_the_network_and_the_accuracy_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(textwrap.dedent(_RANKS).format(tests=str(Path(__file__).parent)))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(tmp_path / "ranks.py"), str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    first, second = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
+    assert first[:3] == second[:3]
+    assert (first[3], second[3]) == (True, False)
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert [stored["accuracy"], stored["seconds"]] == first[:2]
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, uninterrupted: nn.Module) -> None:

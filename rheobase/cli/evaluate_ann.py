@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rheobase.cli import options
+from rheobase.distributed import is_first
 from rheobase.errors import ConversionError, DataError, SettingError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def evaluate_ann(
     from rheobase.cli.tables import ann_table
     from rheobase.cli.terminal import note, say, waiting
     from rheobase.models import names
-    from rheobase.models.zoo import zoo_folder
+    from rheobase.models.zoo import where_the_zoo_is, zoo_folder
     from rheobase.training import summarise
 
     if output is not None:
@@ -66,7 +67,7 @@ def evaluate_ann(
     place = zoo if zoo is not None else zoo_folder()
     chosen = networks or names(place)
     if not chosen:
-        raise SettingError(f"The zoo at {place} holds no network; name another with --zoo, or a training folder.")
+        raise SettingError(f"No network is named: {where_the_zoo_is(place)}; --zoo names another, or give a training.")
     measured, problems = [], []
     for network in chosen:
         try:
@@ -92,7 +93,7 @@ def evaluate_ann(
         note(f"Written to {output}.")
     if problems:
         raise DataError("\n".join(problems))
-    if publish is not None:
+    if publish is not None and is_first():
         for network in chosen:
             publish_run(_run(network), publish)
 
@@ -146,6 +147,8 @@ def _facts(command: str, measured: Sequence[AnnAccuracy], problems: Sequence[str
                 "high": found.interval[1],
                 "stated": found.stated,
                 "reproduced": found.reproduced,
+                "training_seconds": found.seconds,
+                "training_hardware": found.hardware,
             }
             for found in measured
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -61,12 +62,16 @@ def train(
         from rheobase.training import train as run
     except ImportError as error:
         raise SettingError(f"training needs the package {error.name}; pip install 'rheobase[train]'.") from error
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the other processes by this same command
     try:
-        with training_progress(config.name, config.epochs, show=not quiet) as progress:
+        with training_progress(config.name, config.epochs, show=first and not quiet) as progress:
             result = run(config, folder, progress=progress, resume=resume)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        note(f"Stopped. Where {folder} holds a checkpoint, the same command without --no-resume goes on from there.")
+        if first:
+            note(f"Stopped. Where {folder} holds a checkpoint, this command without --no-resume goes on from there.")
         raise
+    if not result.first:
+        return
     low, high = wilson(result.accuracy, result.test_samples)
     if json_:
         facts = {"name": config.name, "accuracy": result.accuracy, "low": low, "high": high}

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from rheobase.errors import DataError
 from rheobase.files import sweep, write_atomically
 from rheobase.models.build import build, fill
+from rheobase.models.texts import read_tokenizer, token_numbers
 
-__all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "zoo_folder"]
+__all__ = ["Card", "Pretrained", "load", "names", "read_card", "store", "table", "where_the_zoo_is", "zoo_folder"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Card:
         commit: Of this repository, when the training began.
         versions: Of PyTorch and Lightning.
         sha256: Of the weights file.
+        tokenizer_sha256: Of the tokenizer beside it; "" where there is none, as the network takes no texts.
     """
 
     name: str
@@ -60,58 +63,114 @@ class Card:
     commit: str
     versions: Mapping[str, str]
     sha256: str
+    tokenizer_sha256: str = ""
 
+
+_TEXTS = ("bilstm",)
+_ROUNDING = 1e-3  # by which pixels that were scaled or averaged may leave 0..1
 
 _AS_IT_IS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {  # networks whose input needs no transform
-    "m5": ("float32 waveforms (..., 1, L)", lambda x: x.dtype == torch.float32 and x.ndim >= 2 and x.shape[-2] == 1),
-    "bilstm": ("int64 token numbers (..., L)", lambda x: x.dtype == torch.int64 and x.ndim >= 1),
+    "m5": (
+        "float32 waveforms (..., 1, L) of 8,000 samples a second: L = 8000, as `rheobase.data.waveforms` gives",
+        lambda x: x.dtype == torch.float32 and x.ndim >= 2 and x.shape[-2] == 1,
+    ),
+    "bilstm": ("texts, or int64 token numbers (..., L)", lambda x: x.dtype == torch.int64 and x.ndim >= 1),
 }
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network in evaluation mode with its weights, and its card."""
+    """A network in evaluation mode with its weights, its card, and, if it takes texts, its tokenizer as JSON."""
 
     model: nn.Module
     card: Card
+    tokenizer: str | None = field(default=None, repr=False)
 
     @property
     def accuracy(self) -> float:
         """The measured part of the test samples that is classified correctly."""
         return self.card.accuracy
 
-    def transform(self, pixels: Tensor) -> Tensor:
-        """Turn bytes (0..255), or floating-point pixels in 0..1, into the input of the network.
+    def transform(self, inputs: Tensor | str | Sequence[str]) -> Tensor:
+        """Turn bytes (0..255), or floating-point pixels in 0..1, into the input of the network; or texts (BiLSTM).
 
-        Waveforms in -1..1 (M5) and token numbers (BiLSTM), as `rheobase.data` gives them, are what these networks take.
+        Of a text the first tokens are taken, as many as the network was trained with, and a shorter one is filled with
+        padding. Waveforms in -1..1 (M5) and token numbers (BiLSTM), as `rheobase.data` gives them, are what these
+        networks take.
 
         Shape:
-            (..., C, H, W) -> float32 (..., C, H, W); waveforms (..., 1, L) and tokens (..., L) as they are.
+            (..., C, H, W) -> float32 (..., C, H, W); waveforms (..., 1, L) and tokens (..., L) as they are; a text ->
+            int64 (1, L), N texts -> (N, L).
 
         Raises:
-            DataError: the input is of another kind than the network's.
+            DataError: the input is of another kind than the network's, or pixels are whole numbers that are no
+                bytes, or numbers outside 0..1; or the package `tokenizers` is missing.
         """
+        if not isinstance(inputs, Tensor):
+            return self._numbers([inputs] if isinstance(inputs, str) else inputs)
         if self.card.model in _AS_IT_IS:
             kind, fits = _AS_IT_IS[self.card.model]
-            if not fits(pixels):
+            if not fits(inputs):
                 raise DataError(
-                    f"{self.card.name} takes {kind}; found a {pixels.dtype} tensor of shape {tuple(pixels.shape)}."
+                    f"{self.card.name} takes {kind}; found a {inputs.dtype} tensor of shape {tuple(inputs.shape)}."
                 )
-            return pixels
+            return inputs
         channels = len(self.card.mean)
-        if pixels.ndim < 3 or pixels.shape[-3] != channels:
+        if inputs.ndim < 3 or inputs.shape[-3] != channels:
             raise DataError(
-                f"{self.card.name} takes images (..., {channels}, H, W); found the shape {tuple(pixels.shape)}."
+                f"{self.card.name} takes images (..., {channels}, H, W); found the shape {tuple(inputs.shape)}."
             )
-        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+        x = inputs.float() / 255 if inputs.dtype == torch.uint8 else self._in_unit_range(inputs).float()
         mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (self.card.mean, self.card.std))
         return (x - mean) / std
 
+    @cached_property
+    def _reader(self) -> Any:
+        if self.tokenizer is None:
+            raise DataError(
+                f"the zoo holds no tokenizer of {self.card.name}; give int64 token numbers, as `rheobase.data.tokens` "
+                "makes them"
+            )
+        return read_tokenizer(self.tokenizer, self.card.name)
+
+    def _numbers(self, texts: Sequence[str]) -> Tensor:
+        """Texts as token numbers, if that is what the network takes and what these are."""
+        if self.card.model not in _TEXTS:
+            raise DataError(f"{self.card.name} takes a tensor; found a {type(texts).__name__}, and no torch.Tensor.")
+        if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"{self.card.name} takes a text, a list of some, or int64 token numbers; found {repr(texts)[:80]}."
+            )
+        return token_numbers(texts, self._reader)
+
+    def _in_unit_range(self, pixels: Tensor) -> Tensor:
+        """The same pixels, unless they would be read as far too bright, too dark or normalised twice."""
+        if not pixels.is_floating_point():
+            raise DataError(
+                f"{self.card.name} takes pixels as bytes (uint8, 0..255) or as floating-point numbers in 0..1; found "
+                f"{pixels.dtype}. Bytes of another type become the first with x.to(torch.uint8)."
+            )
+        low, high = (float(bound) for bound in pixels.aminmax()) if pixels.numel() else (0.0, 1.0)
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # so that NaN fails too
+            raise DataError(
+                f"{self.card.name} takes floating-point pixels in 0..1, and normalises them itself; found {low:g} to "
+                f"{high:g}. Divide pixels in 0..255 by 255, and leave out a normalisation of your own."
+            )
+        return pixels
+
 
 def zoo_folder() -> Path:
-    """The folder of the zoo: `$RHEOBASE_ZOO`, else ``zoo/`` of the repository."""
+    """The folder of the zoo: `$RHEOBASE_ZOO`, else ``zoo/`` of the repository; the installed package has none."""
     variable = os.environ.get("RHEOBASE_ZOO")
     return Path(variable) if variable else Path(__file__).resolve().parents[2] / "zoo"
+
+
+def where_the_zoo_is(place: Path) -> str:
+    """What to do where a folder holds no network, as it does beside a package that `pip` installed."""
+    return (
+        f"the folder {place} holds none. The weights are in Rheobase's repository and not in the installed package: "
+        "get it with git clone, and let $RHEOBASE_ZOO name its folder zoo/"
+    )
 
 
 def names(folder: str | Path | None = None) -> list[str]:
@@ -129,8 +188,11 @@ def read_card(name: str, folder: str | Path | None = None) -> Card:
     place = Path(folder) if folder is not None else zoo_folder()
     file = place / f"{name}.json"
     if not file.is_file():
-        there = ", ".join(names(place)) or "none"
-        raise DataError(f"no network {name!r} in the zoo at {place}; there are: {there}; $RHEOBASE_ZOO names another")
+        if not (there := names(place)):
+            raise DataError(f"no network {name!r} in the zoo: {where_the_zoo_is(place)}")
+        raise DataError(
+            f"no network {name!r} in the zoo at {place}; there are: {', '.join(there)}; $RHEOBASE_ZOO names another"
+        )
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         card = Card(**values | {key: tuple(values[key]) for key in ("mean", "std")})
@@ -156,35 +218,56 @@ def load(name: str, folder: str | Path | None = None) -> Pretrained:
     place = Path(folder) if folder is not None else zoo_folder()
     card = read_card(name, place)
     file = place / f"{name}.safetensors"
-    if not file.is_file():
-        raise DataError(f"the card of {name!r} is there, but no weights at {file}; restore them from the repository")
-    content = file.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.sha256:
-        raise DataError(
-            f"{file} has the checksum {found[:12]}..., its card says {card.sha256[:12]}...: the file is damaged or "
-            "another one; restore both from the repository"
-        )
+    content = _checked(file, card.sha256, "weights")
+    tokenizer = None
+    if card.tokenizer_sha256:
+        tokenizer = _checked(place / f"{name}.tokenizer", card.tokenizer_sha256, "tokenizer").decode()
     model = build(card.model, **card.model_settings)
     fill(model, {key: _widen(value) for key, value in safetensors.torch.load(content).items()}, file)
-    return Pretrained(model.eval(), card)
+    return Pretrained(model.eval(), card, tokenizer)
 
 
-def store(model: nn.Module, card: Card, folder: str | Path) -> Card:
+def _checked(file: Path, checksum: str, what: str) -> bytes:
+    """The content of the file that the card means."""
+    if not file.is_file():
+        raise DataError(f"the card of {file.stem!r} is there, but no {what} at {file}; restore it from the repository")
+    content = file.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != checksum:
+        raise DataError(
+            f"{file} has the checksum {found[:12]}..., its card says {checksum[:12]}...: the file is damaged or "
+            "another one; restore both from the repository"
+        )
+    return content
+
+
+def store(model: nn.Module, card: Card, folder: str | Path, tokenizer: str | None = None) -> Card:
     """Write the weights of a network (matrices and kernels in half precision) and its card.
 
+    Args:
+        model: The network.
+        card: Its card.
+        folder: Of the zoo.
+        tokenizer: Of a network that takes texts, as JSON that also says how long a text is made.
+
     Returns:
-        The card with the checksum of the file.
+        The card with the checksums of the files.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     state = {key: _narrow(value) for key, value in model.state_dict().items()}
     content = safetensors.torch.save(state)
-    card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest())
-    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
-    for file, data in ((f"{card.name}.safetensors", content), (f"{card.name}.json", text.encode())):
+    files = {f"{card.name}.safetensors": content}
+    card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest(), tokenizer_sha256="")
+    if tokenizer is not None:
+        files[f"{card.name}.tokenizer"] = tokenizer.encode()  # no .json: those are cards
+        card = dataclasses.replace(card, tokenizer_sha256=hashlib.sha256(tokenizer.encode()).hexdigest())
+    files[f"{card.name}.json"] = (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode()
+    for file, data in files.items():
         sweep(place / file)
         write_atomically(place / file, data)
+    if tokenizer is None:
+        (place / f"{card.name}.tokenizer").unlink(missing_ok=True)  # of a network that this one replaces
     return card
 
 

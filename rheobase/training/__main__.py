@@ -11,4 +11,5 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     result = train(read_config(sys.argv[1]), *sys.argv[2:])
-    sys.stdout.write(f"{result.config.name}: accuracy {result.accuracy:.4f} after {result.seconds:.0f} s\n")
+    if result.first:
+        sys.stdout.write(f"{result.config.name}: accuracy {result.accuracy:.4f} after {result.seconds:.0f} s\n")

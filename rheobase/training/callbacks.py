@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from rheobase.files import replacing
+from rheobase.training.records import load_checkpoint
 
-__all__ = ["Checkpoint", "Log", "Progress", "Report"]
+__all__ = ["Checkpoint", "CheckpointReader", "Log", "Progress", "Report"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,23 @@ class Checkpoint(Callback):
         # All processes must call save_checkpoint; the first one alone writes.
         with replacing(self._file) if trainer.is_global_zero else nullcontext(self._file) as place:
             trainer.save_checkpoint(place)
+
+
+class CheckpointReader(TorchCheckpointIO):
+    """Reads the checkpoint of a training for Lightning, and refuses one that is damaged or of another network."""
+
+    def __init__(self, file: Path, model: nn.Module) -> None:
+        self._file, self._model = file, model
+
+    def load_checkpoint(self, path: Any, *args: Any, **settings: Any) -> dict[str, Any]:
+        """The content of the file; tensors are on the processor.
+
+        Raises:
+            DataError: As `rheobase.training.records.load_checkpoint`.
+        """
+        if Path(path) != self._file:  # what the processes of ddp_fork hand over
+            return super().load_checkpoint(path, *args, **settings)
+        return load_checkpoint(self._file, self._model)
 
 
 class Log(Callback):

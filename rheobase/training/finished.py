@@ -10,6 +10,7 @@ from torch import nn
 from rheobase import models
 from rheobase.errors import DataError, SettingError
 from rheobase.training.config import TrainingConfig, config_from
+from rheobase.training.provenance import read_provenance
 from rheobase.training.records import load_checkpoint, read_record
 
 __all__ = ["Finished", "read_finished", "read_recipe"]
@@ -17,12 +18,13 @@ __all__ = ["Finished", "read_finished", "read_recipe"]
 
 @dataclass(frozen=True)
 class Finished:
-    """A trained network in evaluation mode, its recipe, its accuracy at the end and the time it took."""
+    """A trained network in evaluation mode, its recipe, its accuracy at the end, the time it took and on what."""
 
     config: TrainingConfig
     model: nn.Module
     accuracy: float
     seconds: float
+    hardware: str
 
 
 def read_finished(place: Path) -> Finished:
@@ -44,7 +46,9 @@ def read_finished(place: Path) -> Finished:
             "measured or published"
         )
     accuracy = read_record(result, accuracy=float)["accuracy"]
-    return Finished(config, model.eval(), accuracy, float(checkpoint["seconds"]))
+    noted = (place / "provenance.json").is_file()
+    hardware = read_provenance(place).hardware if noted else "unknown"
+    return Finished(config, model.eval(), accuracy, float(checkpoint["seconds"]), hardware)
 
 
 def read_recipe(place: Path) -> TrainingConfig:

@@ -12,7 +12,7 @@ from rheobase import models
 from rheobase.curve import wilson
 from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig, config_from
-from rheobase.training.finished import read_finished
+from rheobase.training.finished import Finished, read_finished
 from rheobase.training.inputs import prepare
 from rheobase.training.samples import samples_to_test
 
@@ -33,6 +33,8 @@ class AnnAccuracy:
         samples: Samples that were measured.
         stated: The accuracy on the card, or at the end of the training.
         whole: Whether these are all test samples.
+        seconds: Wall-clock time of its training.
+        hardware: What it was trained on.
     """
 
     name: str
@@ -41,6 +43,8 @@ class AnnAccuracy:
     samples: int
     stated: float
     whole: bool
+    seconds: float
+    hardware: str
 
     @property
     def accuracy(self) -> float:
@@ -72,7 +76,7 @@ class AnnAccuracy:
 def evaluate_ann(
     name: str, *, folder: str | Path | None = None, limit: int | None = None, test: Samples | None = None
 ) -> AnnAccuracy:
-    """Measure the stored weights of a network of the zoo on the test split.
+    """Measure the stored weights of a network of the zoo on the test split, texts by its stored tokenizer.
 
     Args:
         name: One of `rheobase.models.names`.
@@ -84,8 +88,11 @@ def evaluate_ann(
         DataError: There is no such network or data set, or a file is damaged.
     """
     pretrained = models.load(name, folder)
-    config = config_from(pretrained.card.recipe)
-    return _measured(name, pretrained.model, config, pretrained.accuracy, limit, test)
+    card = pretrained.card
+    trained = Finished(config_from(card.recipe), pretrained.model, pretrained.accuracy, card.seconds, card.hardware)
+    if test is None:
+        test = samples_to_test(trained.config, limit, pretrained.transform if pretrained.tokenizer else None)
+    return _measured(name, trained, limit, test)
 
 
 def evaluate_run(run: str | Path, *, limit: int | None = None, test: Samples | None = None) -> AnnAccuracy:
@@ -100,8 +107,7 @@ def evaluate_run(run: str | Path, *, limit: int | None = None, test: Samples | N
         DataError: The training is not finished, a file cannot be read, or there is no such data set.
     """
     finished = read_finished(Path(run))
-    config = finished.config
-    return _measured(config.name, finished.model, config, finished.accuracy, limit, test)
+    return _measured(finished.config.name, finished, limit, test)
 
 
 def accuracy(model: nn.Module, samples: Samples, config: TrainingConfig, batch_size: int = 500) -> float:
@@ -118,11 +124,12 @@ def accuracy(model: nn.Module, samples: Samples, config: TrainingConfig, batch_s
     return correct / len(samples)
 
 
-def _measured(
-    name: str, model: nn.Module, config: TrainingConfig, stated: float, limit: int | None, test: Samples | None
-) -> AnnAccuracy:
+def _measured(name: str, trained: Finished, limit: int | None, test: Samples | None) -> AnnAccuracy:
+    config = trained.config
     samples = test if test is not None else samples_to_test(config, limit)
     if limit is not None:
         samples = samples.first(limit)
-    correct = round(accuracy(model, samples, config) * len(samples))
-    return AnnAccuracy(name, config, correct, len(samples), stated, whole=limit is None)
+    correct = round(accuracy(trained.model, samples, config) * len(samples))
+    return AnnAccuracy(
+        name, config, correct, len(samples), trained.accuracy, limit is None, trained.seconds, trained.hardware
+    )

@@ -15,7 +15,7 @@ from rheobase.training.batches import Samples
 from rheobase.training.finished import Finished, read_finished
 from rheobase.training.measure import evaluate_ann
 from rheobase.training.provenance import Provenance, read_provenance
-from rheobase.training.samples import samples_to_test
+from rheobase.training.samples import tokenizer_to_store
 
 __all__ = ["publish"]
 
@@ -30,7 +30,8 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
     Args:
         run: The folder of the training.
         zoo: The folder of the zoo.
-        test: Test samples, instead of the data set that the recipe names.
+        test: Test samples, instead of the data set that the recipe names; a network for texts is then stored without
+            its tokenizer.
 
     Returns:
         The card of what the zoo now holds under that name.
@@ -48,20 +49,21 @@ def publish(run: str | Path, zoo: str | Path, *, test: Samples | None = None) ->
         )
     name = config.name.removesuffix("-fast").removesuffix("-paper")
     origin = read_provenance(place)
-    samples = test if test is not None else samples_to_test(config)
+    tokenizer = tokenizer_to_store(config) if test is None else None
     with tempfile.TemporaryDirectory() as staged:
-        card = store(finished.model, _card(name, finished, origin, len(samples)), staged)
+        card = store(finished.model, _card(name, finished, origin), staged, tokenizer)
         size = (Path(staged) / f"{name}.safetensors").stat().st_size
         if size > _LARGEST:
             raise DataError(
                 f"the weights of {name!r} take {size:,} bytes, the zoo at most {_LARGEST:,}; make it smaller"
             )
-        measured = evaluate_ann(name, folder=staged, test=samples)
+        measured = evaluate_ann(name, folder=staged, test=test)
         kept = models.load(name, staged).model
     if name in names(zoo) and read_card(name, zoo).accuracy >= measured.accuracy:
         card = read_card(name, zoo)
     else:
-        card = store(kept, dataclasses.replace(card, accuracy=measured.accuracy), zoo)
+        card = dataclasses.replace(card, accuracy=measured.accuracy, test_samples=measured.samples)
+        card = store(kept, card, zoo, tokenizer)
     write_atomically(Path(zoo) / "README.md", _PREFACE + table(zoo))  # also where a kill came between card and page
     return card
 
@@ -72,10 +74,13 @@ _PREFACE = """# Trained networks
 The accuracy is that of the stored, rounded weights on the whole test split; `rheobase evaluate-ann` measures it again.
 This page is generated from the cards.
 
+The weights are in the repository and too large for the package that `pip` installs. There, clone the repository and let
+`RHEOBASE_ZOO=/path/to/rheobase/zoo` name this folder.
+
 """
 
 
-def _card(name: str, finished: Finished, origin: Provenance, samples: int) -> Card:
+def _card(name: str, finished: Finished, origin: Provenance) -> Card:
     config = finished.config
     return Card(
         name=name,
@@ -84,8 +89,8 @@ def _card(name: str, finished: Finished, origin: Provenance, samples: int) -> Ca
         data=config.data,
         mean=config.mean,
         std=config.std,
-        accuracy=0.0,
-        test_samples=samples,
+        accuracy=0.0,  # measured once it is stored
+        test_samples=0,
         parameters=sum(p.numel() for p in finished.model.parameters()),
         recipe=json.loads(json.dumps(dataclasses.asdict(config))),  # lists for tuples, as in the file
         seconds=round(finished.seconds, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,14 +24,14 @@ from rheobase import models
 from rheobase.errors import SettingError
 from rheobase.files import sweep
 from rheobase.training.batches import Samples, ShuffledBatches
-from rheobase.training.callbacks import Checkpoint, Log, Progress, Report
+from rheobase.training.callbacks import Checkpoint, CheckpointReader, Log, Progress, Report
 from rheobase.training.config import TrainingConfig
 from rheobase.training.finished import read_recipe
 from rheobase.training.inputs import check_samples
 from rheobase.training.measure import accuracy
 from rheobase.training.products import small_convolutions_as_products
 from rheobase.training.provenance import write_provenance
-from rheobase.training.records import load_checkpoint, write_record
+from rheobase.training.records import write_record
 from rheobase.training.samples import load_samples
 from rheobase.training.task import Task
 
@@ -41,7 +42,11 @@ _FILES = ("last.ckpt", "log.csv", "config.json", "provenance.json", "result.json
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave: the network in evaluation mode, its accuracy on the test samples, its time."""
+    """What a training gave: the network in evaluation mode, its accuracy on the test samples, its time.
+
+    Of several processes each has the network, the accuracy and the time of the first one, which is the one to print
+    and write: `first` says whether this is it.
+    """
 
     config: TrainingConfig
     model: nn.Module
@@ -49,6 +54,7 @@ class TrainingResult:
     seconds: float
     folder: Path
     test_samples: int
+    first: bool = True
 
 
 def train(
@@ -79,20 +85,18 @@ def train(
     model = models.build(config.model, **config.model_settings)
     training, test = data if data is not None else load_samples(config)
     check_samples(model, config, training, test)
+    checkpoint = place / "last.ckpt"
     callbacks: list[Callback] = [Checkpoint(place, config.checkpoint_steps), Log(place / "log.csv")]
     callbacks += [LearningRateMonitor("step")] if logger else []
     callbacks += [Report(progress)] if progress is not None else []
     with _silence():
-        trainer = _trainer(config, logger, callbacks)
+        trainer = _trainer(config, logger, callbacks, CheckpointReader(checkpoint, model))
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"{place} cannot be made ({error.strerror}); name another folder") from error
-    checkpoint = place / "last.ckpt"
     if trainer.is_global_zero:  # it alone writes; the others may come when it has begun
         _prepare_folder(config, place, resume)
-        if checkpoint.is_file():
-            load_checkpoint(checkpoint, model)  # a damaged one is refused here; Lightning loads it
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _threads(config.threads), _silence(), small_convolutions_as_products(model):
         batches = ShuffledBatches(
@@ -105,13 +109,19 @@ def train(
         task = Task(model, batches, config)
         trainer.fit(task, batches, ckpt_path=checkpoint if resume and checkpoint.is_file() else None, weights_only=True)
     model.eval()
-    result = TrainingResult(config, model, accuracy(model, test, config), task.seconds, place, len(test))
-    if trainer.is_global_zero:
+    first = trainer.is_global_zero  # its batch norm statistics are those of the checkpoint; it measures, for all
+    found = accuracy(model, test, config) if first else math.nan
+    state, found, seconds = trainer.strategy.broadcast((model.state_dict(), found, task.seconds))
+    model.load_state_dict(state)
+    result = TrainingResult(config, model, found, seconds, place, len(test), first)
+    if first:
         write_record(place / "result.json", {"accuracy": result.accuracy, "seconds": result.seconds})
     return result
 
 
-def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> lightning.Trainer:
+def _trainer(
+    config: TrainingConfig, logger: Any, callbacks: list[Callback], reader: CheckpointReader
+) -> lightning.Trainer:
     """What Lightning makes of the settings that are its own."""
     try:
         return lightning.Trainer(
@@ -129,6 +139,7 @@ def _trainer(config: TrainingConfig, logger: Any, callbacks: list[Callback]) -> 
             use_distributed_sampler=False,
             log_every_n_steps=10,
             callbacks=callbacks,
+            plugins=[reader],
         )
     except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from rheobase.training.config import TrainingConfig
 from rheobase.training.folds import fold_rows
 from rheobase.training.inputs import prepare
 
-__all__ = ["calibration_samples", "load_samples", "samples_to_test"]
+__all__ = ["calibration_samples", "load_samples", "samples_to_test", "tokenizer_to_store"]
 
 _Raw = tuple[Tensor | list[str], Tensor]  # texts are not numbers before the vocabulary is learned
 
@@ -41,13 +43,23 @@ def load_samples(config: TrainingConfig) -> tuple[Samples, Samples]:
     return _encode(training, training, config), _encode(test, training, config)
 
 
-def samples_to_test(config: TrainingConfig, limit: int | None = None) -> Samples:
-    """The test samples, or the first `limit` of them."""
+def samples_to_test(
+    config: TrainingConfig, limit: int | None = None, numbers: Callable[[list[str]], Tensor] | None = None
+) -> Samples:
+    """The test samples, or the first `limit` of them.
+
+    Args:
+        config: The recipe.
+        limit: How many.
+        numbers: From texts to token numbers; without it the vocabulary is learned again.
+    """
     if _is_stored(config):
         return _stored(config, evaluation_split(config.data), limit)
     if config.folds:
         return load_samples(config)[1].first(limit)
     test_split = _raw(config, "test", limit)
+    if numbers is not None and isinstance(test_split[0], list):
+        return Samples(numbers(test_split[0]), test_split[1])
     return _encode(test_split, _raw(config, "train") if isinstance(test_split[0], list) else test_split, config)
 
 
@@ -75,6 +87,16 @@ def calibration_samples(config: TrainingConfig, count: int = 1024, seed: int = 0
         )
     rows = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
     return TensorDataset(prepare(training.inputs[rows], config, None), training.labels[rows])
+
+
+def tokenizer_to_store(config: TrainingConfig) -> str | None:
+    """The tokenizer of a training on texts as JSON, with the length that the recipe says; None for other inputs."""
+    if config.model != "bilstm":
+        return None
+    tokenizer = _learn(list(_raw(config, "train")[0]), config)
+    tokenizer.enable_truncation(config.length)
+    tokenizer.enable_padding(length=config.length)
+    return str(tokenizer.to_str())
 
 
 def _is_stored(config: TrainingConfig) -> bool:
@@ -124,6 +146,8 @@ def _encode(raw: _Raw, training: _Raw, config: TrainingConfig) -> Samples:
     inputs, labels = raw
     if not isinstance(inputs, list):
         return Samples(inputs, labels)
-    vocabulary = int(config.model_settings.get("vocabulary", 20_000))
-    tokenizer = data.learn_tokenizer(list(training[0]), vocabulary)
-    return Samples(data.tokens(inputs, tokenizer, config.length), labels)
+    return Samples(data.tokens(inputs, _learn(list(training[0]), config), config.length), labels)
+
+
+def _learn(corpus: list[str], config: TrainingConfig) -> Any:
+    return data.learn_tokenizer(corpus, int(config.model_settings.get("vocabulary", 20_000)))
