@@ -149,15 +149,14 @@ class Execution:
                     continue
                 else:
                     if on_inputs is not None and node in self.program.synapses:
-                        source = node.all_input_nodes[0]
+                        source = self.program.inputs[node][0]
                         on_inputs(node, _unfold(value_of(source).movedim(source.meta["samples"], 0), steps))
                     plus = self._summand(node, moving)
                     if plus is not None:
-                        done[self.program.joined[node]] = node
+                        done[self.program.joined[node][0]] = node
                     moving[node] = self._call(node, value_of, plus)
-                for source in node.all_input_nodes:
-                    if self.program.last_reader[source] is node and source is not self.program.analog:
-                        moving.pop(source, None)
+                for source in self.program.released[node]:
+                    moving.pop(source, None)
         analog = self.program.analog
         output = self._change(None, analog, _unfold(value_of(analog), steps))
         self._done += steps
@@ -235,16 +234,16 @@ class Execution:
 
     def _summand(self, node: fx.Node, moving: dict[fx.Node, Any]) -> Tensor | None:
         """What a weighted layer may add to its output: the other summand of its sum, where it is there already."""
-        total = self.program.joined.get(node) if node in self._layers else None
-        if total is None or not self.program.may_overwrite(node):
+        joined = self.program.joined.get(node) if node in self._layers else None
+        if joined is None or joined[1] not in moving or not self.program.may_overwrite(node):
             return None
-        (other,) = (n for n in total.all_input_nodes if n is not node)
-        return moving.get(other)
+        other: Tensor = moving[joined[1]]
+        return other
 
     def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any], plus: Tensor | None = None) -> Any:
         """The value of a node; ``plus`` is for a weighted layer to add."""
         if node in self._layers:
-            program, source = self.program, node.all_input_nodes[0]
+            program, source = self.program, self.program.inputs[node][0]
             counts = self._counts.get(source)
             known = KnownInput(
                 program.code(node) if self._coded else None, None if counts is None else counts.flatten()
@@ -320,7 +319,7 @@ def _unpadded(values: Tensor, padding: fx.Node) -> Tensor:
 
 def _unfold(values: Tensor, steps: int) -> Tensor:
     """(K*N, ...) -> (K, N, ...)."""
-    return values.unflatten(0, (steps, -1))  # type: ignore[no-any-return, no-untyped-call]
+    return values.view(steps, len(values) // steps, *values.shape[1:])
 
 
 def _only_shape(node: fx.Node, samples: int) -> Tensor:

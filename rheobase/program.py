@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from math import prod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 from rheobase.kernels import Arithmetic, Code, EventLayer, Events, KnownInput, events
 from rheobase.kernels.layout import hooked
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
-from rheobase.operations import SYNAPSES, depends_on_input, reached
+from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, reached
 from rheobase.synapses import fan_out
 
 __all__ = ["Bare", "Program"]
@@ -33,7 +34,11 @@ class Program:
         events: when convolutions and linear layers touch only the spikes they receive.
         arithmetic: how the others multiply the spikes they receive.
         paddings: values that are padded with zeros only to be a summand, and the sums; the rest alone may be added.
-        joined: the weighted layers whose output is a summand alone, and the sums; the layer may do the addition.
+        joined: the weighted layers whose output is a summand alone, with the sum and its other summand; the layer may
+            do the addition.
+        inputs: what each moving node reads.
+        largest: how many elements the largest moving value has for a sample.
+        released: the values that nobody reads after a node of the moving part.
     """
 
     events: Events = "auto"
@@ -68,15 +73,23 @@ class Program:
         self.synapses = {n: layer for n, layer in called.items() if isinstance(layer, SYNAPSES)}
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
         self.sums = {n for n in self.moving if _is_sum(n)}
-        self.joined = {n: sum_ for n in self.event_layers if (sum_ := _only_sum(n)) is not None}
+        self.joined = {n: (sum_, *_others(sum_, n)) for n in self.event_layers if (sum_ := _only_sum(n)) is not None}
         self.paddings = {n: sum_ for n in self.moving if _is_padding(n) and (sum_ := _only_sum(n)) is not None}
         self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
         self.last_reader |= {n: sum_ for padding, sum_ in self.paddings.items() for n in padding.all_input_nodes
                              if self.last_reader[n] is padding}  # fmt: skip
+        self.inputs = {n: n.all_input_nodes for n in self.moving}
+        self.released: dict[fx.Node, list[fx.Node]] = {n: [] for n in self.moving}
+        for n, node in self.last_reader.items():
+            if n is not self.analog:
+                self.released[node].append(n)
         read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
         self.same_rest = not any(  # whether the samples differ only by what the neurons send
             isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
         )
+        sizes = [prod(n.meta["shape"]) / SAMPLES for n in self.moving if isinstance(n.meta["samples"], int)
+                 and n.meta["shape"] is not None]  # fmt: skip
+        self.largest = int(max(sizes, default=1))
         self._bare: dict[fx.Node, Bare] = {}
         self._fan_out: dict[fx.Node, Tensor] = {}
 
@@ -162,6 +175,11 @@ def _only_sum(node: fx.Node) -> fx.Node | None:
     sums = [user for user in node.users if _is_sum(user)]
     alike = all(n.meta["shape"] == node.meta["shape"] for user in sums for n in user.all_input_nodes)
     return sums[0] if sums and len(node.users) == 1 and alike else None
+
+
+def _others(total: fx.Node, node: fx.Node) -> list[fx.Node]:
+    """The summands of a sum besides a node."""
+    return [n for n in total.all_input_nodes if n is not node]
 
 
 def _is_padding(node: fx.Node) -> bool:

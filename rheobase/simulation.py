@@ -17,7 +17,8 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["Chunk", "Run", "simulate", "stream"]
 
-_FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here
+_FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
+_WIDE_BATCH, _LARGEST = 512, 2**28  # and at most; while the largest value of a pass has no more bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,8 @@ def stream(
         x: the input. Shape (N, ...).
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
-            by no more than rounding. By default as many as make a batch of about 128. In a layer-synchronous network
+            by no more than rounding. By default as many as make a batch of about 512, or of 128 where that would
+            take much memory or there is an exit rule. In a layer-synchronous network
             all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then
             go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
@@ -137,7 +139,9 @@ def stream(
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
-    size = (chunk or max(1, _FOLDED_BATCH // x.shape[0])) if snn.causal else steps
+    wide = _FOLDED_BATCH if until is not None else _LARGEST // (4 * snn.program.largest)
+    folded = max(_FOLDED_BATCH, min(_WIDE_BATCH, wide))
+    size = (chunk or max(1, folded // x.shape[0])) if snn.causal else steps
     groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
     if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
         parts = x.tensor_split(groups)

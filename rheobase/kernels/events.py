@@ -27,9 +27,7 @@ Events = Literal["auto", "always", "never"]
 # Each is by the vectors of 16 output channels that are kept in registers.
 _DENSE = {1: 0.18, 2: 0.165, 4: 0.15}  # 16 multiply-adds of the dense layer
 _NARROW = 1.1  # the same, divided by the width of the output, where that is at most four pixels
-_INTEGER = {1: 0.05, 2: 0.035, 4: 0.02}  # the same in whole numbers, for the first digits of the weights
-_NEXT = {1: 0.09, 2: 0.055, 4: 0.026}  # for further ones, which are added to what is there
-_PRODUCT, _FIELD = 0.034, 0.15  # the same as a matrix product; an element of a field of view
+_FIELD = 0.15  # an element of a field of view
 _STRIDED = 2.5  # how many times more a pixel of an output costs that is smaller than the input
 _GATHER = {1: 0.8, 2: 0.9, 4: 1.6}  # one event at one place of the filter
 _GATHER_PIXEL = 20.0  # one output pixel, each block of output channels
@@ -39,6 +37,18 @@ _ELEMENT = 0.25  # one element of the input, compressed
 _PACK = 0.3  # one element of the input, made a pair of bytes
 _CALL = 40e3
 _LANES = 16  # as in `event_loops`, which is not imported before it is needed
+
+
+class _Whole(NamedTuple):
+    """The same in whole numbers: the weights' first digits, further ones, which are added, or a matrix product."""
+
+    first: dict[int, float]
+    further: dict[int, float]
+    product: float
+
+
+_TILES = _Whole({1: 0.05, 2: 0.035, 4: 0.02}, {1: 0.09, 2: 0.055, 4: 0.026}, 0.034)
+_VECTORS = _Whole({1: 0.125, 2: 0.1, 4: 0.08}, {1: 0.137, 2: 0.112, 4: 0.095}, 0.2)  # without AMX
 
 
 class KnownInput(NamedTuple):
@@ -111,7 +121,7 @@ class EventLayer:
         )
         self._packed: tuple[Any, Tensor, Tensor] | None = None
         self._output_sizes: dict[tuple[int, int], tuple[int, int]] = {}
-        self._dense_costs: dict[tuple[Any, ...], float] = {}
+        self._plans: dict[tuple[Any, ...], tuple[bool, float]] = {}
         self._integer = IntegerLayer(layer)
 
     def __call__(
@@ -147,8 +157,7 @@ class EventLayer:
         if images is None:
             return self.layer(values), False
         number, size = images.shape[0], (images.shape[1], images.shape[2])
-        code = self._whole(known.code, values, size, arithmetic)
-        cost = self.dense_cost(number, size, code, arithmetic)
+        code, cost = self._dense(known.code, values, (number, size), arithmetic)
         if events == "always" or (events == "auto" and self.event_cost(number, size, 0) < cost):
             counts = known.counts
             if counts is None or len(counts) != number:
@@ -189,24 +198,19 @@ class EventLayer:
         self, images: int, size: tuple[int, int], code: Code | None = None, arithmetic: Arithmetic = "auto"
     ) -> float:
         """What the dense layer is expected to take, in nanoseconds on one thread; with a code, in whole numbers."""
-        key = (images, size, None if code is None else code.digits(arithmetic == "rounded"))
-        if key not in self._dense_costs:
-            self._dense_costs[key] = self._dense_cost(*key)
-        return self._dense_costs[key]
-
-    def _dense_cost(self, images: int, size: tuple[int, int], digits: int | None) -> float:
-        """As `dense_cost`, in whole numbers for weights of so many ``digits``."""
         pixels, taps, elements = self._sizes(images, size)
         vectors = pixels * taps * self.channels * self.outputs / 16
         convolution = isinstance(self.layer, nn.Conv2d)
         output = self._output_size(size)
-        if digits is None:
+        if code is None:
             narrow = convolution and integer.is_narrow(output)
             return (_NARROW / output[1] if narrow else _DENSE[self.vectors]) * vectors
+        digits = code.digits(arithmetic == "rounded")
+        whole = _TILES if integer.has_tiles() else _VECTORS
         if integer.is_product(self.layer, output):
-            each, first = _PRODUCT * digits, _FIELD * pixels * taps * self.channels * convolution
+            each, first = whole.product * digits, _FIELD * pixels * taps * self.channels * convolution
         else:
-            each, first = _INTEGER[self.vectors] + (digits - 1) * _NEXT[self.vectors], 0.0
+            each, first = whole.first[self.vectors] + (digits - 1) * whole.further[self.vectors], 0.0
             each *= 1.0 if self.stride == (1, 1) else _STRIDED
         return each * vectors + first + _PACK * elements + _CALL
 
@@ -216,15 +220,30 @@ class EventLayer:
         elements = images * size[0] * size[1] * self.channels
         return images * rows * columns, self.filter[0] * self.filter[1], elements
 
-    def _whole(self, code: Code | None, values: Tensor, size: tuple[int, int], arithmetic: Arithmetic) -> Code | None:
-        """The code, where the dense layer in whole numbers can be had and is expected to be faster."""
-        if code is None or arithmetic == "float" or not self._integer.takes(code):
-            return None
+    def _dense(
+        self, code: Code | None, values: Tensor, images: tuple[int, tuple[int, int]], arithmetic: Arithmetic
+    ) -> tuple[Code | None, float]:
+        """The code, where the dense layer in whole numbers can be had and is expected to be faster, and the cost."""
+        weight = self.layer.weight
+        key: tuple[Any, ...] = (values.ndim, images, arithmetic)
+        if code is not None:
+            key += (code.levels, code.signed, code.unit.numel(), weight.is_inference())
+        if key not in self._plans:
+            whole = code is not None and self._is_whole(code, values, images, arithmetic)
+            self._plans[key] = whole, self.dense_cost(*images, code if whole else None, arithmetic)
+        whole, cost = self._plans[key]
+        return code if whole else None, cost
+
+    def _is_whole(
+        self, code: Code, values: Tensor, images: tuple[int, tuple[int, int]], arithmetic: Arithmetic
+    ) -> bool:
+        """Whether the dense layer in whole numbers can be had and is expected to be faster than in float32."""
+        if arithmetic == "float" or not self._integer.takes(code):
+            return False
         if values.ndim != (4 if isinstance(self.layer, nn.Conv2d) else 2):  # channels of a linear layer are the last
-            return None
-        images = len(values)
-        pays = self.dense_cost(images, size, code, arithmetic) < self.dense_cost(images, size)
-        return code if pays and integer.unavailable() is None else None
+            return False
+        pays = self.dense_cost(*images, code, arithmetic) < self.dense_cost(*images)
+        return pays and integer.unavailable() is None
 
     def _images(self, values: Tensor) -> Tensor | None:
         """The input as (M, H, W, C), or None where the kernels cannot take it."""

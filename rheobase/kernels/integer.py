@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from rheobase.kernels import cpu
 from rheobase.kernels.layout import dense
 
-__all__ = ["Arithmetic", "Code", "IntegerLayer", "is_narrow", "is_product", "output_size", "unavailable"]
+__all__ = ["Arithmetic", "Code", "IntegerLayer", "has_tiles", "is_narrow", "is_product", "output_size", "unavailable"]
 
 Arithmetic = Literal["auto", "float", "rounded"]
 """How a dense layer multiplies spikes: in whole numbers where that is faster, in float32, or in fewer whole numbers."""
@@ -67,6 +67,12 @@ class Code(NamedTuple):
         while error > (_ROUNDED if rounded else _EXACT):
             error, count = error * share, count + 1
         return count
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies matrices of bytes (AMX), and not vectors of them alone (VNNI)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 @cache
