@@ -296,6 +296,29 @@ def test_images_of_every_mode_become_their_colours(
     np.testing.assert_allclose(x[0, :, 4, 4].numpy(), expected, atol=1)
 
 
+def test_a_label_column_without_labels_is_named_without_its_whole_content(tmp_path: Path) -> None:
+    _write(tmp_path / "set" / "train.parquet", [_png(array) for array in _arrays(2, 0)], [0, 1])
+    with pytest.raises(DataError, match="name the column that has them") as caught:
+        pixels(tmp_path / "set", "train", columns=("label", "img"))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("split", ["train[abc]", "train[:200%]", "train[9:]"])
+def test_a_part_of_a_split_that_has_no_rows_is_not_taken_for_damage(tmp_path: Path, split: str) -> None:
+    _write(tmp_path / "set" / "train.parquet", [_png(array) for array in _arrays(2, 0)], [0, 1])
+    with pytest.raises(DataError, match=r"no rows can be chosen by .* such as 'train\[:100\]'"):
+        load(tmp_path / "set", split)
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5, 0.5), (1.0,)), ((0.5,), (0.2, 0.0, 0.2)), ((0.5,), ())])
+@pytest.mark.parametrize("read", [images, ImageBatches])
+def test_a_normalisation_that_does_not_fit_is_refused(
+    tmp_path: Path, read: Any, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    with pytest.raises(SettingError, match="give one number each, or one for red, green and blue"):
+        read(tmp_path / "set", "train", mean, std)
+
+
 def test_hidden_labels_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "set" / "test.parquet", [_png(array) for array in _arrays(2, 0)], [-1, -1])
     with pytest.raises(DataError, match="found the label -1"):

@@ -69,6 +69,18 @@ def test_card_has_the_accuracy_of_the_stored_weights(zoo: Path) -> None:
     assert evaluate_ann("small", folder=zoo, test=SAMPLES).accuracy == pretrained.accuracy
 
 
+def test_transform_takes_pixels_that_need_a_gradient(zoo: Path) -> None:
+    found = load("small", zoo).transform((SAMPLES.inputs.float() / 255).requires_grad_())
+    assert found.requires_grad
+
+
+@pytest.mark.parametrize("factor", [32_768.0, float("nan")])
+def test_waveforms_that_are_no_parts_of_the_loudest_sample_are_refused(factor: float) -> None:
+    waves = factor * torch.rand(2, 1, 8000, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DataError, match=r"takes waveforms in -1\.\.1.*Divide those of 16 bits"):
+        load("m5-speech_commands").transform(waves)
+
+
 def test_transform_takes_bytes_and_numbers_alike(zoo: Path) -> None:
     transform = load("small", zoo).transform
     torch.testing.assert_close(transform(SAMPLES.inputs), transform(SAMPLES.inputs.double() / 255))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Samples:
         )
         return DataLoader(chosen, batch_size=self.batch_size)
 
-    @property
+    @cached_property
     def evaluated(self) -> str:
         """The split to evaluate on."""
         if self.split is not None:

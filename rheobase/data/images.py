@@ -48,6 +48,14 @@ def sizes(name: str | Path, size: int | None, resize: int | None) -> tuple[int |
     return size, resize
 
 
+def _check_normalisation(name: str | Path, mean: Sequence[float], std: Sequence[float]) -> None:
+    if not {len(mean), len(std)} <= {1, 3} or not min(std) > 0:  # so that NaN fails too
+        raise SettingError(
+            f"images of {str(name)!r}: mean is {tuple(mean)} and std {tuple(std)}; give one number each, or one for "
+            "red, green and blue, and positive deviations"
+        )
+
+
 def pixels(
     name: str | Path,
     split: str,
@@ -118,7 +126,9 @@ def images(
 
     Raises:
         DataError: As `pixels`.
+        SettingError: `mean` or `std` has neither one number nor three, or a deviation is not positive.
     """
+    _check_normalisation(name, mean, std)
     raw, labels = pixels(name, split, size=size, resize=resize, limit=limit, seed=seed, columns=columns, root=root)
     return TensorDataset(normalise(raw, mean, std), labels)
 
@@ -150,6 +160,7 @@ class ImageBatches:
     ) -> None:
         if batch_size < 1:
             raise SettingError(f"images of {str(name)!r}: batch_size is {batch_size}; give a positive number")
+        _check_normalisation(name, mean, std)
         self._size, self._resize = sizes(name, size, resize)
         self._mean, self._std, self._batch = mean, std, batch_size
         self._rows = choose(name, split, "image", limit=limit, seed=seed, columns=columns, root=root)

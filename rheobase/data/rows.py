@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,12 @@ class Rows:
     def _labels(self, values: Sequence[Any]) -> Tensor:
         wrong = [value for value in values if not isinstance(value, int) or value < 0]
         if wrong:
+            advice = "test splits on the hub often hide them: use 'validation'"
+            if not (wrong[0] is None or isinstance(wrong[0], int)):
+                advice = "name the column that has them"
             raise DataError(
-                f"{self.where}, column {self.columns.label!r}: found the label {wrong[0]!r}; "
-                "labels are whole numbers from 0 (test splits on the hub often hide them: use 'validation')"
+                f"{self.where}, column {self.columns.label!r}: found the label {reprlib.repr(wrong[0])}; "
+                f"labels are whole numbers from 0 ({advice})"
             )
         return torch.tensor(values, dtype=torch.int64)
 

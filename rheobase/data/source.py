@@ -182,6 +182,11 @@ def _explain(datasets: Any, name: str, place: str, asked: str, split: str, error
     base = split.split("[", maxsplit=1)[0]
     if names and base not in names:
         return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(names)}"
+    if type(error) is ValueError and "[" in split:  # that of a damaged file is of a kind of its own
+        return (
+            f"data set {name!r} at {place}: no rows can be chosen by {split!r} ({first_line(error)}); accepted is a "
+            f"part of a split that has rows, such as '{base}[:100]' or '{base}[10%:20%]'"
+        )
     if isinstance(missing := innermost(error), ModuleNotFoundError):  # a folder of recordings, and no torchcodec
         return (
             f"data set {name!r}, split {split!r}: `datasets` needs the package {missing.name} to read {place}; install "

@@ -67,6 +67,7 @@ class Card:
 
 
 _TEXTS = ("bilstm",)
+_LOUDEST = 8.0  # samples of float recordings, and resampled ones, may leave -1..1, but not by as much
 _ROUNDING = 1e-3  # by which pixels that were scaled or averaged may leave 0..1
 
 _AS_IT_IS: dict[str, tuple[str, Callable[[Tensor], bool]]] = {  # networks whose input needs no transform
@@ -104,17 +105,17 @@ class Pretrained:
 
         Raises:
             DataError: the input is of another kind than the network's, or pixels are whole numbers that are no
-                bytes, or numbers outside 0..1; or the package `tokenizers` is missing.
+                bytes, or numbers outside 0..1, or waveforms far outside -1..1; or the package `tokenizers` is missing.
         """
         if not isinstance(inputs, Tensor):
-            return self._numbers([inputs] if isinstance(inputs, str) else inputs)
+            return self._numbers(inputs)
         if self.card.model in _AS_IT_IS:
             kind, fits = _AS_IT_IS[self.card.model]
             if not fits(inputs):
                 raise DataError(
                     f"{self.card.name} takes {kind}; found a {inputs.dtype} tensor of shape {tuple(inputs.shape)}."
                 )
-            return inputs
+            return self._in_wave_range(inputs) if inputs.is_floating_point() else inputs
         channels = len(self.card.mean)
         if inputs.ndim < 3 or inputs.shape[-3] != channels:
             raise DataError(
@@ -133,15 +134,26 @@ class Pretrained:
             )
         return read_tokenizer(self.tokenizer, self.card.name)
 
-    def _numbers(self, texts: Sequence[str]) -> Tensor:
+    def _numbers(self, texts: str | Sequence[str]) -> Tensor:
         """Texts as token numbers, if that is what the network takes and what these are."""
         if self.card.model not in _TEXTS:
             raise DataError(f"{self.card.name} takes a tensor; found a {type(texts).__name__}, and no torch.Tensor.")
+        texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
             raise DataError(
                 f"{self.card.name} takes a text, a list of some, or int64 token numbers; found {repr(texts)[:80]}."
             )
         return token_numbers(texts, self._reader)
+
+    def _in_wave_range(self, waves: Tensor) -> Tensor:
+        """The same waveforms, unless they are no parts of the loudest sample, or not finite."""
+        peak = float(waves.detach().abs().amax()) if waves.numel() else 0.0
+        if not peak <= _LOUDEST:  # so that NaN fails too
+            raise DataError(
+                f"{self.card.name} takes waveforms in -1..1; found samples up to {peak:g}. Divide those of 16 bits by "
+                "32,768."
+            )
+        return waves
 
     def _in_unit_range(self, pixels: Tensor) -> Tensor:
         """The same pixels, unless they would be read as far too bright, too dark or normalised twice."""
@@ -150,7 +162,7 @@ class Pretrained:
                 f"{self.card.name} takes pixels as bytes (uint8, 0..255) or as floating-point numbers in 0..1; found "
                 f"{pixels.dtype}. Bytes of another type become the first with x.to(torch.uint8)."
             )
-        low, high = (float(bound) for bound in pixels.aminmax()) if pixels.numel() else (0.0, 1.0)
+        low, high = (float(bound) for bound in pixels.detach().aminmax()) if pixels.numel() else (0.0, 1.0)
         if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # so that NaN fails too
             raise DataError(
                 f"{self.card.name} takes floating-point pixels in 0..1, and normalises them itself; found {low:g} to "
