@@ -314,3 +314,29 @@ def test_a_layer_adds_the_shortcut_and_a_padded_shortcut_is_never_written() -> N
     assert "aten::conv2d" in done
     assert "aten::constant_pad_nd" not in done
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::add_") == 1  # the padded one's
+
+
+class EarlyPadding(nn.Module):
+    """A residual block whose shortcut is padded before the block reads what is padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.third = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 12, 3, 1, 1), nn.Linear(12, 5)
+        self.relus = nn.ModuleList(nn.ReLU() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relus[0](self.first(x))
+        shortcut = nn.functional.pad(x, (0, 0, 0, 0, 2, 2))
+        x = self.relus[1](self.second(x) + shortcut)
+        return self.third(x.mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", [ConstantThreshold(), rb.methods.DeltaCoding(steps=4)])
+def test_what_is_padded_is_kept_until_its_sum(method: rb.methods.Method) -> None:
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(EarlyPadding(), [x], method)
+    ours = simulate(snn, x, 4).output
+    snn.program.paddings = {}
+    assert torch.allclose(ours, simulate(snn, x, 4).output, atol=1e-5)
