@@ -80,9 +80,7 @@ def test_a_summand_is_added_to_the_output_bit_for_bit(problem: tuple[nn.Conv2d, 
     layer, x = EventLayer(problem[0]), problem[1]
     for when in ("always", "never"):
         plain = layer(x, when)
-        plus = torch.randn(
-            plain.shape, generator=torch.Generator().manual_seed(0)
-        )  # in another order in memory, unless
+        plus = torch.randn(plain.shape, generator=torch.Generator().manual_seed(0))
         plus = plus.to(memory_format=torch.channels_last) if ordered else plus
         before = plus.clone()
         assert torch.equal(layer(x, when, plus=plus), plain + plus)
