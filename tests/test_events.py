@@ -86,6 +86,18 @@ def test_a_summand_is_added_to_the_output_bit_for_bit(problem: tuple[nn.Conv2d, 
         assert torch.equal(layer(x, when, plus=plus), plain + plus)
         assert torch.equal(plus, before)
         assert layer(x, when, plus=plus.double()).dtype == torch.float64
+        single = plus[:1, :, :1, :1].contiguous()
+        assert torch.equal(layer(x, when, plus=single), plain + single)
+
+
+@torch.no_grad()
+def test_a_linear_layer_adds_a_summand_bit_for_bit() -> None:
+    layer = EventLayer(nn.Linear(40, 70))
+    for shape in ((5, 40), (2, 3, 40), (40,)):
+        x = sparse(shape, 0.2, 0)
+        plain = layer(x, "always")
+        for plus in (torch.randn(plain.shape), torch.randn(70), torch.randn(1)):
+            assert torch.equal(layer(x, "always", plus=plus), plain + plus)
 
 
 @torch.no_grad()
