@@ -75,9 +75,7 @@ class Program:
         self.sums = {n for n in self.moving if _is_sum(n)}
         self.joined = {n: (sum_, *_others(sum_, n)) for n in self.event_layers if (sum_ := _only_sum(n)) is not None}
         self.paddings = {n: sum_ for n in self.moving if _is_padding(n) and (sum_ := _only_sum(n)) is not None}
-        self.last_reader = {n: node for node in self.moving for n in node.all_input_nodes}
-        self.last_reader |= {n: sum_ for padding, sum_ in self.paddings.items() for n in padding.all_input_nodes
-                             if self.last_reader[n] is padding}  # fmt: skip
+        self.last_reader = {n: node for node in self.moving for n in [*node.all_input_nodes, *self._padded(node)]}
         self.inputs = {n: n.all_input_nodes for n in self.moving}
         self.released: dict[fx.Node, list[fx.Node]] = {n: [] for n in self.moving}
         for n, node in self.last_reader.items():
@@ -92,6 +90,10 @@ class Program:
         self.largest = int(max(sizes, default=1))
         self._bare: dict[fx.Node, Bare] = {}
         self._fan_out: dict[fx.Node, Tensor] = {}
+
+    def _padded(self, node: fx.Node) -> list[fx.Node]:
+        """What is padded to be a summand of this sum, which may read it itself."""
+        return [n for summand in node.all_input_nodes if summand in self.paddings for n in summand.all_input_nodes]
 
     def _senders(self, node: fx.Node) -> list[Temporal]:
         """The neurons whose spikes a value consists of, and the max poolings that it has passed; none for other values.

@@ -19,6 +19,7 @@ __all__ = ["Chunk", "Run", "simulate", "stream"]
 
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
 _WIDE_BATCH, _LARGEST = 512, 2**28  # and at most; while the largest value of a pass has no more bytes
+_CHUNK = 32  # steps in one pass, at most: with few samples, memory would grow with T until the batch is full
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,8 @@ def stream(
         x: the input. Shape (N, ...).
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
-            by no more than rounding. By default as many as make a batch of about 512, or of 128 where that would
-            take much memory or there is an exit rule. In a layer-synchronous network
+            by no more than rounding. By default as many as make a batch of 512, or down to 128 where that would
+            take much memory or there is an exit rule, and at most 32. In a layer-synchronous network
             all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then
             go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
@@ -141,7 +142,7 @@ def stream(
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     wide = _FOLDED_BATCH if until is not None else _LARGEST // (4 * snn.program.largest)
     folded = max(_FOLDED_BATCH, min(_WIDE_BATCH, wide))
-    size = (chunk or max(1, folded // x.shape[0])) if snn.causal else steps
+    size = (chunk or max(1, min(_CHUNK, folded // x.shape[0]))) if snn.causal else steps
     groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
     if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
         parts = x.tensor_split(groups)

@@ -80,14 +80,24 @@ def test_a_summand_is_added_to_the_output_bit_for_bit(problem: tuple[nn.Conv2d, 
     layer, x = EventLayer(problem[0]), problem[1]
     for when in ("always", "never"):
         plain = layer(x, when)
-        plus = torch.randn(
-            plain.shape, generator=torch.Generator().manual_seed(0)
-        )  # in another order in memory, unless
+        plus = torch.randn(plain.shape, generator=torch.Generator().manual_seed(0))
         plus = plus.to(memory_format=torch.channels_last) if ordered else plus
         before = plus.clone()
         assert torch.equal(layer(x, when, plus=plus), plain + plus)
         assert torch.equal(plus, before)
         assert layer(x, when, plus=plus.double()).dtype == torch.float64
+        single = plus[:1, :, :1, :1].contiguous()
+        assert torch.equal(layer(x, when, plus=single), plain + single)
+
+
+@torch.no_grad()
+def test_a_linear_layer_adds_a_summand_bit_for_bit() -> None:
+    layer = EventLayer(nn.Linear(40, 70))
+    for shape in ((5, 40), (2, 3, 40), (40,)):
+        x = sparse(shape, 0.2, 0)
+        plain = layer(x, "always")
+        for plus in (torch.randn(plain.shape), torch.randn(70), torch.randn(1)):
+            assert torch.equal(layer(x, "always", plus=plus), plain + plus)
 
 
 @torch.no_grad()
@@ -314,3 +324,29 @@ def test_a_layer_adds_the_shortcut_and_a_padded_shortcut_is_never_written() -> N
     assert "aten::conv2d" in done
     assert "aten::constant_pad_nd" not in done
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::add_") == 1  # the padded one's
+
+
+class EarlyPadding(nn.Module):
+    """A residual block whose shortcut is padded before the block reads what is padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.third = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 12, 3, 1, 1), nn.Linear(12, 5)
+        self.relus = nn.ModuleList(nn.ReLU() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relus[0](self.first(x))
+        shortcut = nn.functional.pad(x, (0, 0, 0, 0, 2, 2))
+        x = self.relus[1](self.second(x) + shortcut)
+        return self.third(x.mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", [ConstantThreshold(), rb.methods.DeltaCoding(steps=4)])
+def test_what_is_padded_is_kept_until_its_sum(method: rb.methods.Method) -> None:
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(EarlyPadding(), [x], method)
+    ours = simulate(snn, x, 4).output
+    snn.program.paddings = {}
+    assert torch.allclose(ours, simulate(snn, x, 4).output, atol=1e-5)

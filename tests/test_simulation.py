@@ -437,3 +437,15 @@ def test_what_is_random_keeps_its_batch_and_its_numbers() -> None:
     runs = [largest_batch(snn, x, 16, chunk=chunk, generator=torch.Generator().manual_seed(5)) for chunk in (None, 16)]
     assert [size for _, size in runs] == [16 * 21, 16 * 21]
     same(runs[0][0], runs[1][0])
+
+
+@pytest.mark.parametrize(("bytes_a_sample", "wanted"), [(0, 512), (2**28 // 300, 300), (2**28, 128)])
+def test_samples_times_steps_in_a_pass_are_at_most_512_and_fewer_of_large_values(
+    bytes_a_sample: int, wanted: int
+) -> None:
+    snn = converted()
+    snn.program.largest = max(1, bytes_a_sample // 4)
+    x = torch.cat([X[:1]] * 20)
+    assert len(next(stream(snn, x, 1000)).answers) == wanted // 20
+    assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == 128 // 20
+    assert len(next(stream(snn, X[:1], 1000)).answers) == 32  # so that memory does not grow with T

@@ -165,7 +165,7 @@ class EventLayer:
             each = counts.numpy()
             ends = (each + _LANES).cumsum()  # a vector is stored whole, so there is room for one more
             if events == "always" or self.event_cost(number, size, int(ends[-1]) - _LANES * number) < cost:
-                fits = plus is not None and self._fits(plus)
+                fits = plus is not None and self._fits(plus, (number, *self._output_size(size)))
                 output = self._gather(images, ends - each - _LANES, int(ends[-1]), plus if fits else None)
                 convolved = values.ndim == 4
                 return output.permute(0, 3, 1, 2) if convolved else output.view(*values.shape[:-1], self.outputs), fits
@@ -173,10 +173,14 @@ class EventLayer:
             return self._integer(values, code, arithmetic == "rounded"), False
         return self.layer(values), False
 
-    def _fits(self, plus: Tensor) -> bool:
-        """Whether a kernel can add this tensor to the output: it lies in memory as the output does."""
-        order = torch.channels_last if isinstance(self.layer, nn.Conv2d) else torch.contiguous_format
-        return plus.is_contiguous(memory_format=order) and not cpu.unsuitable(plus)
+    def _fits(self, plus: Tensor, output: tuple[int, int, int]) -> bool:
+        """Whether a kernel can add this tensor: it has the shape of the output, of (M, OH, OW) pixels, and its order."""
+        number, rows, columns = output
+        if isinstance(self.layer, nn.Linear):
+            alike = plus.shape[-1] == self.outputs and plus.numel() == number * self.outputs
+            return alike and plus.is_contiguous() and not cpu.unsuitable(plus)
+        alike = plus.shape == (number, self.outputs, rows, columns)
+        return alike and plus.is_contiguous(memory_format=torch.channels_last) and not cpu.unsuitable(plus)
 
     def event_cost(self, images: int, size: tuple[int, int], nonzero: int) -> float:
         """What events are expected to take, in nanoseconds on one thread.
