@@ -174,7 +174,7 @@ class EventLayer:
         return self.layer(values), False
 
     def _fits(self, plus: Tensor, output: tuple[int, int, int]) -> bool:
-        """Whether a kernel can add this tensor: it has the shape of the output, of (M, OH, OW) pixels, and its order."""
+        """Whether a kernel can add this tensor: it has the shape and the order of the output (M, OH, OW)."""
         number, rows, columns = output
         if isinstance(self.layer, nn.Linear):
             alike = plus.shape[-1] == self.outputs and plus.numel() == number * self.outputs
