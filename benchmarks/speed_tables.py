@@ -37,7 +37,7 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
         ratio = ratios(parts[name], faster_peer(parts[name]), "IF, events")
         lines.append(
             f"| image-steps a second against SpikingJelly, {TITLES[name]} | at least {bar} | "
-            f"{spread(ratio)}{'' if median(ratio) >= bar else ' (missed)'} |"
+            f"{spread(ratio)}{verdict(median(ratio) >= bar)} |"
         )
     for name in ("resnet20", "vgg16"):
         for contestant, limit in (("IF, dense", 1.2), ("IF, dense float32", 1.2), ("MSAT, dense float32", 1.6)):
@@ -45,25 +45,32 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
             neuron = contestant.replace(", dense", "").replace(" float32", ", float32")
             lines.append(
                 f"| one dense step against one ANN pass, {neuron}, {TITLES[name]} | at most {limit} | "
-                f"{spread(ratio)}{'' if median(ratio) <= limit else ' (missed)'} |"
+                f"{spread(ratio)}{verdict(median(ratio) <= limit)} |"
             )
     density = parts["density"]
     rate = density["rounds"]["IF, events"]["rate"]
     ratio = ratios(density, "IF, events", "ANN")
     lines.append(
         f"| one step at {100 * rate:.1f} % density against one ANN pass, VGG16 | at most 0.5 | "
-        f"{spread(ratio)}{'' if median(ratio) <= 0.5 else ' (missed)'} |"
+        f"{spread(ratio)}{verdict(median(ratio) <= 0.5)} |"
     )
     lines += latency(parts["latency"])
     few, many = (median(peaks) for _, peaks in sorted(parts["memory"]["peak_mib"].items(), key=lambda p: int(p[0])))
-    missed = "" if many / few <= 1.05 else " (missed)"
-    lines.append(f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {many / few:.3f}{missed} |")
+    growth = many / few
+    lines.append(
+        f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {growth:.3f}{verdict(growth <= 1.05)} |"
+    )
     loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
     note = (
         f"Medians of ratios within a round [quartiles]. {result['hardware']['processor']}, "
         f"{result['threads']} threads; load before its parts: {loads}. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+def verdict(met: bool) -> str:
+    """What stands behind a number that misses its bar."""
+    return "" if met else " (missed)"
 
 
 def latency(part: dict[str, Any]) -> list[str]:
@@ -77,7 +84,7 @@ def latency(part: dict[str, Any]) -> list[str]:
             ]
             accuracy = 100 * part["accuracy"][name]
             short = "" if part["accuracy"][name] >= enough else ", not within a point"
-            reached = "" if median(ratio) >= 15 and not short else " (missed)"
+            reached = verdict(median(ratio) >= 15 and not short)
             rows.append(
                 f"| time an image to within a point of the ANN's {100 * part['reference_accuracy']:.1f} % "
                 f"({part['tested']:,} images), SpikingJelly's best recipe (T = {part['found']['SpikingJelly']}) over "
