@@ -154,12 +154,7 @@ def evaluation_split(name_or_path: str | Path, root: str | Path | None = None) -
     known = described(name_or_path)
     if known is not None:
         return known.test
-    place, datasets = resolve(name_or_path, root), _datasets()
-    try:
-        with quiet(datasets):
-            names = datasets.get_dataset_split_names(place)
-    except Exception:  # noqa: BLE001 loading the split says what is wrong
-        return "test"
+    names = _split_names(_datasets(), resolve(name_or_path, root))
     return "validation" if "validation" in names and "test" not in names else "test"
 
 
@@ -174,11 +169,7 @@ def _explain(datasets: Any, name: str, place: str, asked: str, split: str, error
             f"Hugging Face hub ({found}); put it in the folder that $RHEOBASE_DATA names, or give the path "
             "of a folder"
         )
-    try:
-        with quiet(datasets):
-            names = datasets.get_dataset_split_names(place)
-    except Exception:  # noqa: BLE001 the first error is the one to report
-        names = []
+    names = _split_names(datasets, place)
     base = split.split("[", maxsplit=1)[0]
     if names and base not in names:
         return f"data set {name!r} at {place} has no split {base!r}; it has {', '.join(names)}"
@@ -199,6 +190,15 @@ def _explain(datasets: Any, name: str, place: str, asked: str, split: str, error
         "named after their split, such as train-00000-of-00001.parquet, or images in one sub-folder for each class; "
         "copy or download what is damaged again"
     )
+
+
+def _split_names(datasets: Any, place: str) -> list[str]:
+    """The splits there are; none where that cannot be found out, and loading one says why."""
+    try:
+        with quiet(datasets):
+            return list(datasets.get_dataset_split_names(place))
+    except Exception:  # noqa: BLE001 what loading raises is the error to report
+        return []
 
 
 def _datasets() -> Any:
