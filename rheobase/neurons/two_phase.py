@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels, filled
 from rheobase.neurons.integrate_fire import IF, positive, summary
 from rheobase.neurons.synchronous import Synchronous
 
@@ -83,7 +83,7 @@ class OffsetIF(Synchronous):
         trial = self.pre_steps or steps
         first = current if trial == steps else current[torch.arange(trial, device=current.device) % steps]
         threshold = along_channels(self.threshold, current[0])
-        v_0 = torch.zeros_like(current[0]) + threshold / 2
+        v_0 = filled(threshold / 2, current[0])
         for _ in range(self.iterations):
             v_0 = _corrected(first, v_0, threshold)
         return kernels.if_scan(current, v_0, threshold, backend=self.backend)[0]
@@ -168,7 +168,7 @@ class ResidualIF(Neuron):
         self.first = first
 
     def initial_state(self, current: Tensor) -> ResidualState:
-        half = torch.zeros_like(current) + along_channels(self.threshold, current) / 2
+        half = filled(self.threshold / 2, current)
         return ResidualState(half, torch.ones_like(current, dtype=torch.bool), 0)
 
     def step(self, current: Tensor, state: ResidualState) -> tuple[Tensor, ResidualState]:
@@ -185,7 +185,7 @@ class ResidualIF(Neuron):
         if early < len(current):
             if state.steps + early == self.first:
                 alive = v > _MARGIN * threshold
-                v = torch.zeros_like(v) + threshold / 2
+                v = filled(threshold / 2, v)
             y, v = kernels.if_scan(current[early:], v, threshold, backend=self.backend)
             parts.append(y * alive)
         return torch.cat(parts), ResidualState(v, alive, state.steps + len(current))
