@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from rheobase.coding import ConstantCurrent, Encoder
 from rheobase.kernels import Arithmetic, Events, KnownInput, count_by_sample
-from rheobase.kernels.layout import hooked
+from rheobase.kernels.layout import added, hooked, stacked
 from rheobase.kernels.precision import float32_products
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
@@ -205,7 +205,7 @@ class Execution:
             return current
         if node not in self._rest:  # a constant current changes once, when it comes
             change = torch.zeros_like(current[:1]).expand_as(current)
-            return change if self._done else _joined([current[0], *change[1:].unbind(0)])
+            return change if self._done else stacked([current[0], *change[1:].unbind(0)])
         rest = self._rest[node]
         if self._biased:
             current = current - rest
@@ -214,7 +214,7 @@ class Execution:
         if self.program.may_overwrite(source):
             current[0] += rest
             return current
-        return _joined([current[0] + rest, *current[1:].unbind(0)])
+        return stacked([current[0] + rest, *current[1:].unbind(0)])
 
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""
@@ -272,9 +272,7 @@ class Execution:
             summand = evaluate(self.program.module, other, value_of)
         else:
             summand = value_of(other)
-        if (total.shape, total.dtype) == (summand.shape, summand.dtype):
-            return total.add_(summand)
-        return total + summand
+        return added(total, summand)
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
         """The input of a layer with memory. Shape (K, N, ...)."""
@@ -302,11 +300,6 @@ class Execution:
         """As `_fold`, with tensors that have a size and no content, for sizes taken from the input."""
         folded = self._steps * self.samples
         return self._fold(node) if node.meta["shape"] is None else _only_shape(node, folded)
-
-
-def _joined(steps: list[Tensor]) -> Tensor:
-    """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
-    return _unfold(torch.cat(steps), len(steps))
 
 
 def _unpadded(values: Tensor, padding: fx.Node) -> Tensor:

@@ -82,12 +82,9 @@ class Program:
             if n is not self.analog:
                 self.released[node].append(n)
         read = {n for node in self.moving if node not in self.layers for n in node.all_input_nodes}
-        self.same_rest = not any(  # whether the samples differ only by what the neurons send
-            isinstance(n.meta["samples"], int) and n.meta["shape"] is not None for n in read - set(self.moving)
-        )
-        sizes = [prod(n.meta["shape"]) / SAMPLES for n in self.moving if isinstance(n.meta["samples"], int)
-                 and n.meta["shape"] is not None]  # fmt: skip
-        self.largest = int(max(sizes, default=1))
+        # whether the samples differ only by what the neurons send
+        self.same_rest = not any(map(_by_sample, read - set(self.moving)))
+        self.largest = max((prod(n.meta["shape"]) // SAMPLES for n in self.moving if _by_sample(n)), default=1)
         self._bare: dict[fx.Node, Bare] = {}
         self._fan_out: dict[fx.Node, Tensor] = {}
 
@@ -170,6 +167,11 @@ def _scratch(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, nn.M
     return {
         n: layer for n, layer in called.items() if len(n.users) == 1 and (isinstance(layer, SYNAPSES) or _is_sum(n))
     }
+
+
+def _by_sample(node: fx.Node) -> bool:
+    """Whether the node's value is a tensor with a part for each sample."""
+    return isinstance(node.meta["samples"], int) and node.meta["shape"] is not None
 
 
 def _only_sum(node: fx.Node) -> fx.Node | None:

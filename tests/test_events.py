@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -91,6 +92,14 @@ def test_a_summand_is_added_to_the_output_bit_for_bit(problem: tuple[nn.Conv2d, 
 
 
 @torch.no_grad()
+def test_a_copy_makes_plans_of_its_own() -> None:
+    layer = EventLayer(nn.Linear(40, 70))
+    layer(sparse((5, 40), 0.2, 0))
+    assert layer._plans
+    assert copy.deepcopy(layer)._plans == {}
+
+
+@torch.no_grad()
 def test_a_linear_layer_adds_a_summand_bit_for_bit() -> None:
     layer = EventLayer(nn.Linear(40, 70))
     for shape in ((5, 40), (2, 3, 40), (40,)):
@@ -114,7 +123,7 @@ def test_a_processor_with_few_registers_computes_the_same(outputs: int, monkeypa
 @torch.no_grad()
 def test_a_linear_layer_of_events_is_the_dense_one(inputs: int, outputs: int, density: float, bias: bool) -> None:
     layer = nn.Linear(inputs, outputs, bias)
-    for shape in ((5, inputs), (2, 3, inputs), (inputs,)):
+    for shape in ((5, inputs), (2, 3, inputs), (2, 3, 2, inputs), (inputs,)):
         x = sparse(shape, density, 0)
         assert close(EventLayer(layer)(x, "always"), layer(x))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rheobase.kernels import cpu, integer
 from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
-from rheobase.kernels.layout import hooked
+from rheobase.kernels.layout import added, hooked
 
 __all__ = ["EventLayer", "Events", "KnownInput", "unsupported"]
 
@@ -124,6 +124,9 @@ class EventLayer:
         self._plans: dict[tuple[Any, ...], tuple[bool, float]] = {}
         self._integer = IntegerLayer(layer)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}  # which are those of this processor
+
     def __call__(
         self,
         values: Tensor,
@@ -144,43 +147,34 @@ class EventLayer:
         Returns:
             Shape (M, O, OH, OW), channels last in memory, or (..., O).
         """
-        output, added = self._output(values, events, arithmetic, known, plus)
-        if added or plus is None:
-            return output
-        return output.add_(plus) if (output.shape, output.dtype) == (plus.shape, plus.dtype) else output + plus
-
-    def _output(
-        self, values: Tensor, events: Events, arithmetic: Arithmetic, known: KnownInput, plus: Tensor | None
-    ) -> tuple[Tensor, bool]:
-        """The output, and whether ``plus`` is in it."""
         images = None if (events, arithmetic) == ("never", "float") else self._images(values)
-        if images is None:
-            return self.layer(values), False
-        number, size = images.shape[0], (images.shape[1], images.shape[2])
-        code, cost = self._dense(known.code, values, (number, size), arithmetic)
-        if events == "always" or (events == "auto" and self.event_cost(number, size, 0) < cost):
-            counts = known.counts
-            if counts is None or len(counts) != number:
-                counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
-            each = counts.numpy()
-            ends = (each + _LANES).cumsum()  # a vector is stored whole, so there is room for one more
-            if events == "always" or self.event_cost(number, size, int(ends[-1]) - _LANES * number) < cost:
-                fits = plus is not None and self._fits(plus, (number, *self._output_size(size)))
-                output = self._gather(images, ends - each - _LANES, int(ends[-1]), plus if fits else None)
-                convolved = values.ndim == 4
-                return output.permute(0, 3, 1, 2) if convolved else output.view(*values.shape[:-1], self.outputs), fits
-        if code is not None:
-            return self._integer(values, code, arithmetic == "rounded"), False
-        return self.layer(values), False
+        code = None
+        if images is not None:
+            number, size = images.shape[0], (images.shape[1], images.shape[2])
+            code, cost = self._dense(known.code, values, (number, size), arithmetic)
+            if events == "always" or (events == "auto" and self.event_cost(number, size, 0) < cost):
+                counts = known.counts
+                if counts is None or len(counts) != number:
+                    counts = cpu.count_nonzero(images.flatten(1).unsqueeze(1))
+                each = counts.numpy()
+                ends = (each + _LANES).cumsum()  # a vector is stored whole, so there is room for one more
+                if events == "always" or self.event_cost(number, size, int(ends[-1]) - _LANES * number) < cost:
+                    return self._of_events(values, images, ends - each - _LANES, int(ends[-1]), plus)
+        output: Tensor = self.layer(values) if code is None else self._integer(values, code, arithmetic == "rounded")
+        return output if plus is None else added(output, plus)
 
-    def _fits(self, plus: Tensor, output: tuple[int, int, int]) -> bool:
-        """Whether a kernel can add this tensor: it has the shape and the order of the output (M, OH, OW)."""
-        number, rows, columns = output
+    def _of_events(self, values: Tensor, images: Tensor, first: Any, room: int, plus: Tensor | None) -> Tensor:
+        """The output and ``plus``; the kernel adds it where it has the shape and the order of the output."""
         if isinstance(self.layer, nn.Linear):
-            alike = plus.shape[-1] == self.outputs and plus.numel() == number * self.outputs
-            return alike and plus.is_contiguous() and not cpu.unsuitable(plus)
-        alike = plus.shape == (number, self.outputs, rows, columns)
-        return alike and plus.is_contiguous(memory_format=torch.channels_last) and not cpu.unsuitable(plus)
+            shape, order = (*values.shape[:-1], self.outputs), torch.contiguous_format
+        else:
+            rows, columns = self._output_size((images.shape[1], images.shape[2]))
+            shape, order = (len(images), self.outputs, rows, columns), torch.channels_last
+        fits = plus is not None and plus.shape == shape and plus.is_contiguous(memory_format=order)
+        within = plus if fits and not cpu.unsuitable(plus) else None  # type: ignore[arg-type]
+        output = self._gather(images, first, room, within)
+        output = output.view(shape) if isinstance(self.layer, nn.Linear) else output.permute(0, 3, 1, 2)
+        return output if plus is None or within is not None else added(output, plus)
 
     def event_cost(self, images: int, size: tuple[int, int], nonzero: int) -> float:
         """What events are expected to take, in nanoseconds on one thread.
@@ -280,7 +274,7 @@ class EventLayer:
             images: Shape (M, H, W, C).
             first: where the events of each image begin in their list. Shape (M,), an int64 array.
             room: the length of this list.
-            plus: what is added, or None. Shape (M, O, OH, OW), channels last in memory.
+            plus: what is added, or None. In memory as the output.
 
         Returns:
             Shape (M, OH, OW, O).

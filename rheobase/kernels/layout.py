@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["dense", "hooked", "ordered", "stacked", "unsuitable", "values_for"]
+__all__ = ["added", "dense", "hooked", "ordered", "stacked", "unsuitable", "values_for"]
 
 
 def unsuitable(device: str, *tensors: Tensor) -> str | None:
@@ -91,6 +91,11 @@ def stacked(steps: list[Tensor]) -> Tensor:
     if not steps[0].ndim:
         return torch.stack(steps)
     return torch.cat(steps).unflatten(0, (len(steps), len(steps[0])))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def added(total: Tensor, summand: Tensor) -> Tensor:
+    """The sum of two values, in the memory of the first where it has room for it; nobody else may read that."""
+    return total.add_(summand) if (total.shape, total.dtype) == (summand.shape, summand.dtype) else total + summand
 
 
 def hooked(layer: nn.Module) -> bool:
