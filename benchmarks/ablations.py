@@ -52,13 +52,20 @@ def main() -> None:
     """Measure what is missing, then write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows, place = [], cache(bench)  # several rows have one network and its data
+    first, every = map(int, (arguments.share or "0/1").split("/"))
+    turns: list[str] = []
 
     def measure(network: str, label: str, how: AnnealedDelta, calibration: int = CALIBRATION) -> None:
-        on = place(network, arguments.images, calibration)
+        turns.append(label)
+        if arguments.share and (len(turns) - 1 - first) % every:
+            return
+        on = place(network, arguments.images, calibration, arguments.device)
         found = cell(on, how, how.steps, arguments.images)
         rows.append({"network": network, "label": label, "calibration_images": calibration, "cell": found})
         print(f"{network}, {label}: {100 * found['accuracy']:.2f} %, ANN {100 * found['reference_accuracy']:.2f} %",
@@ -71,6 +78,8 @@ def main() -> None:
     for network in NETWORKS:
         for steps in DEPTH_STEPS:
             measure(network, f"T = {steps}", method({"steps": steps}))
+    if arguments.share:
+        return
     content = {**record.provenance(0), "images": arguments.images, "steps": STEPS, "iterations": ITERATIONS,
                "rows": rows}  # fmt: skip
     print(record.write("ablations", content))

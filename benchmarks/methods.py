@@ -9,6 +9,11 @@ without labels. Finished cells are kept in runs/methods/, each with its commit, 
 the code has changed what they measure; --keep takes over those of the stored results first. --untuned leaves out what
 gradients calibrate, --finished measures nothing and writes what there is. $RHEOBASE_DATA names the folder of the data,
 $RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
+
+    python -m benchmarks.methods --device cuda --share 0/4
+
+measures the first of four shares of the rows on a graphics processor, and writes nothing but their cells. What a cell
+was measured on is stored in it.
 """
 
 from __future__ import annotations
@@ -29,9 +34,9 @@ import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
 from benchmarks.entries import BARS, ENTRIES, Entry
+from benchmarks.pixels import calibration_images, test_images
 from rheobase import models
 from rheobase.batches import as_batches
-from rheobase.data import calibration_subset, images
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
@@ -54,8 +59,8 @@ class Bench:
     weights: str
 
 
-def bench(name: str, count: int, calibration: int) -> Bench:
-    """The network, calibration images and the first test images."""
+def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench:
+    """The network, calibration images and the first test images, the network on a device."""
     if name == "resnet20-cifar10":
         file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
         model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
@@ -64,10 +69,10 @@ def bench(name: str, count: int, calibration: int) -> Bench:
         loaded = models.load(name)
         model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
     data = name.rpartition("-")[2]
-    subset = calibration_subset(data, mean, std, count=calibration, seed=0)
-    x = torch.stack([subset[i][0] for i in range(len(subset))])
-    test = torch.utils.data.DataLoader(images(data, "test", mean, std, limit=count), batch_size=50)
-    return Bench(name, model.eval(), x, test, digest)
+    x = calibration_images(data, mean, std, calibration)
+    batch = 50 if device == "cpu" else 250
+    test = torch.utils.data.DataLoader(test_images(data, mean, std, count), batch_size=batch)
+    return Bench(name, model.eval().to(device), x.to(device), test, digest)
 
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
@@ -106,6 +111,7 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "synops_of_a_dense_pass": sum(curve.dense_operations.values()),
         "reference_accuracy": curve.reference_accuracy,
         "calibration_seconds": seconds,
+        **({"device": torch.cuda.get_device_name(), "torch": torch.__version__} if on.calibration.is_cuda else {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(shorten(content)))
@@ -142,9 +148,10 @@ def twin(on: Bench, levels: int) -> dict[str, Any]:
     correct = agree = seen = 0
     with torch.no_grad():
         for x, y in on.test:
+            x = x.to(on.calibration.device)
             answer, wanted = network(x).argmax(1), on.model(x).argmax(1)
             correct, agree, seen = (
-                correct + int((answer == y).sum()),
+                correct + int((answer.cpu() == y).sum()),
                 agree + int((answer == wanted).sum()),
                 seen + len(x),
             )
@@ -201,17 +208,22 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results")
     parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rb.keep_memory()
-    on = bench(arguments.network, arguments.images, arguments.calibration)
+    on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     if arguments.keep:
         keep(on, arguments.images)
     if arguments.bars:
         bars(on, arguments)
         return
     wanted = [e for e in ENTRIES if arguments.only in f"{e.group}: {e.name}" and not (arguments.untuned and e.tuned)]
+    if arguments.share:
+        first, every = map(int, arguments.share.split("/"))
+        wanted = wanted[first::every]
     rows = [found for entry in wanted if (found := row(on, entry, arguments))["cells"]]
     if len(wanted) < len(ENTRIES):
         return

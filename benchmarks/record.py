@@ -1,8 +1,12 @@
-"""What every stored result carries: the command, the commit, the seed, the versions and the machine."""
+"""What every stored result carries: the command, the commit, the seed, the versions and the machine.
+
+A machine that is sent the files without the repository reads the commit from $RHEOBASE_COMMIT.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,7 +26,7 @@ def provenance(seed: int) -> dict[str, Any]:
     """Where a number comes from."""
     return {
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": os.environ.get("RHEOBASE_COMMIT") or _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "rheobase", "benchmarks/*.py")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
