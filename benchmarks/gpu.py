@@ -32,7 +32,7 @@ from benchmarks.contestants import portable
 from benchmarks.methods import bench
 from rheobase import kernels
 from rheobase.kernels import gpu
-from rheobase.kernels.precision import float32_products
+from rheobase.precision import float32_products
 from rheobase.spiking import SpikingModel
 
 STEPS = 32

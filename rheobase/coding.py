@@ -131,7 +131,7 @@ def _sums(outputs: Tensor, before: Tensor | None) -> Tensor:
 
 def _divided(totals: Tensor, first: int) -> Tensor:
     """totals / t for t = first, first + 1, ..., with t at least 1."""
-    steps = totals.new_tensor(range(first, first + totals.shape[0])).clamp(min=1.0)
+    steps = torch.arange(first, first + len(totals), dtype=totals.dtype, device=totals.device).clamp(min=1.0)
     return totals / steps.view(-1, *[1] * (totals.ndim - 1))
 
 

@@ -15,6 +15,7 @@ from rheobase.graph import trace
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
 from rheobase.observers import observe
+from rheobase.precision import float32_products
 from rheobase.spiking import SpikingModel
 
 __all__ = ["convert"]
@@ -45,7 +46,8 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     example = first.inputs[:2]
     if not bool(torch.isfinite(example).all()):
         raise DataError("Batch 0: the calibration data have NaN or infinite values. Check how they are made.")
-    graph = trace(model, example)
-    method, reason = method.resolve(graph, data)
-    plan = method.plan(graph, observe(graph, data, method.observer()))
-    return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)
+    with float32_products(example.device, rounded=False):
+        graph = trace(model, example)
+        method, reason = method.resolve(graph, data)
+        plan = method.plan(graph, observe(graph, data, method.observer()))
+        return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)

@@ -18,6 +18,7 @@ from rheobase.batches import as_batches
 from rheobase.curve import Curve
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.exits import Exit
+from rheobase.precision import float32_products
 from rheobase.reading import Reading
 from rheobase.resume import Stored, identity
 from rheobase.simulation import stream
@@ -93,7 +94,8 @@ def evaluate(
         def add(sums: Sums, index: int, x: Tensor, y: Tensor | None) -> None:
             if not bool(torch.isfinite(x).all()):
                 raise DataError(f"Batch {index}: the input has NaN or infinite values. Check how the data are made.")
-            answer = None if reference is None else reference(x)
+            with float32_products(x.device, rounded=False):
+                answer = None if reference is None else reference(x)
             sums.add_batch(answer, x, y, index)
             for row, seed in enumerate(used):
                 exits = None

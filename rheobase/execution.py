@@ -16,10 +16,10 @@ from torch import Tensor, fx
 from rheobase.coding import ConstantCurrent, Encoder
 from rheobase.kernels import Arithmetic, Events, KnownInput, count_by_sample
 from rheobase.kernels.layout import added, hooked, stacked
-from rheobase.kernels.precision import float32_products
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
 from rheobase.ownership import Ownership
+from rheobase.precision import float32_products
 from rheobase.program import Program
 
 __all__ = ["Emit", "Execution"]

@@ -17,6 +17,7 @@ from rheobase import rewrites
 from rheobase.errors import ConversionError, DataError, UnsupportedOperationError
 from rheobase.functional import name_modules, submodule
 from rheobase.operations import POOLS, check_operations, reached, where
+from rheobase.precision import float32_products
 from rheobase.symbolic import own_copy, symbolic_trace
 
 __all__ = ["Graph", "trace"]
@@ -79,7 +80,8 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     """
     original = own_copy(model)
     module = symbolic_trace(original)
-    with torch.no_grad():
+    device = example.device if isinstance(example, Tensor) else torch.device("cpu")
+    with torch.no_grad(), float32_products(device, rounded=False):
         parts = _samples(original, example)
         expected = original(parts[0].clone())
         _annotate(module, parts[0])

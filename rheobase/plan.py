@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import operator
@@ -60,6 +61,17 @@ class Plan:
         if site not in self.neurons:
             raise ConversionError(f"The plan has no site {site!r}; its sites are {', '.join(self.neurons)}.")
         return dataclasses.replace(self, neurons={**self.neurons, site: neuron})
+
+    def on(self, device: torch.device) -> Plan:
+        """The same plan with all tensors on a device; this one where they are."""
+        elsewhere = {
+            site: copy.deepcopy(neuron).to(device)
+            for site, neuron in self.neurons.items()
+            if any(tensor.device != device for tensor in neuron.state_dict().values())
+        }
+        edits = {path: value.to(device) for path, value in self.edits.items()}
+        moved = elsewhere or any(edits[path] is not value for path, value in self.edits.items())
+        return dataclasses.replace(self, neurons={**self.neurons, **elsewhere}, edits=edits) if moved else self
 
     def __str__(self) -> str:
         rows = [("site", "neuron", "spikes")]

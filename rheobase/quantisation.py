@@ -21,6 +21,7 @@ from rheobase.batches import Batch, as_batches
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
+from rheobase.precision import float32_products
 from rheobase.reading import Reading
 
 __all__ = ["Quantiser", "quantise", "quantised_twin"]
@@ -69,7 +70,7 @@ class Quantiser(nn.Module):
     def __init__(self, clip: Tensor, levels: int, rounding: bool = True, bias: Tensor | float = 0.0) -> None:
         super().__init__()
         self.register_buffer("clip", clip)
-        self.register_buffer("bias", torch.as_tensor(bias, dtype=clip.dtype, device=clip.device))
+        self.register_buffer("bias", torch.as_tensor(bias, dtype=clip.dtype).to(clip.device))
         self.levels = levels
         self.rounding = rounding
 
@@ -207,7 +208,8 @@ def _means(module: nn.Module, sites: tuple[str, ...], data: Iterable[Batch]) -> 
     try:
         for index, (x, _) in enumerate(data):
             try:
-                module.forward(x)
+                with float32_products(x.device, rounded=False):
+                    module.forward(x)
             except torch.cuda.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, TypeError, IndexError) as error:

@@ -43,13 +43,14 @@ class SpikingModel(nn.Module):
         super().__init__()
         _check_fit(graph, plan)
         self.graph = graph
-        self.plan = plan
         self.module = copy.deepcopy(graph.module)
-        dtype = next((p.dtype for p in self.module.parameters()), None)
+        parameter = next(self.module.parameters(), None)
+        device, dtype = (None, None) if parameter is None else (parameter.device, parameter.dtype)
+        plan = self.plan = plan if device is None else plan.on(device)
         for path, value in plan.edits.items():
             self.module.get_parameter(path).data.copy_(value)
         for site, neuron in plan.neurons.items():
-            self.module.set_submodule(site, copy.deepcopy(neuron).to(dtype))
+            self.module.set_submodule(site, copy.deepcopy(neuron).to(device, dtype))
         neurons = {node for node in self.module.graph.nodes if str(node.target) in plan.neurons}
         for node in reached(self.module.graph, neurons.__contains__):
             layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None

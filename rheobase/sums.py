@@ -129,7 +129,7 @@ class Sums:
         if wanted is not None:
             if classes is not None:
                 self.agree[row, at] += (classes == wanted.argmax(1)).sum(1).cpu()
-            squares = (answers - wanted).double().square().flatten(1).sum(1).tolist()
+            squares = (answers - wanted).double().square().flatten(1).sum(1).cpu().tolist()
             self.error[row][at] = map(_plus, self.error[row][at], map(exact, squares))
 
     def add_activity(self, first: int, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase import execution
-from rheobase.kernels.precision import float32_products
+from rheobase.precision import float32_products
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -355,7 +356,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
         return values
 
     execution = model.start(x)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=tuning.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16) if tuning.bfloat16 else nullcontext():
         outputs = execution.walk(steps, emit)
     outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
     loss = torch.stack(errors).mean()

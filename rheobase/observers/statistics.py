@@ -15,6 +15,7 @@ from rheobase.batches import as_batches
 from rheobase.distributed import World
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
+from rheobase.precision import float32_products
 from rheobase.reading import Reading
 
 __all__ = ["Observable", "Statistics", "observe"]
@@ -109,7 +110,7 @@ def observe(
         watch = _Watch({site: observer.clone() for site in graph.sites})
         hooks = [relu.register_forward_pre_hook(partial(watch.look, site)) for site, relu in sites.items()]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), float32_products(weight.device, rounded=False):
                 for index, (inputs, _) in enumerate(read):
                     if own.takes(index):
                         watch.batch = index
