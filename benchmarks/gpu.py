@@ -86,6 +86,7 @@ def scans(arguments: argparse.Namespace) -> dict[str, Any]:
     row = torch.ones(STEPS, shape[1], device=device)
     target = torch.empty_like(current)
     state = zero.to(memory_format=torch.channels_last)
+    counts = torch.empty(STEPS, shape[0], dtype=torch.int64, device=device)
     contestants: dict[str, Callable[[], object]] = {
         "copy": lambda: target.copy_(current),
         "IF": lambda: kernels.if_scan(current, state, one),
@@ -97,11 +98,14 @@ def scans(arguments: argparse.Namespace) -> dict[str, Any]:
         "signed MSAT": lambda: kernels.signed_msat_scan(
             current, state, state, state, state, 1, row[:1], row[:1], row[:1], **ADAPTATION
         ),
+        "IF, counting": lambda: kernels.if_scan(current, state, one, counts=counts),
+        "MSAT, counting": lambda: kernels.msat_scan(current, state, state, state, 1, one, counts=counts, **ADAPTATION),
         "count": lambda: kernels.count_by_sample(current),
     }
     if not arguments.quick:
-        for block in (256, 512, 2048):
-            contestants[f"IF, blocks of {block}"] = _with_block(block, contestants["IF"])
+        for name in ("IF", "MSAT", "signed MSAT"):
+            for block in (128, 256, 1024, 2048):
+                contestants[f"{name}, blocks of {block}"] = _with_block(block, contestants[name])
     try:
         from spikingjelly.activation_based.functional.neuron import if_multi_step
         from spikingjelly.activation_based.neuron import IFNode
@@ -141,7 +145,7 @@ def _state_bytes(name: str, neurons: int) -> int:
         return 0
     if name == "count":
         return -4 * STEPS * neurons  # nothing is written
-    states = 4 if name.startswith("signed") else 3 if name == "MSAT" else 2 if name.startswith("graded") else 1
+    states = 4 if name.startswith("signed") else 3 if name.startswith("MSAT") else 2 if name.startswith("graded") else 1
     return 8 * states * neurons
 
 

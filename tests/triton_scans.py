@@ -64,6 +64,28 @@ def test_if_equals_its_reference_bit_for_bit(problem: tuple[Tensor, Tensor, Tens
     assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
 
 
+@overflows
+@pytest.mark.parametrize("shape", [(3, 512, 1, 1), (2, 8, 16, 8), (1, 700), (3, 700), (2, 3)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_scan_counts_the_spikes_of_each_step_and_sample(shape: tuple[int, ...], constant: bool) -> None:
+    """In the scan itself where a block has neurons of one sample, by a second kernel elsewhere."""
+    torch.manual_seed(0)
+    current = torch.randn(1 if constant else 5, *shape).to(DEVICE)
+    if len(shape) == 4:
+        current = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (-1, shape[0]))
+    current = current.expand(5, *shape)
+    zero, one = torch.zeros(shape, device=DEVICE), torch.ones((), device=DEVICE)
+    counts = torch.full((5, shape[0]), -1, device=DEVICE)
+    scans: list[Any] = [
+        lambda: if_scan(current, zero, one, counts=counts),
+        lambda: kernels.msat_scan(current, zero, zero, zero, 0, one, counts=counts, backend="triton", **PAPER),
+    ]
+    for scan in scans:
+        values = scan()[0]
+        assert torch.equal(counts, kernels.count_by_sample(values, backend="reference"))
+        assert counts.sum() > 0
+
+
 @given(graded_problems(), RULES)
 @few
 def test_graded_spikes_equal_the_reference_bit_for_bit(problem: list[Tensor], rule: dict[str, Any]) -> None:

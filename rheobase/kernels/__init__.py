@@ -194,11 +194,14 @@ def _counting(
     counts: Tensor | None,
     backend: Backend,
 ) -> tuple[Tensor, ...]:
-    """The scan of this name, which on the processor counts its spikes itself."""
+    """The scan of this name, which counts its spikes itself where it can."""
     found: tuple[Tensor, ...]
     match _choose(backend, tuple(argument for argument in arguments if isinstance(argument, Tensor))):
         case "triton":
-            found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite)
+            own = counts if counts is not None and gpu.counts_in_a_scan(arguments[0]) else None
+            found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite, counts=own)
+            if own is not None:
+                return found
         case "cpu":
             found = getattr(cpu, name)(*arguments, **keywords, overwrite=overwrite, counts=counts)
             return found

@@ -20,6 +20,7 @@ from rheobase.kernels.reference import LEAST
 __all__ = [
     "bdett_scan",
     "count_nonzero",
+    "counts_in_a_scan",
     "graded_scan",
     "if_scan",
     "msat_scan",
@@ -31,7 +32,7 @@ __all__ = [
 OPTIONS = {"enable_fp_fusion": False}
 """How Triton compiles the kernels."""
 
-_BLOCK = 1024  # neurons that one program takes
+_BLOCK = 512  # neurons that one program takes
 _DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"  # what the tensors are on
 
 
@@ -64,13 +65,18 @@ def if_scan(
     *,
     hard_reset: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`reference.if_scan`, bit for bit."""
+    """`reference.if_scan`, bit for bit; ``counts`` is as for `rheobase.kernels.if_scan`, see `counts_in_a_scan`."""
     current, strides = dense(current)
     m, inner = _numbers(threshold, current.shape[1:], strides)
     before, after = _states(current, strides, potential)
     values = values_for(current, strides, overwrite)
-    _launch("if", current, values, m, *before, *after, *_sizes(current), inner, m.numel(), HARD=hard_reset)
+    counter, *samples = _counter(current, counts)
+    _launch(
+        "if", current, values, m, *before, *after, counter, *_sizes(current), inner, m.numel(), *samples,
+        HARD=hard_reset, COUNT=counts is not None,
+    )  # fmt: skip
     return values, after[0]
 
 
@@ -94,6 +100,7 @@ def msat_scan(
     drive_is_current: bool = False,
     raw_units: bool = False,
     overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.msat_scan`, to float32 rounding.
 
@@ -102,7 +109,7 @@ def msat_scan(
     """
     numbers = (alpha, ka, 1 / ki, 1 / c, v_t, dtt_gain, det_gain)
     return _adapt(
-        current, [potential, mean, last], steps_done, threshold, numbers, overwrite,
+        current, [potential, mean, last], steps_done, threshold, numbers, overwrite, counts,
         USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units, LINEAR=False,
     )  # fmt: skip
 
@@ -121,11 +128,12 @@ def bdett_scan(
     a: float,
     c: float,
     overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.bdett_scan`, to float32 rounding, as `msat_scan`: (E + H) / 2 is the exponent of MSAT."""
     return _adapt(
         current, [potential, mean, last], steps_done, threshold, (eta, 1.0, 1 / psi, 1 / c, rest + a, 0.5, 0.5),
-        overwrite, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True,
+        overwrite, counts, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True,
     )  # fmt: skip
 
 
@@ -136,6 +144,7 @@ def _adapt(
     threshold: Tensor,
     numbers: tuple[float, ...],
     overwrite: bool,
+    counts: Tensor | None,
     **switches: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
@@ -144,9 +153,10 @@ def _adapt(
     before, after = _states(current, strides, *states)
     values = values_for(current, strides, overwrite)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
+    counter, *samples = _counter(current, counts)
     _launch(
-        "msat", current, values, m, *pairs, *_sizes(current), inner, m.numel(), steps_done,
-        *(float(number) for number in (*numbers, LEAST)), **switches,
+        "msat", current, values, m, *pairs, counter, *_sizes(current), inner, m.numel(), *samples, steps_done,
+        *(float(number) for number in (*numbers, LEAST)), **switches, COUNT=counts is not None,
     )  # fmt: skip
     return values, after[0], after[1], after[2]
 
@@ -221,6 +231,18 @@ def count_nonzero(values: Tensor) -> Tensor:
     counts = torch.zeros(steps, dtype=torch.int64, device=values.device)
     _launch("count", values, counts, neurons, stride, steps=steps)
     return counts
+
+
+def counts_in_a_scan(current: Tensor) -> bool:
+    """Whether a scan can count the spikes of each sample: a program must have the neurons of one. Shape (K, N, ...)."""
+    return current.shape[1] == 1 or current[0, 0].numel() % _BLOCK == 0
+
+
+def _counter(current: Tensor, counts: Tensor | None) -> tuple[Tensor, int, int]:
+    """Where a scan counts (nowhere: any tensor), neurons of a sample, and samples."""
+    if counts is None:
+        return current, 1, 1
+    return counts.zero_(), current[0, 0].numel(), current.shape[1]
 
 
 def _sizes(current: Tensor) -> tuple[int, int, int]:

@@ -27,22 +27,37 @@ def _neurons(block, neurons, BLOCK: tl.constexpr):
     return n, n < neurons
 
 
+@triton.jit
+def _count_place(counts, each, BLOCK: tl.constexpr):
+    """Where the spikes of a block are counted in the first step: its neurons are of one sample, which has ``each``."""
+    return counts + tl.program_id(0).to(tl.int64) * BLOCK // each
+
+
+@triton.jit
+def _count(place, y, live):
+    """Add the spikes of a block to those of its sample."""
+    tl.atomic_add(place, tl.sum(((y != 0) & live).to(tl.int32)).to(tl.int64))
+
+
 @triton.jit(do_not_specialize=_VARYING)
 def if_kernel(
-    current, values, threshold, potential, potential_after, neurons, steps, stride, inner, count,
-    HARD: tl.constexpr, BLOCK: tl.constexpr,
+    current, values, threshold, potential, potential_after, counts, neurons, steps, stride, inner, count,
+    each, samples, HARD: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """s = [v + x >= M]; y = s M; v = v + x - y, or 0 where s (hard)."""
     n, live = _neurons(tl.program_id(0), neurons, BLOCK)
     m = tl.load(threshold + n // inner % count, mask=live)
     v = tl.load(potential + n, mask=live)
-    x_place, y_place = current + n, values + n
+    x_place, y_place, of_sample = current + n, values + n, _count_place(counts, each, BLOCK)
     for _ in range(steps):
         pre = v + tl.load(x_place, mask=live)
         fired = pre >= m
         y = tl.where(fired, m, 0.0)
         v = tl.where(fired, 0.0, pre) if HARD else pre - y
         tl.store(y_place, y, mask=live)
+        if COUNT:
+            _count(of_sample, y, live)
+            of_sample += samples
         x_place += stride
         y_place += neurons
     tl.store(potential_after + n, v, mask=live)
@@ -71,10 +86,11 @@ def _exponent(
 
 @triton.jit(do_not_specialize=_VARYING)
 def msat_kernel(
-    current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after,
-    neurons, steps, stride, inner, count, done, alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain, least,
+    current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after, counts,
+    neurons, steps, stride, inner, count, each, samples, done,
+    alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain, least,
     USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, LINEAR: tl.constexpr,
-    BLOCK: tl.constexpr,
+    COUNT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The equations of `reference.msat_scan`, or `reference.bdett_scan` (LINEAR); t = done + k, th = M where t = 0."""
     n, live = _neurons(tl.program_id(0), neurons, BLOCK)
@@ -84,7 +100,7 @@ def msat_kernel(
     v = tl.load(potential + n, mask=live)
     mean = tl.load(mean_before + n, mask=live)
     last = tl.load(last_before + n, mask=live)
-    x_place, y_place = current + n, values + n
+    x_place, y_place, of_sample = current + n, values + n, _count_place(counts, each, BLOCK)
     for t in range(done, done + steps):
         x = tl.load(x_place, mask=live)
         pre = v + x
@@ -98,6 +114,9 @@ def msat_kernel(
         v, last = pre - y, pre
         mean += (v - mean) / (t + 1)
         tl.store(y_place, y, mask=live)
+        if COUNT:
+            _count(of_sample, y, live)
+            of_sample += samples
         x_place += stride
         y_place += neurons
     tl.store(potential_after + n, v, mask=live)
