@@ -335,6 +335,46 @@ def test_a_layer_adds_the_shortcut_and_a_padded_shortcut_is_never_written() -> N
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::add_") == 1  # the padded one's
 
 
+def gradients(where: str) -> tuple[Tensor, Tensor, int]:
+    """The answer, the gradient of the first weights, and how often a backward hook was called."""
+    torch.manual_seed(0)
+    net = Shortcuts()
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(net, [x], rb.methods.SignedMSAT())
+    x.requires_grad_()  # where no input of a layer does, PyTorch warns of a hook on it
+    module, called = snn.program.module, []
+    for parameter in module.parameters():
+        parameter.requires_grad_()
+    hooks = [
+        module.get_submodule(name).register_full_backward_hook(lambda *_: called.append(1))
+        for name in where.split()
+        if name not in ("everywhere", "before")
+    ]
+    if where == "before":
+        hooks = [module.get_submodule("second").register_full_backward_pre_hook(lambda *_: called.append(1))]
+    if where == "everywhere":
+        hooks = [nn.modules.module.register_module_full_backward_hook(lambda *_: called.append(1))]
+    try:
+        snn.reset()
+        output = snn.execution(x).advance(4)
+        output.square().sum().backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    gradient = module.get_submodule("second").weight.grad
+    assert isinstance(gradient, Tensor)
+    return output.detach(), gradient, len(called)
+
+
+@pytest.mark.parametrize("where", ["second", "wider", "second wider relus.0", "before", "everywhere"])
+def test_backward_hooks_see_gradients_and_change_none(where: str) -> None:
+    output, gradient, _ = gradients("")
+    ours, same, called = gradients(where)
+    assert called
+    assert torch.equal(ours, output)
+    assert torch.allclose(same, gradient, rtol=1e-5, atol=1e-6)
+
+
 class EarlyPadding(nn.Module):
     """A residual block whose shortcut is padded before the block reads what is padded."""
 
