@@ -153,6 +153,28 @@ def test_an_image_gives_the_same_bits_in_any_batch_and_with_any_number_of_thread
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("outputs", "padding"), [(10, 1), (16, 0), (32, 2)])
+def test_three_rows_of_sums_give_the_same_bits_with_any_number_of_threads(outputs: int, padding: int) -> None:
+    conv = nn.Conv2d(16, outputs, 3, padding=padding)
+    layer = EventLayer(conv)
+    x = sparse((24, 16, 20, 20), 0.2, 0).to(memory_format=torch.channels_last)
+    plus = torch.randn_like(conv(x))
+    assert plus.is_contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results += [(layer(x, "always"), layer(x, "always", plus=plus)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert close(results[0][0], conv(x))
+    for one, two in results:
+        assert torch.equal(one, results[0][0])
+        assert torch.equal(two, results[0][1])
+
+
+@torch.no_grad()
 def test_infinities_and_nan_come_through() -> None:
     layer = nn.Conv2d(16, 16, 1)
     x = torch.zeros(1, 16, 1, 3).to(memory_format=torch.channels_last)
