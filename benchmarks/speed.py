@@ -248,12 +248,14 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "contestants", "peers")),
     ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code, record.provenance(0)["versions"]))
+    origin = record.provenance(0)
+    key = repr(
+        (name, arguments.quick, arguments.threads, arguments.rounds, code, origin["versions"], origin["hardware"])
+    )
     path = ROOT / "runs/speed" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         torch.manual_seed(0)
-        origin = record.provenance(0)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         about = origin | {"threads": arguments.threads, "load_before": load}
         content = shorten(about | PARTS[name](arguments))
@@ -309,7 +311,10 @@ def main() -> None:
 
 
 def _kept(origin: dict[str, Any]) -> dict[str, Any]:
-    """The stored result, whose other parts stay as they were measured; on another machine it is no use."""
+    """The stored result, whose other parts stay as they were measured; on another machine it is no use.
+
+    One that does not say which instructions its processor had is of another machine: nobody can know.
+    """
     if not (record.RESULTS / "speed.json").exists():
         return {}
     stored = record.read("speed")
