@@ -128,7 +128,8 @@ def speeds(parts: Parts, result: dict[str, Any]) -> str:
     note = (
         f"Image-steps a second, medians of {len(first['rounds']['ANN']['seconds'])} rounds [quartiles], and "
         "in brackets how many classes agree with those of the IF network from events. "
-        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step."
+        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step"
+        f"{ann_batches(parts)}."
     )
     return "\n".join([*lines, "", note])
 
@@ -213,6 +214,14 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
         "arithmetic floor times the rate of spikes."
     )
     return "\n".join([*lines, "", note])
+
+
+def ann_batches(parts: Parts) -> str:
+    """How many images the ANN takes at once, where it was asked for that."""
+    found = {title: parts[name]["rounds"]["ANN"].get("batch") for name, title in TITLES.items()}
+    if None in found.values():
+        return ""
+    return ", on the faster of 128 and 512 images: " + ", ".join(f"{title} {n}" for title, n in found.items())
 
 
 def faster_peer(part: dict[str, Any]) -> str:

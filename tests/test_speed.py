@@ -3,11 +3,87 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import record, speed
+import rheobase as rb
+from benchmarks import contestants, record, speed, speed_tables
+
+X = torch.rand(32, 3)
+
+
+@pytest.mark.parametrize(("milliseconds", "batch"), [({128: 3, 512: 13}, 128), ({128: 3, 512: 11}, 512)])
+def test_the_ann_takes_the_faster_batch(
+    milliseconds: dict[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    x = X.view(32, 3, 1, 1)
+    snn = rb.convert(net, x, rb.ConstantThreshold())
+    clock, seen = [0.0], []
+
+    def wait(_layer: nn.Module, args: Any, _output: Any) -> None:
+        seen.append(len(args[0]))
+        clock[0] += 1e-3 * milliseconds[len(args[0])]
+
+    snn.graph.module.get_submodule("0").register_forward_hook(wait)
+    monkeypatch.setattr(contestants, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    raced = contestants.race({"ANN": contestants.ann(snn, x, 32)}, 2)["ANN"]
+    assert raced["batch"] == batch
+    passes = 1024 // batch
+    assert raced["seconds"] == pytest.approx([1e-3 * milliseconds[batch] * passes] * 2)
+    assert seen[-2 * passes :] == [batch] * 2 * passes
+
+
+def test_few_images_are_one_batch() -> None:
+    snn = rb.convert(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), X.view(32, 3, 1, 1), rb.ConstantThreshold())
+    assert contestants.ann(snn, X[:2].view(2, 3, 1, 1), 4)()["batch"] == 8
+
+
+def test_a_number_that_misses_its_bar_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    parts = result["parts"]
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    missed = {}
+    for growth in (1.05, 1.051):
+        parts["memory"]["peak_mib"] = {"512": [1000 * growth], "32": [1000.0]}
+        missed[growth] = [line for line in speed_tables.bars().splitlines() if "peak memory" in line]
+    assert missed[1.05] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.050 |"]
+    assert missed[1.051] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.051 (missed) |"]
+
+
+@pytest.mark.parametrize(
+    ("contestant", "slower", "row", "met"),
+    [
+        ("IF, events", 1.0, "against SpikingJelly, ResNet-20", True),
+        ("IF, events", 5.0, "against SpikingJelly, ResNet-20", False),
+        ("IF, dense float32", 1.0, "ANN pass, IF, float32, ResNet-20", True),
+        ("IF, dense float32", 5.0, "ANN pass, IF, float32, ResNet-20", False),
+    ],
+)
+def test_a_ratio_that_misses_its_bar_says_so(
+    contestant: str, slower: float, row: str, met: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = record.read("speed")
+    rounds = result["parts"]["resnet20"]["rounds"]
+    for name, seconds in (("SpikingJelly, step by step", 4.0), ("SpikingJelly, multi-step", 4.0), ("ANN", 1.0)):
+        rounds[name]["seconds"] = [seconds] * 5
+    rounds[contestant]["seconds"] = [slower] * 5
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    (line,) = [line for line in speed_tables.bars().splitlines() if row in line]
+    assert line.endswith("] |" if met else "] (missed) |")
+
+
+def test_the_table_says_which_batch_the_ann_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    for name, batch in (("resnet20", 512), ("vgg16", 128), ("resnet34", 128)):
+        result["parts"][name]["rounds"]["ANN"]["batch"] = batch
+    ending = "one step, on the faster of 128 and 512 images: ResNet-20 512, VGG16 128, ResNet-34 128."
+    assert speed_tables.speeds().endswith(ending)
 
 
 def test_provenance_names_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
