@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
@@ -35,6 +36,7 @@ from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
+from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
 
 STEPS = 32
@@ -44,6 +46,7 @@ OURS = (RateCoding(steps=1, levels=15), DifferentialCoding(steps=4), AnnealedDel
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
+EXIT_BATCH, KEPT = 128, 0.99  # images in a batch; training images that an early exit may not give another class
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -123,6 +126,47 @@ def calibration(arguments: argparse.Namespace) -> dict[str, Any]:
         rounds = race(contestants, arguments.rounds)
     about = {"layers": len(snn.graph.sites), "passes": methods["the same, and temporal biases (FTBC)"].passes}
     return {"images": sum(map(len, batches)), "simulated": len(x), "steps": steps, "rounds": rounds} | about
+
+
+def early_exit(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What an exit rule saves: ResNet-20 by rate coding with and without one, which comes from training images."""
+    given, quick = case("resnet20", arguments.quick), arguments.quick
+    mean, std, steps = models.AKAMASTER_MEAN, models.AKAMASTER_STD, 4 if quick else STEPS
+    test = images("cifar10", "test", mean, std, limit=20 if quick else 256)
+    batches = list(torch.utils.data.DataLoader(test, batch_size=EXIT_BATCH))
+    snn = rb.convert(given.model, given.calibration, RateCoding(steps=steps))
+    rule = careful(snn, torch.cat(given.calibration)[: 20 if quick else 512], steps)
+
+    def run(until: rb.Exit | None, chunk: int | None = None) -> dict[str, Any]:
+        start = time.perf_counter()
+        runs = [rb.simulate(snn, x, steps, until=until, chunk=chunk) for x, _ in batches]
+        seconds = time.perf_counter() - start
+        right = sum(int((run.output.argmax(1) == y).sum()) for run, (_, y) in zip(runs, batches, strict=True))
+        mean_steps = sum(run.mean_steps * len(x) for run, (x, _) in zip(runs, batches, strict=True)) / len(test)
+        return {"seconds": seconds, "accuracy": right / len(test), "mean_steps": mean_steps}
+
+    contestants = {"all steps": lambda: run(None), "early exit": lambda: run(rule)}
+    contestants["early exit, 4 steps in a chunk"] = lambda: run(rule, 4)
+    rounds = race(contestants, arguments.rounds)
+    about = {"method": snn.plan.method, "rule": repr(rule), "batch": EXIT_BATCH, "kept": KEPT}
+    return {"images": len(test), "steps": steps, "rounds": rounds} | about
+
+
+@torch.no_grad()
+def careful(snn: SpikingModel, x: Tensor, steps: int) -> rb.Exit:
+    """The margin and the first step with which images leave earliest, and KEPT of them with their class of step T."""
+    answers = torch.cat([part.answers for part in stream(snn, x, steps)])  # (T, N, C)
+    best, least = rb.Exit("margin", float("inf")), float(steps)
+    for first_step in (t for t in (1, 2, 4, 6, 8, 12, 16) if t <= steps):
+        for halves in range(41):
+            rule = rb.Exit("margin", halves / 2, first_step)
+            met = rule.met(answers, 1)
+            at = torch.where(met.any(0), met.int().argmax(0), steps - 1)
+            classes = answers[at, torch.arange(len(x))].argmax(1)
+            kept, mean = (classes == answers[-1].argmax(1)).double().mean(), float((at + 1).double().mean())
+            if kept >= KEPT and mean < least:
+                best, least = rule, mean
+    return best
 
 
 def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
@@ -235,6 +279,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "latency": latency,
     "density": density,
     "calibration": calibration,
+    "exit": early_exit,
     "layers": layers,
     "memory": memory,
     "machine": machine,
@@ -268,9 +313,11 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(part: dict[str, Any]) -> str:
     """Milliseconds for one image and step, quartiles over the rounds, and the ratio to the ANN of the same round."""
     lines = []
-    if "found" in part:
-        return json.dumps({**{k: v for k, v in part.items() if k != "rounds"}, "seconds": {
-            name: r["seconds"] for name, r in part["rounds"].items()}})  # fmt: skip
+    if "found" in part or "rule" in part:
+        runs = {
+            name: {k: v for k, v in result.items() if k != "classes"} for name, result in part.get("rounds", {}).items()
+        }
+        return json.dumps(part | {"rounds": runs})
     for name, result in part.get("rounds", {}).items():
         if len(result["seconds"]) < 2:
             lines.append(f"  {name:<28} {result.get('error', 'one round')}")

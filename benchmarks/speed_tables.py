@@ -224,6 +224,27 @@ def ann_batches(parts: Parts) -> str:
     return ", on the faster of 128 and 512 images: " + ", ".join(f"{title} {n}" for title, n in found.items())
 
 
+@stored
+def early_exit(parts: Parts, result: dict[str, Any]) -> str:
+    """What an exit rule saves, and what it costs."""
+    if "exit" not in parts:
+        return ""
+    part = parts["exit"]
+    lines = ["| | accuracy | mean steps | ms an image | times faster |", "|---|---|---|---|---|"]
+    for name, run in part["rounds"].items():
+        each = 1e3 * median(run["seconds"]) / part["images"]
+        faster = "" if name == "all steps" else spread(ratios(part, "all steps", name))
+        lines.append(f"| {name} | {100 * run['accuracy']:.1f} % | {run['mean_steps']:.1f} | {each:.2f} | {faster} |")
+    note = (
+        f"ResNet-20, `{part['method']}`, T = {part['steps']}, `{part['rule']}`, {part['images']:,} test images in "
+        f"batches of {part['batch']}; medians [quartiles]. Of all rules with which "
+        f"{100 * part['kept']:g} % of training images keep the class of step T, images leave earliest with this one. "
+        f"{part['hardware']['processor']}, {part['threads']} threads; load before it: {part['load_before']:.2g}. "
+        f"`{part['command']}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def faster_peer(part: dict[str, Any]) -> str:
     """SpikingJelly's faster mode on this network."""
     modes = [n for n, r in part["rounds"].items() if n.startswith("SpikingJelly") and r["seconds"]]

@@ -86,6 +86,32 @@ def test_the_table_says_which_batch_the_ann_took(monkeypatch: pytest.MonkeyPatch
     assert speed_tables.speeds().endswith(ending)
 
 
+def test_the_exit_rule_keeps_the_classes_of_training_images_and_leaves_early() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 4))
+    x = torch.randn(200, 3)
+    snn = rb.convert(net, x, rb.ConstantThreshold())
+    rule = speed.careful(snn, x, 24)
+    run = rb.simulate(snn, x, 24, until=rule)
+    classes = rb.simulate(snn, x, 24).output.argmax(1)
+    assert (run.output.argmax(1) == classes).double().mean() >= speed.KEPT
+    assert run.mean_steps < 24
+
+
+def test_the_table_of_early_exit_divides_by_its_own_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    result["parts"].pop("exit", None)
+    assert speed_tables.early_exit() == ""
+    runs = {"all steps": (32.0, [4.0, 8.0, 4.0]), "early exit": (16.0, [2.0, 4.0, 2.0])}
+    rounds = {name: {"accuracy": 0.9, "mean_steps": mean, "seconds": s} for name, (mean, s) in runs.items()}
+    about = {"images": 4, "steps": 32, "batch": 2, "kept": 0.99, "method": "M()", "rule": "R()"}
+    result["parts"]["exit"] = result["parts"]["memory"] | about | {"rounds": rounds}
+    lines = speed_tables.early_exit().splitlines()
+    assert lines[2] == "| all steps | 90.0 % | 32.0 | 1000.00 |  |"
+    assert lines[3] == "| early exit | 90.0 % | 16.0 | 500.00 | 2.00 [2.00, 2.00] |"
+
+
 def test_provenance_names_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"model name": "Some CPU", "flags": "sse2 avx512f amx_tile avx512_vnni fma"}
     lines = "".join(f"{key}\t: {value}\n" for key, value in found.items())
