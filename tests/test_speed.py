@@ -49,7 +49,7 @@ def test_a_number_that_misses_its_bar_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(record, "read", lambda _name: result)
     missed = {}
     for growth in (1.05, 1.051):
-        parts["memory"]["peak_mib"] = {"512": [1000 * growth], "32": [1000.0]}
+        parts["memory"] = {"peak_mib": {"512": [1000 * growth], "32": [1000.0]}}
         missed[growth] = [line for line in speed_tables.bars().splitlines() if "peak memory" in line]
     assert missed[1.05] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.050 |"]
     assert missed[1.051] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.051 (missed) |"]
@@ -75,6 +75,17 @@ def test_a_ratio_that_misses_its_bar_says_so(
     monkeypatch.setattr(record, "read", lambda _name: result)
     (line,) = [line for line in speed_tables.bars().splitlines() if row in line]
     assert line.endswith("] |" if met else "] (missed) |")
+
+
+def test_the_memory_that_is_needed_has_a_row_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    result["parts"]["memory"] |= {"peak_mib": {"512": [1.2], "32": [1.0]}, "needed_mib": {"32": [1.0], "512": [1.01]}}
+    rows = [line for line in speed_tables.bars().splitlines() if "peak memory" in line]
+    assert rows == [
+        "| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.200 (missed) |",
+        "| peak memory, T = 512 against T = 32, ResNet-20, no memory kept | at most 1.05 | 1.010 |",
+    ]
 
 
 def test_the_table_says_which_batch_the_ann_took(monkeypatch: pytest.MonkeyPatch) -> None:
