@@ -20,6 +20,8 @@ import torch
 from rheobase.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
+INSTRUCTIONS = ("avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
+"""As Linux names them: of the sets that PyTorch, oneDNN or the kernels here choose by."""
 
 
 def provenance(seed: int) -> dict[str, Any]:
@@ -34,7 +36,12 @@ def provenance(seed: int) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "numba")},
         },
-        "hardware": {"processor": _processor(), "cores": torch.get_num_threads(), "machine": platform.machine()},
+        "hardware": {
+            "processor": _cpuinfo("model name") or platform.processor() or "unknown",
+            "cores": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "instructions": instructions(),
+        },
     }
 
 
@@ -65,9 +72,16 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _processor() -> str:
+def instructions() -> list[str]:
+    """The vector instructions that decide which code runs: processors of one name may differ in them."""
+    flags = _cpuinfo("flags").split()
+    return [torch.backends.cpu.get_cpu_capability(), *(name for name in INSTRUCTIONS if name in flags)]
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first processor, or nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")

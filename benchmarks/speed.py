@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
@@ -35,6 +36,7 @@ from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
+from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
 
 STEPS = 32
@@ -44,6 +46,8 @@ OURS = (RateCoding(steps=1, levels=15), DifferentialCoding(steps=4), AnnealedDel
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+EXIT_BATCH, KEPT = 128, 0.99  # images in a batch; training images that an early exit may not give another class
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -123,6 +127,47 @@ def calibration(arguments: argparse.Namespace) -> dict[str, Any]:
         rounds = race(contestants, arguments.rounds)
     about = {"layers": len(snn.graph.sites), "passes": methods["the same, and temporal biases (FTBC)"].passes}
     return {"images": sum(map(len, batches)), "simulated": len(x), "steps": steps, "rounds": rounds} | about
+
+
+def early_exit(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What an exit rule saves: ResNet-20 by rate coding with and without one, which comes from training images."""
+    given, quick = case("resnet20", arguments.quick), arguments.quick
+    mean, std, steps = models.AKAMASTER_MEAN, models.AKAMASTER_STD, 4 if quick else STEPS
+    test = images("cifar10", "test", mean, std, limit=20 if quick else 256)
+    batches = list(torch.utils.data.DataLoader(test, batch_size=EXIT_BATCH))
+    snn = rb.convert(given.model, given.calibration, RateCoding(steps=steps))
+    rule = careful(snn, torch.cat(given.calibration)[: 20 if quick else 512], steps)
+
+    def run(until: rb.Exit | None, chunk: int | None = None) -> dict[str, Any]:
+        start = time.perf_counter()
+        runs = [rb.simulate(snn, x, steps, until=until, chunk=chunk) for x, _ in batches]
+        seconds = time.perf_counter() - start
+        right = sum(int((run.output.argmax(1) == y).sum()) for run, (_, y) in zip(runs, batches, strict=True))
+        mean_steps = sum(run.mean_steps * len(x) for run, (x, _) in zip(runs, batches, strict=True)) / len(test)
+        return {"seconds": seconds, "accuracy": right / len(test), "mean_steps": mean_steps}
+
+    contestants = {"all steps": lambda: run(None), "early exit": lambda: run(rule)}
+    contestants["early exit, 4 steps in a chunk"] = lambda: run(rule, 4)
+    rounds = race(contestants, arguments.rounds)
+    about = {"method": snn.plan.method, "rule": repr(rule), "batch": EXIT_BATCH, "kept": KEPT}
+    return {"images": len(test), "steps": steps, "rounds": rounds} | about
+
+
+@torch.no_grad()
+def careful(snn: SpikingModel, x: Tensor, steps: int) -> rb.Exit:
+    """The margin and the first step with which images leave earliest, and KEPT of them with their class of step T."""
+    answers = torch.cat([part.answers for part in stream(snn, x, steps)])  # (T, N, C)
+    best, least = rb.Exit("margin", float("inf")), float(steps)
+    for first_step in (t for t in (1, 2, 4, 6, 8, 12, 16) if t <= steps):
+        for halves in range(41):
+            rule = rb.Exit("margin", halves / 2, first_step)
+            met = rule.met(answers, 1)
+            at = torch.where(met.any(0), met.int().argmax(0), steps - 1)
+            classes = answers[at, torch.arange(len(x))].argmax(1)
+            kept, mean = (classes == answers[-1].argmax(1)).double().mean(), float((at + 1).double().mean())
+            if kept >= KEPT and mean < least:
+                best, least = rule, mean
+    return best
 
 
 def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
@@ -205,18 +250,26 @@ def layers(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory of processes that do nothing but simulate ResNet-20, for few and for many steps."""
+    """Peak memory of processes that do nothing but simulate ResNet-20, for few and for many steps.
+
+    ``peak_mib`` is with `keep_memory`, and has the gaps between kept tensors in it; ``needed_mib`` is where each tensor
+    of more than a MiB comes from the system and goes back to it, so that it is what the simulation holds at a time.
+    """
     given, folder = case("resnet20", arguments.quick), ROOT / "runs/speed"
     rb.convert(given.model, given.calibration, NEURONS["IF"]).save(folder / "memory.rheobase")
     torch.save((given.model.state_dict(), given.images), folder / "memory.pt")
-    peaks: dict[str, list[float]] = {}
+    found: dict[str, dict[str, list[float]]] = {"peak_mib": {}, "needed_mib": {}}
     for _ in range(1 if arguments.quick else 3):
         for steps in (32, 64) if arguments.quick else (32, 512):
             command = [sys.executable, "-m", "benchmarks.speed", "--peak", str(steps)]
             command += ["--threads", str(arguments.threads)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-            peaks.setdefault(str(steps), []).append(float(done.stdout.split()[-1]))
-    return {"images": len(given.images), "peak_mib": peaks}
+            for what, peaks in found.items():
+                more, settings = ([], {}) if what == "peak_mib" else (["--give-back"], GIVE_BACK)
+                done = subprocess.run(
+                    [*command, *more], check=True, capture_output=True, text=True, cwd=ROOT, env=os.environ | settings
+                )
+                peaks.setdefault(str(steps), []).append(float(done.stdout.split()[-1]))
+    return {"images": len(given.images)} | found
 
 
 def peak(steps: int) -> None:
@@ -235,6 +288,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "latency": latency,
     "density": density,
     "calibration": calibration,
+    "exit": early_exit,
     "layers": layers,
     "memory": memory,
     "machine": machine,
@@ -248,12 +302,14 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "contestants", "peers")),
     ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    key = repr((name, arguments.quick, arguments.threads, arguments.rounds, code, record.provenance(0)["versions"]))
+    origin = record.provenance(0)
+    key = repr(
+        (name, arguments.quick, arguments.threads, arguments.rounds, code, origin["versions"], origin["hardware"])
+    )
     path = ROOT / "runs/speed" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         torch.manual_seed(0)
-        origin = record.provenance(0)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         about = origin | {"threads": arguments.threads, "load_before": load}
         content = shorten(about | PARTS[name](arguments))
@@ -266,9 +322,11 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(part: dict[str, Any]) -> str:
     """Milliseconds for one image and step, quartiles over the rounds, and the ratio to the ANN of the same round."""
     lines = []
-    if "found" in part:
-        return json.dumps({**{k: v for k, v in part.items() if k != "rounds"}, "seconds": {
-            name: r["seconds"] for name, r in part["rounds"].items()}})  # fmt: skip
+    if "found" in part or "rule" in part:
+        runs = {
+            name: {k: v for k, v in result.items() if k != "classes"} for name, result in part.get("rounds", {}).items()
+        }
+        return json.dumps(part | {"rounds": runs})
     for name, result in part.get("rounds", {}).items():
         if len(result["seconds"]) < 2:
             lines.append(f"  {name:<28} {result.get('error', 'one round')}")
@@ -288,10 +346,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default 7, or 2 with --quick")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # what `memory` calls
+    parser.add_argument("--give-back", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (2 if arguments.quick else 7)
     torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    if not arguments.give_back:
+        rb.keep_memory()
     if arguments.peak is not None:
         peak(arguments.peak)
         return
@@ -309,7 +369,10 @@ def main() -> None:
 
 
 def _kept(origin: dict[str, Any]) -> dict[str, Any]:
-    """The stored result, whose other parts stay as they were measured; on another machine it is no use."""
+    """The stored result, whose other parts stay as they were measured; on another machine it is no use.
+
+    One that does not say which instructions its processor had is of another machine: nobody can know.
+    """
     if not (record.RESULTS / "speed.json").exists():
         return {}
     stored = record.read("speed")

@@ -55,11 +55,13 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
         f"{spread(ratio)}{verdict(median(ratio) <= 0.5)} |"
     )
     lines += latency(parts["latency"])
-    few, many = (median(peaks) for _, peaks in sorted(parts["memory"]["peak_mib"].items(), key=lambda p: int(p[0])))
-    growth = many / few
-    lines.append(
-        f"| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | {growth:.3f}{verdict(growth <= 1.05)} |"
-    )
+    for what, means in (("peak_mib", ""), ("needed_mib", ", no memory kept")):
+        if what in parts["memory"]:  # "needed_mib" is newer than the oldest results
+            few, many = (median(p) for _, p in sorted(parts["memory"][what].items(), key=lambda item: int(item[0])))
+            lines.append(
+                f"| peak memory, T = 512 against T = 32, ResNet-20{means} | at most 1.05 | "
+                f"{many / few:.3f}{verdict(many / few <= 1.05)} |"
+            )
     loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
     note = (
         f"Medians of ratios within a round [quartiles]. {result['hardware']['processor']}, "
@@ -128,7 +130,8 @@ def speeds(parts: Parts, result: dict[str, Any]) -> str:
     note = (
         f"Image-steps a second, medians of {len(first['rounds']['ANN']['seconds'])} rounds [quartiles], and "
         "in brackets how many classes agree with those of the IF network from events. "
-        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step."
+        f"T = {first['steps']}; images in a batch: {sizes}. The ANN does one pass where the others do one step"
+        f"{ann_batches(parts)}."
     )
     return "\n".join([*lines, "", note])
 
@@ -211,6 +214,35 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
         f"Milliseconds for one image, IF. On this machine a large matrix product makes {gflops:.0f} Gflop/s, and a "
         f"copy moves {gbytes:.1f} GB/s. Bytes: each neuron's current and value, written and read once. × rate: the "
         "arithmetic floor times the rate of spikes."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def ann_batches(parts: Parts) -> str:
+    """How many images the ANN takes at once, where it was asked for that."""
+    found = {title: parts[name]["rounds"]["ANN"].get("batch") for name, title in TITLES.items()}
+    if None in found.values():
+        return ""
+    return ", on the faster of 128 and 512 images: " + ", ".join(f"{title} {n}" for title, n in found.items())
+
+
+@stored
+def early_exit(parts: Parts, result: dict[str, Any]) -> str:
+    """What an exit rule saves, and what it costs."""
+    if "exit" not in parts:
+        return ""
+    part = parts["exit"]
+    lines = ["| | accuracy | mean steps | ms an image | times faster |", "|---|---|---|---|---|"]
+    for name, run in part["rounds"].items():
+        each = 1e3 * median(run["seconds"]) / part["images"]
+        faster = "" if name == "all steps" else spread(ratios(part, "all steps", name))
+        lines.append(f"| {name} | {100 * run['accuracy']:.1f} % | {run['mean_steps']:.1f} | {each:.2f} | {faster} |")
+    note = (
+        f"ResNet-20, `{part['method']}`, T = {part['steps']}, `{part['rule']}`, {part['images']:,} test images in "
+        f"batches of {part['batch']}; medians [quartiles]. Of all rules with which "
+        f"{100 * part['kept']:g} % of training images keep the class of step T, images leave earliest with this one. "
+        f"{part['hardware']['processor']}, {part['threads']} threads; load before it: {part['load_before']:.2g}. "
+        f"`{part['command']}`."
     )
     return "\n".join([*lines, "", note])
 

@@ -113,6 +113,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,
     "calibration": speed_tables.calibration,
+    "early_exit": speed_tables.early_exit,
     "floors": speed_tables.floors,
 }
 

@@ -17,6 +17,7 @@ from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.files import write_atomically
 from rheobase.neurons import Temporal
+from rheobase.simulation import CHUNK_RULE
 from rheobase.spiking import SpikingModel
 from rheobase.sums import Sums
 
@@ -128,6 +129,7 @@ def identity(
         "process": f"{own.rank} of {own.size}",
         "exit": None if until is None else repr(until),
         "chunk": chunk,
+        "rule of chunks": CHUNK_RULE if chunk is None else None,  # which decides how the sums are rounded
         "arithmetic": snn.arithmetic,
         "events": snn.events,
         "backend": snn.backend,

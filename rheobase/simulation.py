@@ -15,11 +15,13 @@ from rheobase.exits import Exit
 from rheobase.neurons._base import select
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Chunk", "Run", "simulate", "stream"]
+__all__ = ["CHUNK_RULE", "Chunk", "Run", "simulate", "stream"]
 
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
 _WIDE_BATCH, _LARGEST = 512, 2**28  # and at most; while the largest value of a pass has no more bytes
 _CHUNK = 32  # steps in one pass, at most: with few samples, memory would grow with T until the batch is full
+CHUNK_RULE = f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes"
+"""How a chunk is chosen here; with other constants the sums of floats are rounded otherwise."""
 
 
 @dataclass(frozen=True, eq=False)

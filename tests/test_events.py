@@ -153,6 +153,28 @@ def test_an_image_gives_the_same_bits_in_any_batch_and_with_any_number_of_thread
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("outputs", "padding"), [(10, 1), (16, 0), (32, 2)])
+def test_three_rows_of_sums_give_the_same_bits_with_any_number_of_threads(outputs: int, padding: int) -> None:
+    conv = nn.Conv2d(16, outputs, 3, padding=padding)
+    layer = EventLayer(conv)
+    x = sparse((24, 16, 20, 20), 0.2, 0).to(memory_format=torch.channels_last)
+    plus = torch.randn_like(conv(x))
+    assert plus.is_contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results += [(layer(x, "always"), layer(x, "always", plus=plus)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert close(results[0][0], conv(x))
+    for one, two in results:
+        assert torch.equal(one, results[0][0])
+        assert torch.equal(two, results[0][1])
+
+
+@torch.no_grad()
 def test_infinities_and_nan_come_through() -> None:
     layer = nn.Conv2d(16, 16, 1)
     x = torch.zeros(1, 16, 1, 3).to(memory_format=torch.channels_last)
@@ -333,6 +355,46 @@ def test_a_layer_adds_the_shortcut_and_a_padded_shortcut_is_never_written() -> N
     assert "aten::conv2d" in done
     assert "aten::constant_pad_nd" not in done
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::add_") == 1  # the padded one's
+
+
+def gradients(where: str) -> tuple[Tensor, Tensor, int]:
+    """The answer, the gradient of the first weights, and how often a backward hook was called."""
+    torch.manual_seed(0)
+    net = Shortcuts()
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    snn = convert(net, [x], rb.methods.SignedMSAT())
+    x.requires_grad_()  # where no input of a layer does, PyTorch warns of a hook on it
+    module, called = snn.program.module, []
+    for parameter in module.parameters():
+        parameter.requires_grad_()
+    hooks = [
+        module.get_submodule(name).register_full_backward_hook(lambda *_: called.append(1))
+        for name in where.split()
+        if name not in ("everywhere", "before")
+    ]
+    if where == "before":
+        hooks = [module.get_submodule("second").register_full_backward_pre_hook(lambda *_: called.append(1))]
+    if where == "everywhere":
+        hooks = [nn.modules.module.register_module_full_backward_hook(lambda *_: called.append(1))]
+    try:
+        snn.reset()
+        output = snn.execution(x).advance(4)
+        output.square().sum().backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    gradient = module.get_submodule("second").weight.grad
+    assert isinstance(gradient, Tensor)
+    return output.detach(), gradient, len(called)
+
+
+@pytest.mark.parametrize("where", ["second", "wider", "second wider relus.0", "before", "everywhere"])
+def test_backward_hooks_see_gradients_and_change_none(where: str) -> None:
+    output, gradient, _ = gradients("")
+    ours, same, called = gradients(where)
+    assert called
+    assert torch.equal(ours, output)
+    assert torch.allclose(same, gradient, rtol=1e-5, atol=1e-6)
 
 
 class EarlyPadding(nn.Module):

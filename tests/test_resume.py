@@ -220,6 +220,15 @@ def test_another_format_is_refused(file: Path) -> None:
         run(file)
 
 
+def test_another_rule_of_chunks_is_refused_where_it_decides(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = file.with_name("with_a_chunk.json")
+    run(other, chunk=2)
+    monkeypatch.setattr(resume, "CHUNK_RULE", "128 samples times steps")
+    with pytest.raises(SettingError, match=r"in\n  rule of chunks: 128 to .* there, 128 samples times steps here\n"):
+        run(file)
+    assert run(other, chunk=2).images == len(X)
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="make it first"):
         run(tmp_path / "no" / "sums.json")

@@ -99,6 +99,13 @@ def added(total: Tensor, summand: Tensor) -> Tensor:
 
 
 def hooked(layer: nn.Module) -> bool:
-    """Whether others look at what goes into the layer and comes out of it."""
-    everywhere = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or everywhere)
+    """Whether others look at what goes into the layer and comes out of it, or at their gradients."""
+    own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    module = nn.modules.module
+    everywhere = (
+        module._global_forward_hooks
+        or module._global_forward_pre_hooks
+        or module._global_backward_hooks
+        or module._global_backward_pre_hooks
+    )
+    return bool(own or everywhere)
