@@ -32,7 +32,11 @@ NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
 ANN_BATCHES = (128, 512)  # of which the ANN takes the faster
 PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")
 NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib", "tqdm", "einops", "pbr", "nir")
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**29), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # as rb.keep_memory
+KEEP_MEMORY = {  # as rb.keep_memory
+    "MALLOC_MMAP_THRESHOLD_": str(2**29),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 
 
 @dataclass

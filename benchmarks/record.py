@@ -1,6 +1,6 @@
 """What every stored result carries: the command, the commit, the seed, the versions and the machine.
 
-A machine that is sent the files without the repository reads the commit from $RHEOBASE_COMMIT.
+A machine that is sent the files without the repository reads from $RHEOBASE_COMMIT which commit they are of, unchanged.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from rheobase.files import write_atomically
 
+_CHANGES = ("status", "--porcelain", "--", "rheobase", "benchmarks/*.py")
 RESULTS = Path(__file__).parent / "results"
 INSTRUCTIONS = ("avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
 """As Linux names them: of the sets that PyTorch, oneDNN or the kernels here choose by."""
@@ -29,7 +30,8 @@ def provenance(seed: int) -> dict[str, Any]:
     return {
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
         "commit": os.environ.get("RHEOBASE_COMMIT") or _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "rheobase", "benchmarks/*.py")),
+        "uncommitted_changes": "RHEOBASE_COMMIT" not in os.environ
+        and bool(_git("status", "--porcelain", "--", "rheobase", "benchmarks/*.py")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "versions": {

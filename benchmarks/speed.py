@@ -147,7 +147,7 @@ def early_exit(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"seconds": seconds, "accuracy": right / len(test), "mean_steps": mean_steps}
 
     contestants = {"all steps": lambda: run(None), "early exit": lambda: run(rule)}
-    contestants["early exit, 4 steps in a chunk"] = lambda: run(rule, 4)
+    contestants["early exit, 1 step in a chunk"] = lambda: run(rule, 1)
     rounds = race(contestants, arguments.rounds)
     about = {"method": snn.plan.method, "rule": repr(rule), "batch": EXIT_BATCH, "kept": KEPT}
     return {"images": len(test), "steps": steps, "rounds": rounds} | about

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 __all__ = ["keep_memory"]
@@ -21,11 +22,11 @@ def keep_memory() -> bool:
     setting of the whole process, so the library leaves it to you; the command line makes it. Tensors of more than
     512 MiB are given back all the same.
 
-    Kept memory has gaps, mostly because glibc cuts an aligned tensor out of a larger block and keeps the slivers for
-    small objects, so that the block is too short for the next tensor of that size. A process then holds more than a
-    simulation needs, and more after many chunks than after few; less so with ``GLIBC_TUNABLES`` at
-    ``glibc.malloc.tcache_count=0`` in its environment. Without this call and with ``MALLOC_MMAP_THRESHOLD_=1048576``
-    there are no gaps, and a simulation takes longer.
+    Kept memory has gaps: glibc cuts an aligned tensor out of a larger block and keeps the slivers for small objects, so
+    that the block is too short for the next tensor of that size. A process then holds more than a simulation needs,
+    and more after many chunks than after few. Large tensors that begin with a page leave few gaps. PyTorch places them
+    so, and asks for large pages, where ``THP_MEM_ALLOC_ENABLE=1`` is in the environment; this call puts it there
+    unless the environment says otherwise. PyTorch reads it at its first large tensor, so call this before.
 
     Returns:
         Whether that could be set: on Linux with glibc.
@@ -36,6 +37,7 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mapped = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_THRESHOLD, _LARGEST_BEFORE)
     trimmed = mallopt(_TRIM_THRESHOLD, _ALL)
     return bool(mapped and trimmed)

@@ -20,7 +20,12 @@ __all__ = ["CHUNK_RULE", "Chunk", "Run", "simulate", "stream"]
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
 _WIDE_BATCH, _LARGEST = 512, 2**28  # and at most; while the largest value of a pass has no more bytes
 _CHUNK = 32  # steps in one pass, at most: with few samples, memory would grow with T until the batch is full
-CHUNK_RULE = f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes"
+_LEAVING = 4  # steps in one pass, at least, where samples may leave: of one alone, a chunk costs more than it saves
+_DEVICE_BATCH, _DEVICE_SHARE = 8192, 64  # with TF32 on a CUDA device; the largest value has that part of its memory
+CHUNK_RULE = (
+    f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes; {_LEAVING} with an exit; "
+    f"{_DEVICE_BATCH} and 1/{_DEVICE_SHARE} of a device"
+)
 """How a chunk is chosen here; with other constants the sums of floats are rounded otherwise."""
 
 
@@ -107,7 +112,8 @@ def stream(
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
             by no more than rounding. By default as many as make a batch of 512, or down to 128 where that would
-            take much memory or there is an exit rule, and at most 32. In a layer-synchronous network
+            take much memory, and at most 32; with an exit rule as many as make a batch of 128, and at least 4. On a
+            CUDA device with ``arithmetic="rounded"``, as many as make a batch of 8192. In a layer-synchronous network
             all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then
             go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
@@ -142,9 +148,9 @@ def stream(
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
-    wide = _FOLDED_BATCH if until is not None else _LARGEST // (4 * snn.program.largest)
-    folded = max(_FOLDED_BATCH, min(_WIDE_BATCH, wide))
-    size = (chunk or max(1, min(_CHUNK, folded // x.shape[0]))) if snn.causal else steps
+    fast = x.is_cuda and snn.arithmetic == "rounded"
+    memory = torch.cuda.get_device_properties(x.device).total_memory if fast else None
+    size = (chunk or _at_once(len(x), snn.program.largest, until is not None, memory)) if snn.causal else steps
     groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
     if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
         parts = x.tensor_split(groups)
@@ -193,6 +199,22 @@ def stream(
             execution.keep(stay)
             state = select(state, stay)
         yield part
+
+
+def _at_once(samples: int, largest: int, leaving: bool, memory: int | None) -> int:
+    """How many steps go through a layer at once.
+
+    Args:
+        samples: N.
+        largest: numbers in the largest value of one sample and step.
+        leaving: whether samples may leave the batch.
+        memory: of a device that is faster with more, in bytes.
+    """
+    if leaving:
+        return min(_CHUNK, max(_LEAVING, _FOLDED_BATCH // samples))
+    most, room = (_WIDE_BATCH, _LARGEST) if memory is None else (_DEVICE_BATCH, memory // _DEVICE_SHARE)
+    folded = max(_FOLDED_BATCH, min(most, room // (4 * largest)))
+    return max(1, min(_CHUNK, folded // samples))
 
 
 def _joined(groups: list[Chunk]) -> Chunk:

@@ -36,6 +36,17 @@ def test_kept_memory_is_not_asked_for_again() -> None:
     assert faults("keep") < pages // 20
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+@pytest.mark.parametrize(("before", "aligned"), [(None, True), ("1", True), ("0", False)])
+def test_large_tensors_begin_with_a_page_unless_the_user_says_otherwise(before: str | None, aligned: bool) -> None:
+    """PyTorch reads the setting at its first tensor, which is after the import."""
+    program = "import torch, rheobase; rheobase.keep_memory(); print(*(torch.ones(2**20).data_ptr() for _ in range(3)))"
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    environment |= {} if before is None else {"THP_MEM_ALLOC_ENABLE": before}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    assert all(int(place) % 4096 == 0 for place in done.stdout.split()) == aligned
+
+
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_memory() is False

@@ -29,6 +29,7 @@ from references import if_neuron, msat_neuron
 from torch import Tensor, nn
 
 import rheobase as rb
+from rheobase import simulation
 from rheobase.coding import Encoder
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import COS, MSAT, TPP, ConstantThreshold, ParallelConversion, SpikeConverter
@@ -223,6 +224,28 @@ def test_the_seed_is_ignored_where_nothing_is_random() -> None:
     assert not snn.random
     first, second = (simulate(snn, X, 16, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     assert_same(first, second)
+
+
+@pytest.mark.parametrize(
+    ("samples", "largest", "leaving", "memory", "steps"),
+    [
+        (1, 1000, False, None, 32),  # the most
+        (32, 1000, False, None, 16),  # 512 samples times steps
+        (32, 2**26 // 256, False, None, 8),  # 256 MiB
+        (32, 2**26, False, None, 4),  # 128 samples times steps
+        (1000, 1000, False, None, 1),
+        (1, 1000, True, None, 32),
+        (16, 1000, True, None, 8),
+        (128, 1000, True, None, 4),  # the least, where samples may leave
+        (256, 1000, False, 2**37, 32),  # 8192 samples times steps
+        (256, 2**16, False, 2**36, 16),  # a 64th of the memory of a device
+        (256, 2**16, False, 2**30, 1),
+    ],
+)
+def test_a_chunk_has_as_many_steps_as_pay(
+    samples: int, largest: int, leaving: bool, memory: int | None, steps: int
+) -> None:
+    assert simulation._at_once(samples, largest, leaving, memory) == steps
 
 
 @pytest.mark.parametrize("method", [ConstantThreshold(per_channel=True), MSAT(), RANDOM], ids=repr)
