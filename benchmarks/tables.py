@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import method_tables, record, speed_tables, zoo_tables
+from benchmarks import gpu_tables, method_tables, record, speed_tables, zoo_tables
 from rheobase.curve import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +115,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "calibration": speed_tables.calibration,
     "early_exit": speed_tables.early_exit,
     "floors": speed_tables.floors,
+    "gpu_bars": gpu_tables.gpu_bars,
+    "gpu_networks": gpu_tables.gpu_networks,
 }
 
 
