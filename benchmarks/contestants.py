@@ -86,13 +86,32 @@ def simulation(
     return run
 
 
-def ann(snn: SpikingModel, x: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Callable[[], dict[str, Any]]:
+def compiled_ann(snn: SpikingModel, x: Tensor, steps: int) -> Callable[[], dict[str, Any]]:
+    """As `ann`, through ``torch.compile``, which needs a C++ compiler; where it fails, the answer says why."""
+    run = ann(snn, x, steps, wrap=torch.compile)
+
+    def attempt() -> dict[str, Any]:
+        try:
+            return run()
+        except Exception as error:  # noqa: BLE001 (a missing compiler raises what the one there is would not)
+            return {"error": f"{type(error).__name__}: {error}"[:200]}
+
+    return attempt
+
+
+def ann(
+    snn: SpikingModel,
+    x: Tensor,
+    steps: int,
+    dtype: torch.dtype = torch.float32,
+    wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module,
+) -> Callable[[], dict[str, Any]]:
     """The folded network, ``steps`` times on the images, in the faster of two batches.
 
     A simulation sends up to 512 samples times steps through a layer. The first call, which warms up, tries 128 and 512
     images three times each, and says which ``batch`` was faster; all calls after it keep to that.
     """
-    module = copy.deepcopy(snn.graph.module).to(dtype, memory_format=torch.channels_last)
+    module = wrap(copy.deepcopy(snn.graph.module).to(dtype, memory_format=torch.channels_last))
     repeats = dict.fromkeys(max(1, min(steps, size // len(x))) for size in ANN_BATCHES)
     batches = [x.repeat(n, 1, 1, 1).to(dtype, memory_format=torch.channels_last) for n in repeats]
 

@@ -62,7 +62,7 @@ def gpu_bars() -> str:
     shape = " × ".join(map(str, result["scans"]["shape"]))
     note = (
         f"Currents of {shape} (steps, samples, channels, height, width), float32; a copy moves {copy:,.0f} GB/s. "
-        f"Medians over {len(scans['copy']['seconds'])} rounds of 10 launches, and of ratios within a round [quartiles]. "
+        f"Medians over {len(scans['copy']['seconds'])} rounds of 10 launches; ratios are within a round [quartiles]. "
         f"{_machine(result)}"
     )
     return "\n".join([*lines, "", note])

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
-from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, race, simulation, timed
+from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, compiled_ann, race, simulation, timed
 from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
@@ -59,6 +59,7 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     folder = ROOT / "runs/speed"
     peers = Peers(nets["IF"], x, folder)
     contestants = {"ANN": ann(nets["IF"], x, steps), "ANN, bfloat16": ann(nets["IF"], x, steps, torch.bfloat16)}
+    contestants["ANN, torch.compile"] = compiled_ann(nets["IF"], x, steps)
     for neuron, snn in nets.items():
         contestants[f"{neuron}, reference"] = simulation(snn, x, "never", steps, "reference", "float")
         contestants[f"{neuron}, dense float32"] = simulation(snn, x, "never", steps, arithmetic="float")
