@@ -78,6 +78,8 @@ def main() -> None:
     for network in NETWORKS:
         for steps in DEPTH_STEPS:
             measure(network, f"T = {steps}", method({"steps": steps}))
+    for label in ("weights left alone", "not tuned"):
+        measure("vgg16-cifar10", label, method(CHANGES[label]))
     if arguments.share:
         return
     content = {**record.provenance(0), "images": arguments.images, "steps": STEPS, "iterations": ITERATIONS,

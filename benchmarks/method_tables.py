@@ -29,6 +29,7 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.ParallelConversion: "mean currents and rates",
     methods.SpikeNorm: "currents of the spiking network",
 }
+DAGGER = " †"  # behind what was measured on a graphics processor
 NETWORKS = {"resnet20-cifar10": "ResNet-20 on CIFAR-10", "vgg16-cifar10": "VGG16 with max pooling on CIFAR-10"}
 
 
@@ -148,8 +149,9 @@ def _line(row: dict[str, Any]) -> str:
     cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in STEPS]
     latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
     operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
+    elsewhere = DAGGER if "device" in last else ""
     cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
-              f"{last['calibration_seconds']:.0f} s", row["paper"]]  # fmt: skip
+              f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
     return f"| {row['name']}{latency} | {' | '.join(cells)} |"
 
 
@@ -179,7 +181,8 @@ def depth() -> str:
     for row in record.read("ablations")["rows"]:
         cell = row["cell"]
         if row["network"] != "resnet20-cifar10":
-            lines.append(f"| {row['network']} | {cell['steps']} | {100 * cell['accuracy']:.1f} | "
+            changed = "" if row["label"].startswith("T =") else f", {row['label']}"
+            lines.append(f"| {row['network']}{changed} | {cell['steps']} | {100 * cell['accuracy']:.1f} | "
                          f"{100 * cell['reference_accuracy']:.1f} | {cell['events_per_neuron']:.2f} |")  # fmt: skip
     return "\n".join(lines)
 
@@ -197,9 +200,11 @@ def twins() -> str:
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
     low, high = wilson(cell["reference_accuracy"], result["images"])
     network = NETWORKS[result.get("network", "resnet20-cifar10")]
+    devices = {c["device"] for row in result.get("methods", ()) for c in row["cells"] if "device" in c}
+    elsewhere = f";{DAGGER} on {', '.join(sorted(devices))}, shared by ten processes" if devices else ""
     return (
         f"{network}, {result['images']:,} test images, on which the ANN has "
         f"{100 * cell['reference_accuracy']:.2f} % (95 % interval ±{50 * (high - low):.2f}); calibrated on "
         f"{result['calibration_images']:,} training images without labels. Calibration times are of one core, shared "
-        f"with other work. `{result['command']}`."
+        f"with other work{elsewhere}. `{result['command']}`."
     )
