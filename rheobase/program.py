@@ -113,7 +113,8 @@ class Program:
 
     def fan_out(self, node: fx.Node) -> Tensor:
         """The multiply-accumulates that each non-zero input of a weighted layer causes. Shape of one sample."""
-        if node not in self._fan_out:
+        known, weight = self._fan_out.get(node), self.synapses[node].weight
+        if known is None or (isinstance(weight, Tensor) and known.device != weight.device):  # the network has moved
             meta = node.all_input_nodes[0].meta
             shape = tuple(size for along, size in enumerate(meta["shape"]) if along != meta["samples"])
             self._fan_out[node] = fan_out(self.synapses[node], shape)

@@ -6,6 +6,7 @@ The device is a CUDA device where there is one, and everywhere that of `pretende
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pretended
 import pytest
@@ -62,6 +63,23 @@ def test_a_device_gives_what_the_processor_gives(method: Method, device: str) ->
     ours, wanted = answers(device, method), answers("cpu", method)
     near = (ours - wanted).abs() <= 0.02 * wanted.abs().max()
     assert near.float().mean() > 0.8
+
+
+@each_device
+@pytest.mark.parametrize("method", [methods.ConstantThreshold(), methods.MSAT(), methods.TemporalBias(steps=8)])
+def test_a_converted_network_moves_to_a_device_or_is_loaded_there(method: Method, device: str, tmp_path: Path) -> None:
+    """Also one that has been simulated before."""
+    x = inputs(RESIDUAL_INPUT, 64, seed=1).float()
+    snn = rb.convert(residual(), x, method)
+    wanted = rb.simulate(snn, x, 8, operations=True).output
+    snn.save(tmp_path / "converted.rheobase")
+    with there(device):
+        loaded = rb.load(tmp_path / "converted.rheobase", residual().to(device))
+        for network in (loaded, snn.to(device)):
+            ours = rb.simulate(network, x.to(device), 8, operations=True).output
+            assert ours.device.type == device
+            near = (ours.cpu() - wanted).abs() <= 0.02 * wanted.abs().max()
+            assert near.float().mean() > 0.8
 
 
 @each_device
