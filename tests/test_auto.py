@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from networks import RESIDUAL_INPUT, inputs, residual
+from torch import nn
 
 import rheobase as rb
 from rheobase.batches import as_batches
@@ -52,6 +54,22 @@ def test_the_taken_candidate_is_the_best_of_the_table() -> None:
     assert not any(candidate.better(choice.taken) for candidate in choice.tried)
     assert choice.samples == 16
     assert all(repr(candidate.method) in str(choice) for candidate in choice.tried)
+
+
+@pytest.mark.parametrize(("kernel", "asked", "flip"), [(1, None, True), (3, None, False), (1, False, False)])
+def test_images_are_mirrored_where_the_network_does_not_mind(kernel: int, asked: bool | None, flip: bool) -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(2, 8, kernel, bias=False)
+    net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6)).eval()
+    if kernel == 3:
+        first.weight.data[..., 2] = -first.weight.data[..., 0]  # an edge
+        first.weight.data[..., 1] = 0
+    with torch.no_grad():
+        net[4].bias -= net(X).mean(0)  # all answers occur
+    choice = Auto(steps=1, iterations=1, flip=asked).choose(rb.trace(net, X[:2]), as_batches(X))
+    tuned = [c.method for c in choice.tried if c.method.iterations]  # type: ignore[attr-defined]
+    assert tuned
+    assert all(method.flip is flip for method in tuned)  # type: ignore[attr-defined]
 
 
 def test_agreement_counts_before_the_error() -> None:

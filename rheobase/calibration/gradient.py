@@ -40,8 +40,10 @@ class Tuning:
     Args:
         iterations: of gradient descent, at least 1.
         batch_size: samples in each.
-        rate: the peak learning rate of the neurons' parameters (thresholds by their logarithm).
-        weight_rate: that of weights and biases; 0 leaves them as they are.
+        rate: the peak learning rate of the neurons' parameters: thresholds by their logarithm, currents in units of the
+            first threshold of their site.
+        weight_rate: that of weights and biases, each tensor in units of its own root mean square, so that it does not
+            depend on how the weights are scaled (a tensor of zeros stays); 0 leaves all as they are.
         flip: mirror half of the samples left to right, where they are images.
         mix: shift images by up to an eighth of their width, blend one half of them with others (mixup) and put pieces
             of others into the rest (cutmix). With many iterations, what is tuned then fits the calibration samples less
@@ -59,7 +61,7 @@ class Tuning:
     iterations: int = 160
     batch_size: int = 32
     rate: float = 1e-2
-    weight_rate: float = 4e-4
+    weight_rate: float = 1e-3
     flip: bool = True
     mix: bool = False
     anytime: float = 0.0
@@ -93,9 +95,10 @@ def tune(
                + divergence KL(softmax(o) || softmax(o(T)))
 
     with r(T) the sum (for a coding of changes) or mean of what a site sent, a the activation of the ANN,
-    and o the answers. Adam with one cycle of the learning rate, gradients clipped at norm 1. What a neuron
-    lets be tuned is in its `Neuron.tunable`. The result is determined by the seed and the number of threads,
-    also where an interrupted tuning goes on in a `rheobase.calibration.session` with a folder.
+    and o the answers. Adam with one cycle of the learning rate, gradients clipped at norm 1, both in units that
+    make it the same for a network whose layers are scaled. What a neuron lets be tuned is in its
+    `Neuron.tunable`. The result is determined by the seed and the number of threads, also where an
+    interrupted tuning goes on in a `rheobase.calibration.session` with a folder.
 
     Args:
         snn: the converted network; it is left as it is.
@@ -151,7 +154,7 @@ def tune_layers(
 def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
     neuron = copy.deepcopy(layer.neuron)
     leaves = _leaves(neuron)
-    optimizer, schedule = _descent([{"params": list(leaves.values()), "lr": tuning.rate}], tuning.iterations)
+    optimizer, schedule = _descent(_groups({layer.site: neuron}, {layer.site: leaves}, tuning.rate), tuning.iterations)
     for chosen in _orders(layer.currents.shape[1], tuning, generator):
         a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
         _set(neuron, leaves)
@@ -217,8 +220,8 @@ def _tune(
     weights = {n: p for n, p in model.module.named_parameters() if tuning.weight_rate}
     for p in weights.values():
         p.requires_grad_(True)
-    groups: list[dict[str, Any]] = [{"params": [p for own in leaves.values() for p in own.values()], "lr": tuning.rate}]
-    groups += [{"params": list(weights.values()), "lr": tuning.weight_rate}] if weights else []
+    groups = _groups(model.neurons(), leaves, tuning.rate)
+    groups += [_group([p], tuning.weight_rate, _size(p)) for p in weights.values()]
     optimizer, schedule = _descent(groups, tuning.iterations)
     state = _State(leaves, weights, optimizer, schedule)
     kept = current()
@@ -253,7 +256,7 @@ def _model(snn: SpikingModel, graph: Graph, steps: int, tuning: Tuning) -> tuple
 
 
 def tunable(neuron: Neuron) -> dict[str, str]:
-    """The dotted paths of the buffers that can be tuned, also of neurons inside, and whether by logarithm."""
+    """The dotted paths of the buffers that can be tuned, also of neurons inside, and how: see `Neuron`."""
     return {
         f"{prefix}.{name}" if prefix else name: kind
         for prefix, module in neuron.named_modules()
@@ -264,11 +267,16 @@ def tunable(neuron: Neuron) -> dict[str, str]:
 
 def _differentiable(neuron: Neuron) -> bool:
     """Whether the innermost neuron can be tuned."""
-    innermost = [m for m in neuron.modules() if isinstance(m, Neuron)][-1]
-    return bool(innermost.tunable)
+    return bool(_innermost(neuron).tunable)
+
+
+def _innermost(neuron: Neuron) -> Neuron:
+    """The neuron itself, or what its wrappers hold."""
+    return [m for m in neuron.modules() if isinstance(m, Neuron)][-1]
 
 
 def _leaf(value: Tensor, kind: str) -> Tensor:
+    """What is moved instead of the value."""
     return (value.log() if kind == "log" else value.clone()).requires_grad_(True)
 
 
@@ -286,6 +294,32 @@ def _set(neuron: Neuron, leaves: Mapping[str, Tensor], detach: bool = False) -> 
         setattr(module, name, value.detach().clone() if detach else value)
 
 
+@torch.no_grad()
+def _size(p: Tensor) -> float:
+    """The root mean square of a tensor."""
+    return float(p.double().square().mean().sqrt())
+
+
+def _group(params: list[Tensor], rate: float, unit: float = 1.0) -> dict[str, Any]:
+    """What has one learning rate, and the unit in which the rate and the limit of the gradient's norm are meant."""
+    return {"params": params, "lr": rate * unit, "most": 1.0 / max(unit, 1e-30)}
+
+
+def _groups(
+    neurons: Mapping[str, Neuron], leaves: Mapping[str, Mapping[str, Tensor]], rate: float
+) -> list[dict[str, Any]]:
+    """The parameters of neurons: those without a unit together, and the currents of each site."""
+    pure: list[Tensor] = []
+    groups = []
+    for site, own in leaves.items():
+        kinds = tunable(neurons[site])
+        pure += [leaf for path, leaf in own.items() if kinds[path] != "current"]
+        currents = [leaf for path, leaf in own.items() if kinds[path] == "current"]
+        if currents:
+            groups.append(_group(currents, rate, _size(_innermost(neurons[site]).get_buffer("threshold"))))
+    return [_group(pure, rate), *groups]
+
+
 def _descent(
     groups: list[dict[str, Any]], iterations: int
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.OneCycleLR]:
@@ -301,7 +335,7 @@ def _descent(
 def _descend(
     loss: Tensor, optimizer: torch.optim.Adam, schedule: torch.optim.lr_scheduler.OneCycleLR, where: str
 ) -> None:
-    """One step, with the gradients of each group clipped at norm 1.
+    """One step, with the gradients of each group clipped at norm 1 in its unit.
 
     Raises:
         DataError: the loss is not finite; the message begins with ``where``.
@@ -311,7 +345,7 @@ def _descend(
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     for group in optimizer.param_groups:
-        nn.utils.clip_grad_norm_(group["params"], 1.0)
+        nn.utils.clip_grad_norm_(group["params"], group["most"])
     optimizer.step()
     schedule.step()
 

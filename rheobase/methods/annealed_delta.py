@@ -35,7 +35,7 @@ class AnnealedDelta(DeltaCoding):
     """
 
     iterations: int = 160
-    weight_rate: float = 5e-4
+    weight_rate: float = 1e-3
 
     @classmethod
     def fast(cls, **changes: object) -> Self:

@@ -32,6 +32,8 @@ __all__ = ["Auto", "Candidate", "Choice"]
 
 _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
+_MIRRORED = 0.8
+_WEIGHT_RATE = AnnealedDelta.weight_rate
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Auto(Method):
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1.
         energy_budget: the most events a neuron and sample that may be spent, above 0.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
-        flip: whether tuning mirrors half of the samples left to right; of use for natural images.
+        flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
+            does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
         images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The
             method taken then converts with all samples.
 
@@ -103,8 +106,8 @@ class Auto(Method):
     steps: int | None = None
     accuracy_drop: float | None = None
     energy_budget: float | None = None
-    iterations: int = 100
-    flip: bool = False
+    iterations: int = 150
+    flip: bool | None = None
     images: int = 1024
 
     def __post_init__(self) -> None:
@@ -147,12 +150,13 @@ class Auto(Method):
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         data, test = as_batches(torch.split(x[:-held], 128)), x[-held:]
+        flip = _mirrors(graph, x) if self.flip is None else self.flip
         tried: list[Candidate] = []
         for steps in self._grid():
             found = [measure(graph, data, test, m, steps) for m in self.candidates(steps)]
             within = self._allowed(found)
             if self.iterations and not (within and self._enough(_best(within))):
-                tuned = [measure(graph, data, test, self._tuned(c.method), steps) for c in found]
+                tuned = [measure(graph, data, test, self._tuned(c.method, flip), steps) for c in found]
                 found += tuned
             tried += found
             allowed = self._allowed(tried)
@@ -173,9 +177,8 @@ class Auto(Method):
         """Whether nothing better need be sought."""
         return 1 - candidate.agreement <= (self.accuracy_drop or 0.01)
 
-    def _tuned(self, method: Method) -> Method:
-        rate = 3e-4 if isinstance(method, RateCoding) else 5e-4
-        changes = {"iterations": self.iterations, "weight_rate": rate, "flip": self.flip}
+    def _tuned(self, method: Method, flip: bool) -> Method:
+        changes = {"iterations": self.iterations, "weight_rate": _WEIGHT_RATE, "flip": flip}
         return dataclasses.replace(method, **changes)  # type: ignore[type-var]
 
     def _why(self, taken: Candidate, allowed: list[Candidate], last: int) -> str:
@@ -196,6 +199,20 @@ class Auto(Method):
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         raise SettingError("Auto makes no plan of its own; use rheobase.convert, or the method that Auto.choose takes.")
+
+
+@torch.no_grad()
+def _mirrors(graph: Graph, x: Tensor) -> bool:
+    """Whether the network answers mirrored images as it answers the images."""
+    if x.ndim != 4:
+        return False
+    same = 0
+    for part in torch.split(x, 128):
+        answers, mirrored = (graph.module(image) for image in (part, part.flip(3)))
+        if answers.ndim != 2 or answers.shape[1] < 2:
+            return False
+        same += int((answers.argmax(1) == mirrored.argmax(1)).sum())
+    return same >= _MIRRORED * len(x)
 
 
 def _best(candidates: list[Candidate]) -> Candidate:

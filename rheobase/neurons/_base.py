@@ -181,13 +181,14 @@ class Neuron(Temporal):
         alphabet: what one spike may carry.
         causal: False where the layer must see all its input before it fires, so that a
             network of L layers needs L * T steps.
-        tunable: the buffers that calibration may tune by gradient, where the scan is differentiable;
-            positive ones by their logarithm.
+        tunable: the buffers that calibration may tune by gradient, where the scan is differentiable: "log" for
+            positive ones, by their logarithm; "current" for those in units of the activation, which are moved in
+            units of the neuron's buffer ``threshold``; "linear" for those without a unit.
     """
 
     alphabet: Alphabet
     causal: bool = True
-    tunable: Mapping[str, Literal["log", "linear"]] = MappingProxyType({})
+    tunable: Mapping[str, Literal["log", "linear", "current"]] = MappingProxyType({})
 
     @property
     def code(self) -> Code | None:

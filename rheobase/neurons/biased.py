@@ -48,7 +48,7 @@ class Biased(Wrapper):
         SettingError: a value is not finite.
     """
 
-    tunable = MappingProxyType({"bias": "linear", "potential": "linear"})
+    tunable = MappingProxyType({"bias": "current", "potential": "current"})
     bias: Tensor
     potential: Tensor
 

@@ -118,7 +118,7 @@ class Parallel(Synchronous):
     """
 
     alphabet = Alphabet(Payload.BINARY)
-    tunable = MappingProxyType({"threshold": "log", "bias": "linear", "gain": "linear"})
+    tunable = MappingProxyType({"threshold": "log", "bias": "current", "gain": "current"})
     threshold: Tensor
     bias: Tensor
     gain: Tensor
