@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks import record
-from benchmarks.methods import bench, cell
+from benchmarks.methods import cell
+from benchmarks.networks import bench
 from rheobase.methods import AnnealedDelta
 
 STEPS, ITERATIONS, CALIBRATION = 4, 150, 1024

@@ -29,7 +29,7 @@ from torch import Tensor
 import rheobase as rb
 from benchmarks import peers, record
 from benchmarks.contestants import portable
-from benchmarks.methods import bench
+from benchmarks.networks import bench
 from rheobase import kernels
 from rheobase.kernels import gpu
 from rheobase.precision import float32_products

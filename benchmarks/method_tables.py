@@ -12,13 +12,14 @@ from torch import nn
 
 import rheobase as rb
 from benchmarks import record
+from benchmarks.best import NEAR, accuracies, best_of_each_group
 from benchmarks.methods import ENOUGH, STEPS
 from rheobase import methods
 from rheobase.curve import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 
-__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "twins"]
+__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "others", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
@@ -30,7 +31,13 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.SpikeNorm: "currents of the spiking network",
 }
 DAGGER = " †"  # behind what was measured on a graphics processor
-NETWORKS = {"resnet20-cifar10": "ResNet-20 on CIFAR-10", "vgg16-cifar10": "VGG16 with max pooling on CIFAR-10"}
+NETWORKS = {
+    "resnet20-cifar10": "ResNet-20 on CIFAR-10",
+    "vgg16-cifar10": "VGG16 with max pooling on CIFAR-10",
+    "resnet20-w48-cifar100": "ResNet-20 three times as wide on CIFAR-100",
+    "cnn-digits": "a small CNN on digits",
+    "resnet56-digits": "ResNet-56 on digits",
+}
 
 
 def guide() -> str:
@@ -153,6 +160,41 @@ def _line(row: dict[str, Any]) -> str:
     cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
               f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
     return f"| {row['name']}{latency} | {' | '.join(cells)} |"
+
+
+def others() -> str:
+    """The best method of each kind of spikes on all networks: points below the ANN at T."""
+    found, about = {}, []
+    for network, title in NETWORKS.items():
+        names = [n for n in (f"methods-{network}", f"best-{network}") if (record.RESULTS / f"{n}.json").exists()]
+        if not names:
+            continue
+        result = record.read(names[0])
+        found[title] = {(row["group"], row["name"]): row for row in result["methods"]}
+        reference = result["methods"][0]["cells"][0]["reference_accuracy"]
+        low, high = wilson(reference, result["images"])
+        about.append(f"{title} {100 * reference:.2f} % of {result['images']:,} test images (±{50 * (high - low):.2f})")
+    if TABLE not in {path.stem for path in record.RESULTS.glob("*.json")}:
+        return "Not measured yet: `python -m benchmarks.methods`, and `python -m benchmarks.best` for other networks."
+    titles = ["spikes", "method", *found]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for entry, first in best_of_each_group(record.read(TABLE)["methods"]):
+        cells = [_drops(rows.get((entry.group, entry.name)), first) for rows in found.values()]
+        lines.append(f"| {entry.group} | {entry.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}."])
+
+
+def _drops(row: dict[str, Any] | None, first: int) -> str:
+    """How far a method is below the ANN at T, and at the next number of steps where that is more than a point."""
+    if row is None:
+        return ""
+    reference, texts = row["cells"][-1]["reference_accuracy"], []
+    for steps, accuracy in accuracies(row).items():
+        if steps >= first and len(texts) < 2:
+            texts.append(f"{100 * (reference - accuracy):.2f} ({steps})")
+            if reference - accuracy <= NEAR:
+                break
+    return ", ".join(texts)
 
 
 def ablations() -> str:

@@ -21,58 +21,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
 from benchmarks.entries import BARS, ENTRIES, Entry
-from benchmarks.pixels import calibration_images, test_images
-from rheobase import models
+from benchmarks.networks import Bench, bench
 from rheobase.batches import as_batches
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
-from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 from rheobase.observers import MMSE
 from rheobase.quantisation import quantised_twin
 from rheobase.thresholds import scales
 
 STEPS = (1, 2, 4, 6, 8, 16, 32, 64, 128)
 ENOUGH = 0.001
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A network with its data."""
-
-    name: str
-    model: nn.Module
-    calibration: Tensor
-    test: Any
-    weights: str
-
-
-def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench:
-    """The network, calibration images and the first test images, the network on a device."""
-    if name == "resnet20-cifar10":
-        file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
-        model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    else:
-        loaded = models.load(name)
-        model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
-    data = name.rpartition("-")[2]
-    x = calibration_images(data, mean, std, calibration)
-    batch = 50 if device == "cpu" else 250
-    test = torch.utils.data.DataLoader(test_images(data, mean, std, count), batch_size=batch)
-    return Bench(name, model.eval().to(device), x.to(device), test, digest)
 
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""The best method of each kind of spikes, on other networks with the same settings.
+
+    python -m benchmarks.best --network resnet20-w48-cifar100 [--images 2000] [--only TEXT]
+
+The best of a group is the method that was within a point of the ANN in the fewest steps T on ResNet-20 and CIFAR-10,
+and of several the most accurate one (`benchmarks.methods` must have been run); where none was, the one that came
+nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN.
+Finished cells are kept in runs/methods/. Networks are those of the zoo, `cnn-digits` and `resnet56-digits`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.entries import ENTRIES, Entry
+from benchmarks.methods import STEPS, cell
+from benchmarks.networks import bench
+
+__all__ = ["NEAR", "SOURCE", "accuracies", "best_of_each_group"]
+
+SOURCE = "methods-resnet20-cifar10"
+NEAR = 0.01
+
+
+def accuracies(row: Mapping[str, Any]) -> dict[int, float]:
+    """The accuracy of one row of the stored table at each number of steps."""
+    if row["fixed"]:
+        curve = row["cells"][-1]["accuracy_by_step"]
+        return {t: curve[t - 1] for t in STEPS if t <= len(curve)}
+    return {cell["steps"]: cell["accuracy"] for cell in row["cells"]}
+
+
+def best_of_each_group(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, int]]:
+    """The entry of each group that needs the fewest steps, and these steps."""
+    taken: dict[str, tuple[tuple[float, float], Entry, int]] = {}
+    entries = {(entry.group, entry.name): entry for entry in ENTRIES if entry.name != "Auto"}
+    for row in rows:
+        entry = entries.get((row["group"], row["name"]))
+        if entry is None or not row["cells"]:
+            continue
+        reference = row["cells"][-1]["reference_accuracy"]
+        for steps, accuracy in accuracies(row).items():
+            near = accuracy >= reference - NEAR
+            rank = (-float(steps), accuracy) if near else (-float("inf"), accuracy)
+            if entry.group not in taken or rank > taken[entry.group][0]:
+                taken[entry.group] = (rank, entry, steps)
+    return [(entry, steps) for _, entry, steps in taken.values()]
+
+
+def main() -> None:
+    """Measure what is missing, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--images", type=int, default=2000, help="the first test images")
+    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
+    parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rb.keep_memory()
+    chosen = best_of_each_group(record.read(SOURCE)["methods"])
+    on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
+    count = len(on.test.dataset)
+    rows = []
+    for entry, first in chosen:
+        if arguments.only not in f"{entry.group}: {entry.name}":
+            continue
+        cells = []
+        for steps in [t for t in STEPS if t >= first][:2]:
+            found = cell(on, entry.make(steps), steps, count)
+            cells.append(found)
+            drop = found["reference_accuracy"] - found["accuracy"]
+            print(f"{entry.group}: {entry.name}, T = {steps}: {100 * found['accuracy']:.2f} %, drop {100 * drop:.2f}, "
+                  f"{found['calibration_seconds']:.0f} s", flush=True)  # fmt: skip
+            if drop <= NEAR:
+                break
+        rows.append({"name": entry.name, "group": entry.group, "paper": entry.paper, "fixed": entry.fixed,
+                     "cells": cells})  # fmt: skip
+    if not arguments.only:
+        content = {**record.provenance(0), "network": on.name, "images": count,
+                   "calibration_images": len(on.calibration), "methods": rows}  # fmt: skip
+        print(record.write(f"best-{on.name}", content))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The networks that methods are compared on, each with calibration and test images.
+
+Besides those of the zoo and the ResNet-20 of $RHEOBASE_WEIGHTS there are two that are trained in seconds on the
+handwritten digits of scikit-learn: `cnn-digits`, the network of `rheobase demo`, and `resnet56-digits`, which is deep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.pixels import calibration_images, test_images
+from rheobase import demo, models
+from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
+from rheobase.models.resnet import ResNet
+
+__all__ = ["Bench", "bench"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A network with its data."""
+
+    name: str
+    model: nn.Module
+    calibration: Tensor
+    test: Any
+    weights: str
+
+
+def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench:
+    """The network, calibration images and the first test images, the network on a device."""
+    batch = 50 if device == "cpu" else 250
+    if name.endswith("-digits"):
+        model, x, tests = _digits(name)
+        tests, x = TensorDataset(*(values[:count] for values in tests)), x[:calibration]
+        digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
+        return Bench(name, model.to(device), x.to(device), DataLoader(tests, batch_size=batch), digest)
+    if name == "resnet20-cifar10":
+        file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
+        model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    else:
+        loaded = models.load(name)
+        model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
+    data = name.rpartition("-")[2]
+    x = calibration_images(data, mean, std, calibration)
+    test = DataLoader(test_images(data, mean, std, count), batch_size=batch)
+    return Bench(name, model.eval().to(device), x.to(device), test, digest)
+
+
+def _digits(name: str) -> tuple[nn.Module, Tensor, tuple[Tensor, Tensor]]:
+    """A network trained with the seed 0, the training images, and the test images with their labels."""
+    (x, y), (test, labels) = demo.images("train"), demo.images("test")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        deep = name.startswith("resnet56")
+        model = ResNet((9, 9, 9), 8, 10, "A") if deep else demo.DigitsNet()
+    if deep:
+        x, test = (images.expand(-1, 3, -1, -1).contiguous() for images in (x, test))
+    demo.train(model, x, y)
+    return model, x, (test, labels)

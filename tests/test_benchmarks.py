@@ -1,0 +1,43 @@
+"""What the benches of methods choose, and the networks that they train themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.best import accuracies, best_of_each_group
+from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY
+from benchmarks.methods import STEPS
+from benchmarks.networks import bench
+
+
+def row(group: str, name: str, accuracy: dict[int, float], reference: float = 0.9) -> dict[str, Any]:
+    cells = [{"steps": t, "accuracy": a, "reference_accuracy": reference} for t, a in accuracy.items()]
+    assert (group, name) in {(entry.group, entry.name) for entry in ENTRIES}
+    return {"group": group, "name": name, "fixed": False, "cells": cells}
+
+
+def test_the_best_of_a_group_is_near_in_the_fewest_steps_then_the_most_accurate() -> None:
+    rows = [
+        row(BINARY, "MMSE", {8: 0.80, 16: 0.89}),
+        row(BINARY, "FTBC", {8: 0.70, 16: 0.895, 32: 0.91}),
+        row(BINARY, "SNNC, light", {32: 0.92}),
+        row(BINARY, "Auto", {4: 0.90}),
+        row(TERNARY, "SNM", {4: 0.5, 8: 0.6}),
+        row(TERNARY, "SNM, FTBC", {4: 0.55}),
+        row(GRADED, "differential coding, n = 4", {}),
+    ]
+    found = {entry.group: (entry.name, steps) for entry, steps in best_of_each_group(rows)}
+    assert found == {BINARY: ("FTBC", 16), TERNARY: ("SNM", 8)}
+
+
+def test_a_method_that_is_the_same_for_every_number_of_steps_has_one_curve() -> None:
+    curve = [t / 200 for t in range(1, 65)]
+    fixed = {"fixed": True, "cells": [{"accuracy_by_step": curve}]}
+    assert accuracies(fixed) == {t: t / 200 for t in STEPS if t <= 64}
+
+
+def test_the_networks_for_digits_have_learned_them() -> None:
+    on = bench("cnn-digits", 100, 64)
+    assert len(on.calibration) == 64
+    assert sum(int((on.model(x).argmax(1) == y).sum()) for x, y in on.test) > 90
+    assert bench("cnn-digits", 100, 64).weights == on.weights
