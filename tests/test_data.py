@@ -174,6 +174,20 @@ def test_wrong_column_names_the_columns_there_are(root: Path) -> None:
         pixels("cifar10", "test", columns=("picture", "label"), root=root)
 
 
+@pytest.mark.parametrize("columns", [("label",), "img", ("img", "label", "id")])
+def test_columns_that_are_not_two_are_a_clear_error(root: Path, columns: Any) -> None:
+    with pytest.raises(SettingError, match=r"columns is .*; give two names, columns=\(image, label\)"):
+        pixels("cifar10", "test", columns=columns, root=root)
+
+
+@pytest.mark.parametrize(
+    "length", [{"seconds": float("nan")}, {"seconds": 1e-9}, {"rate": 0}, {"seconds": -1.0}], ids=str
+)
+def test_a_length_that_is_no_sample_is_a_clear_error(length: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=r"rate is \S+, seconds \S+; give positive numbers, at least one sample"):
+        waveforms("speech_commands", "test", **length)
+
+
 def test_known_set_with_another_label_column_is_a_clear_error(root: Path) -> None:
     (root / "cifar10").rename(root / "cifar100")
     with pytest.raises(DataError, match="no column 'fine_label'; it has img, label, id"):

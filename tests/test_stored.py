@@ -73,6 +73,8 @@ def test_stored_images_are_those_in_memory() -> None:
     assert torch.equal(images[20:], x[20:])
     assert torch.equal(images.first(3)[:], x[:3])
     assert images[:0].shape == (0, 3, SIZE, SIZE)
+    with pytest.raises(SettingError, match=r"not by 3; for one, \[i : i \+ 1\]"):
+        images[3]  # type: ignore[index]
 
 
 def test_random_parts_depend_on_the_generator_and_not_on_the_threads() -> None:

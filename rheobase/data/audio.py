@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,13 @@ def waveforms(
 
     Raises:
         DataError: No such data set, split or column, or a damaged recording.
+        SettingError: `rate` or `seconds` is not positive.
     """
-    length = round(rate * seconds)
+    length = round(rate * seconds) if math.isfinite(rate * seconds) else 0
     if rate < 1 or length < 1:
-        raise SettingError(f"waveforms of {str(name)!r}: rate is {rate}, seconds {seconds}; give positive numbers")
+        raise SettingError(
+            f"waveforms of {str(name)!r}: rate is {rate}, seconds {seconds}; give positive numbers, at least one sample"
+        )
     rows = choose(name, split, "audio", limit=limit, seed=seed, columns=columns, root=root)
     result = np.zeros((len(rows.order), 1, length), dtype=np.float32)
     labels = []

@@ -99,11 +99,13 @@ def choose(
 
     Raises:
         DataError: No such data set, split or column, or it has fewer rows than `limit`.
-        SettingError: `limit` is not positive.
+        SettingError: `limit` is not positive, or `columns` are not two.
     """
     if limit is not None and limit < 1:
         raise SettingError(f"data set {str(name)!r}: limit is {limit}; give a positive number")
     where = f"data set {str(name)!r}, split {split!r}"
+    if columns is not None and (isinstance(columns, str) or len(columns) != 2):
+        raise SettingError(f"{where}: columns is {columns!r}; give two names, columns=({kind}, label)")
     table = load(name, split, root=root)
     chosen = Columns(*columns) if columns else _columns(str(name), table, kind, where)
     for column in chosen:

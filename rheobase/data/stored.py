@@ -86,7 +86,16 @@ class StoredImages:
         return part
 
     def __getitem__(self, chosen: slice | Tensor | np.ndarray[Any, Any]) -> Tensor:
-        """The centres of some images."""
+        """The centres of some images.
+
+        Raises:
+            SettingError: `chosen` is not a slice, nor a list of row numbers.
+            DataError: A damaged image.
+        """
+        if not isinstance(chosen, slice) and np.ndim(chosen) != 1:
+            raise SettingError(
+                f"images are chosen by a slice or by a list of rows, not by {chosen!r}; for one, [i : i + 1]"
+            )
         rows = self._rows.order[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
         return self._decoded(rows, [lambda image: fit(image, self.size, self.resize)] * len(rows))
 
