@@ -96,14 +96,14 @@ ENTRIES = (
     Entry("LTB, read late", BINARY, lambda t: LocalBalancing(steps=t), "Bu et al. 2025", 16, 64),
     Entry("SRP, 8 steps first", BINARY, lambda t: SRP(steps=t - 8), "Hao et al. 2023", 16, 64),
     Entry("FTBC", BINARY, lambda t: TemporalBias(steps=t), "Wu et al. 2024", 4, 64),
-    Entry("FTBC, tuned", BINARY, lambda t: TemporalBias(steps=t, iterations=100, weight_rate=1e-3), "ours", 8, 16,
+    Entry("FTBC, tuned", BINARY, lambda t: TemporalBias(steps=t, iterations=100, weight_rate=5e-3), "ours", 8, 16,
           tuned=True),
     Entry("Auto", BINARY, lambda t: Auto(alphabet="binary", steps=t), "ours", 16, 16, tuned=True),
     Entry("phases of BSNN alone, K = 4", BINARY_WEIGHTED, lambda t: BSNN(steps=t), "Li et al. 2021b", 8, 64),
     Entry("SpiCalib", TERNARY, lambda t: SpiCalib(steps=t), "Li, He et al. 2022", 16, 64),
     Entry("DA-parallel", SYNCHRONOUS, lambda t: ParallelConversion(steps=t), "Hao et al. 2025", 4, 16),
     Entry("DA-parallel, tuned", SYNCHRONOUS,
-          lambda t: ParallelConversion(steps=t, iterations=100, weight_rate=1e-3), "ours", 4, 16, tuned=True),
+          lambda t: ParallelConversion(steps=t, iterations=100, weight_rate=5e-3), "ours", 4, 16, tuned=True),
     Entry("COS", SYNCHRONOUS, lambda t: COS(steps=t), "Hao et al. 2023", 4, 16),
     Entry("TPP, random", SYNCHRONOUS, lambda t: TPP(steps=t), "Bojkovic et al. 2025", 8, 64),
     Entry("SpikeConverter, k = 2", "binary, layer-synchronous, step-weighted", lambda t: SpikeConverter(steps=t),
@@ -113,7 +113,7 @@ ENTRIES = (
     Entry("SNM, FTBC", TERNARY, lambda t: SignedMemory(steps=t, calibration="temporal", passes=10),
           "combination", 4, 16),
     Entry("SNM, FTBC, tuned", TERNARY,
-          lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=150, weight_rate=1e-3),
+          lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=150, weight_rate=5e-3),
           "ours", 4, 8, tuned=True),
     Entry("Auto", TERNARY, lambda t: Auto(step_weighted=False, steps=t), "ours", 8, 8, tuned=True),
     Entry("differential coding, n = 1", WEIGHTED, lambda t: DifferentialCoding(steps=t, levels=1, fire=0.5),
@@ -125,13 +125,13 @@ ENTRIES = (
     Entry("multi-level, n = 4", "signed integer (15), causal", lambda t: MultiLevel(steps=t), "AAAI 2026", 1, 8),
     Entry("differential coding, n = 4", GRADED, lambda t: DifferentialCoding(steps=t), "Huang et al. 2025", 1, 8),
     Entry("differential coding, n = 4, tuned", GRADED,
-          lambda t: DifferentialCoding(steps=t, iterations=120, weight_rate=1e-3), "ours", 1, 4, tuned=True),
+          lambda t: DifferentialCoding(steps=t, iterations=120, weight_rate=5e-3), "ours", 1, 4, tuned=True),
     Entry("Auto", GRADED, lambda t: Auto(alphabet="power_of_two", steps=t), "ours", 2, 2, tuned=True),
     Entry("burst", "integer (5), causal", lambda t: Burst(), "Li & Zeng 2022", 1, 32, True),
     Entry("AdaFire", "integer (4), causal", lambda t: AdaFire(steps=t), "Wang et al. 2025", 8, 8),
     Entry("Sigma-Delta", "signed integer, causal", lambda t: SigmaDelta(steps=t), "O'Connor & Welling 2017", 2, 8),
     Entry("levels", INTEGER, lambda t: RateCoding(steps=t, levels=15), "GN, burst, H-MT", 1, 4),
-    Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=1e-3),
+    Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=5e-3),
           "ours", 1, 2, tuned=True),
     Entry("Auto", INTEGER, lambda t: Auto(alphabet="integer", levels=15, steps=t), "ours", 1, 1, tuned=True),
     Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023", 1, 128, True),
@@ -139,7 +139,7 @@ ENTRIES = (
     Entry("calibrated MSAT, FTBC", REAL, lambda t: CalibratedMSAT(steps=t), "ours", 8, 32),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 4, 16),
     Entry("signed MSAT, FTBC, tuned", REAL,
-          lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=1e-3), "ours", 4, 8, tuned=True),
+          lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=5e-3), "ours", 4, 8, tuned=True),
 )  # fmt: skip
 
 
@@ -161,11 +161,11 @@ class Bar:
 
 
 def _ftbc(iterations: int) -> Callable[[int], Method]:
-    return lambda t: TemporalBias(steps=t, iterations=iterations, weight_rate=1e-3)
+    return lambda t: TemporalBias(steps=t, iterations=iterations, weight_rate=5e-3)
 
 
 def _snm(iterations: int) -> Callable[[int], Method]:
-    return lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=iterations, weight_rate=1e-3)
+    return lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=iterations, weight_rate=5e-3)
 
 
 def _annealed(iterations: int) -> Callable[[int], Method]:
@@ -173,19 +173,19 @@ def _annealed(iterations: int) -> Callable[[int], Method]:
 
 
 def _parallel(iterations: int) -> Callable[[int], Method]:
-    return lambda t: ParallelConversion(steps=t, iterations=iterations, weight_rate=1e-3)
+    return lambda t: ParallelConversion(steps=t, iterations=iterations, weight_rate=5e-3)
 
 
 def _powers(iterations: int) -> Callable[[int], Method]:
-    return lambda t: DifferentialCoding(steps=t, iterations=iterations, weight_rate=1e-3)
+    return lambda t: DifferentialCoding(steps=t, iterations=iterations, weight_rate=5e-3)
 
 
 def _levels(t: int) -> Method:
-    return RateCoding(steps=t, levels=15, iterations=60, weight_rate=1e-3)
+    return RateCoding(steps=t, levels=15, iterations=60, weight_rate=5e-3)
 
 
 def _msat(t: int) -> Method:
-    return SignedMSAT(steps=t, fraction=2.0, iterations=200 if t < 16 else 100, weight_rate=1e-3)
+    return SignedMSAT(steps=t, fraction=2.0, iterations=200 if t < 16 else 100, weight_rate=5e-3)
 
 
 BARS = (

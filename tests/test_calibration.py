@@ -232,6 +232,20 @@ def test_tuning_does_not_depend_on_how_layers_are_scaled(method: Any) -> None:
         assert (scaled[name] - step).norm() < 0.2 * step.norm(), name  # rounding decides some spikes
 
 
+def test_weights_move_as_far_as_the_answers_are_wrong() -> None:
+    moves, wrong = [], []
+    for levels in (1, 255):
+        method = RateCoding(steps=2, levels=levels, signed=True)
+        graph, snn = converted(method)
+        tuned = tune(snn, graph, data(), 2, Tuning(iterations=1, weight_rate=1e-2, flip=False, bfloat16=False))
+        before = graph.module.get_parameter("fc.weight").detach()
+        moves.append(float((tuned.plan.edits["fc.weight"] - before).abs().max() / before.square().mean().sqrt()))
+        wrong.append(min(error(graph, snn, 2), 1.0))
+    first = 1 / 25  # of its peak has the rate of one cycle in its first iteration
+    assert moves == pytest.approx([1e-2 * first * w for w in wrong], rel=0.05)
+    assert wrong[1] < 0.1 * wrong[0]
+
+
 def test_layers_that_wait_are_tuned_by_their_means_to_what_all_steps_would_give() -> None:
     graph, snn = converted(ParallelConversion(steps=4))
     tuning = Tuning(iterations=12, weight_rate=1e-3, flip=False, bfloat16=False)

@@ -32,6 +32,8 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["Tuning", "tune", "tune_layers"]
 
+_FIRST = 128  # samples by which the error before tuning is told
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -42,8 +44,9 @@ class Tuning:
         batch_size: samples in each.
         rate: the peak learning rate of the neurons' parameters: thresholds by their logarithm, currents in units of the
             first threshold of their site.
-        weight_rate: that of weights and biases, each tensor in units of its own root mean square, so that it does not
-            depend on how the weights are scaled (a tensor of zeros stays); 0 leaves all as they are.
+        weight_rate: that of weights and biases, each tensor in units of its own root mean square (a tensor of zeros
+            stays), times the relative error of the answers before tuning, |o(T) - o| / |o|, at most 1: the less wrong a
+            network is, the less its weights should move. 0 leaves all as they are.
         flip: mirror half of the samples left to right, where they are images.
         mix: shift images by up to an eighth of their width, blend one half of them with others (mixup) and put pieces
             of others into the rest (cutmix). With many iterations, what is tuned then fits the calibration samples less
@@ -61,7 +64,7 @@ class Tuning:
     iterations: int = 160
     batch_size: int = 32
     rate: float = 1e-2
-    weight_rate: float = 1e-3
+    weight_rate: float = 5e-3
     flip: bool = True
     mix: bool = False
     anytime: float = 0.0
@@ -159,7 +162,7 @@ def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.G
         a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
         _set(neuron, leaves)
         neuron.reset()
-        loss = (neuron(current).sum(0) * share - a).square().sum() / a.square().sum().clamp(min=1e-12)
+        loss = _relative(neuron(current).sum(0) * share, a)
         _descend(loss, optimizer, schedule, layer.site)
     _set(neuron, leaves, detach=True)
     neuron.reset()
@@ -221,7 +224,8 @@ def _tune(
     for p in weights.values():
         p.requires_grad_(True)
     groups = _groups(model.neurons(), leaves, tuning.rate)
-    groups += [_group([p], tuning.weight_rate, _size(p)) for p in weights.values()]
+    wrong = _error(model, graph, x[:_FIRST], simulated, tuning) if weights else 0.0
+    groups += [_group([p], tuning.weight_rate * wrong, _size(p)) for p in weights.values()]
     optimizer, schedule = _descent(groups, tuning.iterations)
     state = _State(leaves, weights, optimizer, schedule)
     kept = current()
@@ -376,9 +380,30 @@ def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Ten
         yield chosen
 
 
+def _wanted(graph: Graph, x: Tensor) -> Tensor:
+    """The answers of the ANN."""
+    answers: Tensor = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+    return answers
+
+
+def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """|found - wanted|^2 / |wanted|^2."""
+    return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
+
+
+@torch.no_grad()
+def _error(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> float:
+    """The relative error of the last answers, |o(T) - o| / |o|, at most 1."""
+    execution = model.start(x)
+    with torch.autocast(x.device.type, torch.bfloat16) if tuning.bfloat16 else nullcontext():
+        outputs = execution.walk(steps, lambda node, layer, current: layer(current.float()))
+    outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
+    return min(float(_relative(execution.answer(outputs[steps - 1]), _wanted(graph, x)).sqrt()), 1.0)
+
+
 def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
     with torch.no_grad(), activations(graph) as targets:
-        wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        wanted = _wanted(graph, x)
     errors: list[Tensor] = []
     share = 1.0 if model.plan.encoder.changes else 1.0 / steps
 
@@ -386,7 +411,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
         values: Tensor = layer(current.float())
         if isinstance(layer, Neuron):
             a = targets.pop(str(node.target))
-            errors.append((values.sum(0) * share - a).square().sum() / a.square().sum().clamp(min=1e-12))
+            errors.append(_relative(values.sum(0) * share, a))
         return values
 
     execution = model.start(x)
@@ -398,7 +423,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
     for back in last:
         answer = execution.answer(outputs[steps - 1 - back])
         weight = tuning.anytime / (steps - 1) if back else 1.0
-        error = (answer - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
+        error = _relative(answer, wanted)
         if answer.ndim == 2 and answer.shape[1] > 1:
             target = wanted.log_softmax(1)
             kl = F.kl_div(answer.log_softmax(1), target, log_target=True, reduction="batchmean")

@@ -35,7 +35,8 @@ class AnnealedDelta(DeltaCoding):
     """
 
     iterations: int = 160
-    weight_rate: float = 1e-3
+    weight_rate: float = 5e-3
+    anytime: float = 1.0
 
     @classmethod
     def fast(cls, **changes: object) -> Self:

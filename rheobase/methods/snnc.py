@@ -6,7 +6,7 @@ References:
 
 ``SNNC.light()`` fits a bias for each channel, ``SNNC.advanced()`` an initial potential for each neuron (what the
 authors' CIFAR script does). Their ImageNet script also fits weights, layer by layer; here weights are tuned end to end
-(``iterations=160, weight_rate=1e-3``; see `rheobase.calibration.tune`). Their grid of thresholds averages over some
+(``iterations=160, weight_rate=5e-3``; see `rheobase.calibration.tune`). Their grid of thresholds averages over some
 batches; here it is the exact minimum of a histogram of all of them. Their script for CIFAR runs 32 steps whatever it
 is told.
 """
