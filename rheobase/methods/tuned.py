@@ -21,8 +21,8 @@ class Tuned(Scaled):
         iterations: of gradient tuning, 0 for none; see `rheobase.calibration.tune`.
         layer_iterations: of gradient tuning of the neurons of each layer before it, 0 for none; see
             `rheobase.calibration.tune_layers`.
-        weight_rate: learning rate of the weights in it, in units of their root mean square, for answers that are wholly wrong;
-            0 leaves them.
+        weight_rate: learning rate of the weights in it, in units of their root mean square, for answers that are
+            wholly wrong; 0 leaves them.
         anytime: weight of the answers before the last step in it, against 1 for the last.
         flip: whether it mirrors half of the samples left to right, where they are images.
         mix: whether it shifts and mixes images; of use with many iterations.
