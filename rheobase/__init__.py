@@ -7,53 +7,7 @@
 torch.Size([3, 2])
 """
 
-from rheobase.conversion import convert
-from rheobase.curve import Curve
-from rheobase.errors import (
-    ConversionError,
-    ConversionWarning,
-    DataError,
-    SettingError,
-    UnsupportedOperationError,
-)
-from rheobase.evaluation import evaluate
-from rheobase.exits import Exit
-from rheobase.graph import Graph, trace
-from rheobase.kernels import backends
-from rheobase.memory import keep_memory
-from rheobase.methods import MSAT, AnnealedDelta, Auto, ConstantThreshold, DeltaCoding, RateCoding
-from rheobase.observers import Statistics, observe
-from rheobase.plan import Plan
-from rheobase.simulation import Run, simulate
-from rheobase.spiking import SpikingModel, load
+import lazy_loader
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "MSAT",
-    "AnnealedDelta",
-    "Auto",
-    "ConstantThreshold",
-    "ConversionError",
-    "ConversionWarning",
-    "Curve",
-    "DataError",
-    "DeltaCoding",
-    "Exit",
-    "Graph",
-    "Plan",
-    "RateCoding",
-    "Run",
-    "SettingError",
-    "SpikingModel",
-    "Statistics",
-    "UnsupportedOperationError",
-    "backends",
-    "convert",
-    "evaluate",
-    "keep_memory",
-    "load",
-    "observe",
-    "simulate",
-    "trace",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # what there is: __init__.pyi

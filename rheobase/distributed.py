@@ -2,6 +2,7 @@
 
 A process that `torchrun` started joins the others at its first evaluation or calibration, through gloo, or NCCL where
 each process has a CUDA device. All processes must make the same calls in the same order.
+PyTorch is imported when it is needed: the command line asks `is_first` before anything else.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-import torch
-import torch.distributed as dist
 
 from rheobase.errors import ConversionError
 
@@ -57,6 +56,8 @@ class World:
         """
         if self.size == 1:
             return [find()]
+        import torch.distributed as dist
+
         own: tuple[T | None, ConversionError | None]
         try:
             own = find(), None
@@ -75,6 +76,9 @@ class World:
 
 def world() -> World:
     """The processes of this run; one alone where there is no process group and `torchrun` made none."""
+    import torch
+    import torch.distributed as dist
+
     if not dist.is_available():
         return World()
     if not dist.is_initialized():
@@ -92,7 +96,8 @@ def leave() -> None:
 
     A process that began with `world` does so at its exit. What garbage still holds of the group is let go first.
     """
-    if dist.is_available() and dist.is_initialized():
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
         gc.collect()
         dist.destroy_process_group()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +353,12 @@ def test_only_disjoint_parts_of_one_split_are_let_through(split: str, calibratio
             samples.calibration()
     else:
         assert samples.calibration() is not None
+
+
+def test_help_and_the_import_of_the_library_wait_for_no_pytorch() -> None:
+    code = "import sys, rheobase, rheobase.cli; assert rheobase.cli.is_first(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_version_and_help() -> None:
