@@ -29,7 +29,7 @@ from rheobase.spiking import SpikingModel
 
 ROOT = Path(__file__).parent.parent
 NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
-ANN_BATCHES = (128, 512)  # of which the ANN takes the faster
+ANN_BATCHES = (128, 512, 2048)  # of which the ANN takes the faster
 PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")
 NEEDED = ("torch", "numpy", "loguru", "h5py", "requests", "scipy", "matplotlib", "tqdm", "einops", "pbr", "nir")
 KEEP_MEMORY = {  # as rb.keep_memory
@@ -106,10 +106,11 @@ def ann(
     dtype: torch.dtype = torch.float32,
     wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module,
 ) -> Callable[[], dict[str, Any]]:
-    """The folded network, ``steps`` times on the images, in the faster of two batches.
+    """The folded network, ``steps`` times on the images, in the fastest of some batches.
 
-    A simulation sends up to 512 samples times steps through a layer. The first call, which warms up, tries 128 and 512
-    images three times each, and says which ``batch`` was faster; all calls after it keep to that.
+    A simulation sends up to 2048 samples times steps through a layer. The first call, which warms up, tries 128 images,
+    512 and 2048, or as many as the steps make, three times each, and says which ``batch`` was fastest; all calls
+    after it keep to that.
     """
     module = wrap(copy.deepcopy(snn.graph.module).to(dtype, memory_format=torch.channels_last))
     repeats = dict.fromkeys(max(1, min(steps, size // len(x))) for size in ANN_BATCHES)

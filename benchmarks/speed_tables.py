@@ -223,7 +223,7 @@ def ann_batches(parts: Parts) -> str:
     found = {title: parts[name]["rounds"]["ANN"].get("batch") for name, title in TITLES.items()}
     if None in found.values():
         return ""
-    return ", on the faster of 128 and 512 images: " + ", ".join(f"{title} {n}" for title, n in found.items())
+    return ", on the fastest of some batches: " + ", ".join(f"{title} {n}" for title, n in found.items())
 
 
 @stored

@@ -18,7 +18,7 @@ from rheobase.spiking import SpikingModel
 __all__ = ["CHUNK_RULE", "Chunk", "Run", "simulate", "stream"]
 
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
-_WIDE_BATCH, _LARGEST = 512, 2**28  # and at most; while the largest value of a pass has no more bytes
+_WIDE_BATCH, _LARGEST = 2048, 2**28  # and at most; while the largest value of a pass has no more bytes
 _CHUNK = 32  # steps in one pass, at most: with few samples, memory would grow with T until the batch is full
 _LEAVING = 4  # steps in one pass, at least, where samples may leave: of one alone, a chunk costs more than it saves
 _DEVICE_BATCH, _DEVICE_SHARE = 8192, 64  # with TF32 on a CUDA device; the largest value has that part of its memory
@@ -111,7 +111,7 @@ def stream(
         x: the input. Shape (N, ...).
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
-            by no more than rounding. By default as many as make a batch of 512, or down to 128 where that would
+            by no more than rounding. By default as many as make a batch of 2048, or down to 128 where that would
             take much memory, and at most 32; with an exit rule as many as make a batch of 128, and at least 4. On a
             CUDA device with ``arithmetic="rounded"``, as many as make a batch of 8192. In a layer-synchronous network
             all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then

@@ -230,10 +230,10 @@ def test_the_seed_is_ignored_where_nothing_is_random() -> None:
     ("samples", "largest", "leaving", "memory", "steps"),
     [
         (1, 1000, False, None, 32),  # the most
-        (32, 1000, False, None, 16),  # 512 samples times steps
+        (128, 1000, False, None, 16),  # 2048 samples times steps
         (32, 2**26 // 256, False, None, 8),  # 256 MiB
         (32, 2**26, False, None, 4),  # 128 samples times steps
-        (1000, 1000, False, None, 1),
+        (4000, 1000, False, None, 1),
         (1, 1000, True, None, 32),
         (16, 1000, True, None, 8),
         (128, 1000, True, None, 4),  # the least, where samples may leave
@@ -462,13 +462,13 @@ def test_what_is_random_keeps_its_batch_and_its_numbers() -> None:
     same(runs[0][0], runs[1][0])
 
 
-@pytest.mark.parametrize(("bytes_a_sample", "wanted"), [(0, 512), (2**28 // 300, 300), (2**28, 128)])
-def test_samples_times_steps_in_a_pass_are_at_most_512_and_fewer_of_large_values(
+@pytest.mark.parametrize(("bytes_a_sample", "wanted"), [(0, 2048), (2**28 // 300, 300), (2**28, 128)])
+def test_samples_times_steps_in_a_pass_are_at_most_2048_and_fewer_of_large_values(
     bytes_a_sample: int, wanted: int
 ) -> None:
     snn = converted()
     snn.program.largest = max(1, bytes_a_sample // 4)
-    x = torch.cat([X[:1]] * 20)
-    assert len(next(stream(snn, x, 1000)).answers) == wanted // 20
-    assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == 128 // 20
+    x = torch.cat([X[:1]] * 100)
+    assert len(next(stream(snn, x, 1000)).answers) == wanted // 100
+    assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == 4
     assert len(next(stream(snn, X[:1], 1000)).answers) == 32  # so that memory does not grow with T
