@@ -30,7 +30,9 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "not tuned": {"iterations": 0},
     "layer by layer, weights left alone": {"iterations": 0, "layer_iterations": 60},
     "layer by layer, then end to end": {"layer_iterations": 30},
-    "all answers weighed (anytime 1)": {"anytime": 1.0},
+    "the last answer alone (anytime 0)": {"anytime": 0.0},
+    "a quarter of the rate of weights": {"weight_rate": 0.25 * AnnealedDelta.weight_rate},
+    "four times the rate of weights": {"weight_rate": 4 * AnnealedDelta.weight_rate},
     "positive events only (binary)": {"signed": False},
     "three levels": {"levels": 3},
     "50 iterations": {"iterations": 50},
@@ -40,7 +42,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "T = 8": {"steps": 8},
 }
 SAMPLES = (64, 128, 256, 512)
-NETWORKS = ("vgg16-cifar10", "resnet20-w32-cifar10")
+NETWORKS = ("vgg16-cifar10", "resnet20-w32-cifar10", "resnet56-digits", "resnet34-random-cifar10")
 DEPTH_STEPS = (4, 8)
 
 
@@ -67,8 +69,8 @@ def main() -> None:
         if arguments.share and (len(turns) - 1 - first) % every:
             return
         on = place(network, arguments.images, calibration, arguments.device)
-        found = cell(on, how, how.steps, arguments.images)
-        rows.append({"network": network, "label": label, "calibration_images": calibration, "cell": found})
+        found = cell(on, how, how.steps, len(on.test.dataset))
+        rows.append({"network": network, "label": label, "calibration_images": len(on.calibration), "cell": found})
         print(f"{network}, {label}: {100 * found['accuracy']:.2f} %, ANN {100 * found['reference_accuracy']:.2f} %",
               flush=True)  # fmt: skip
 

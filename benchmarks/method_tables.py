@@ -219,13 +219,23 @@ def depth() -> str:
     """Annealed delta coding with the same settings on other networks."""
     if not (record.RESULTS / "ablations.json").exists():
         return "Not measured yet: `python -m benchmarks.ablations`."
-    lines = ["| network | T | accuracy % | the ANN's | events a neuron |", "|---|---|---|---|---|"]
+    titles = [
+        "network",
+        "T",
+        "accuracy %",
+        "the ANN's",
+        "agreement with it %",
+        "error of its answers %",
+        "events a neuron",
+    ]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in record.read("ablations")["rows"]:
         cell = row["cell"]
         if row["network"] != "resnet20-cifar10":
             changed = "" if row["label"].startswith("T =") else f", {row['label']}"
             lines.append(f"| {row['network']}{changed} | {cell['steps']} | {100 * cell['accuracy']:.1f} | "
-                         f"{100 * cell['reference_accuracy']:.1f} | {cell['events_per_neuron']:.2f} |")  # fmt: skip
+                         f"{100 * cell['reference_accuracy']:.1f} | {100 * cell['agreement']:.1f} | "
+                         f"{100 * cell['logit_error']:.1f} | {cell['events_per_neuron']:.2f} |")  # fmt: skip
     return "\n".join(lines)
 
 

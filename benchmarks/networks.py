@@ -1,7 +1,8 @@
 """The networks that methods are compared on, each with calibration and test images.
 
 Besides those of the zoo and the ResNet-20 of $RHEOBASE_WEIGHTS there are two that are trained in seconds on the
-handwritten digits of scikit-learn: `cnn-digits`, the network of `rheobase demo`, and `resnet56-digits`, which is deep.
+handwritten digits of scikit-learn: `cnn-digits`, the network of `rheobase demo`, and `resnet56-digits`, which is deep;
+and `resnet34-random-cifar10`, whose weights are random, so that only its agreement with itself says something.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench
     if name.endswith("-digits"):
         model, x, tests = _digits(name)
         tests, x = TensorDataset(*(values[:count] for values in tests)), x[:calibration]
-        digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
-        return Bench(name, model.to(device), x.to(device), DataLoader(tests, batch_size=batch), digest)
+        return Bench(name, model.to(device), x.to(device), DataLoader(tests, batch_size=batch), _digest(model))
     if name == "resnet20-cifar10":
         file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
         model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    elif name == "resnet34-random-cifar10":
+        mean, std = AKAMASTER_MEAN, AKAMASTER_STD
+        model = _random(calibration_images("cifar10", mean, std, 64))
+        digest = _digest(model)
     else:
         loaded = models.load(name)
         model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
@@ -54,6 +58,20 @@ def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench
     x = calibration_images(data, mean, std, calibration)
     test = DataLoader(test_images(data, mean, std, count), batch_size=batch)
     return Bench(name, model.eval().to(device), x.to(device), test, digest)
+
+
+@torch.no_grad()
+def _random(x: Tensor) -> nn.Module:
+    """A ResNet-34 of 16 to 128 channels with random weights, and a last bias that lets all classes occur."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.resnet34(10, 16, "A", "cifar").eval()
+    model.fc.bias -= model(x).mean(0)
+    return model
+
+
+def _digest(model: nn.Module) -> str:
+    return hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
 
 
 def _digits(name: str) -> tuple[nn.Module, Tensor, tuple[Tensor, Tensor]]:
