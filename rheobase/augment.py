@@ -11,7 +11,7 @@ __all__ = ["auto_augment", "cutmix", "cutout", "flip", "mixup", "noise", "shift_
 
 def flip(x: Tensor, generator: Generator) -> Tensor:
     """Mirror half of the images, left to right."""
-    chosen = torch.rand(len(x), generator=generator).lt(0.5).to(x.device)
+    chosen = torch.rand(len(x), generator=generator, dtype=torch.float32).lt(0.5).to(x.device)
     return torch.where(chosen.view(-1, 1, 1, 1), x.flip(3), x)
 
 
@@ -55,7 +55,7 @@ def mixup(x: Tensor, generator: Generator) -> Tensor:
         H. Zhang et al.: mixup: Beyond Empirical Risk Minimization, 2018, arXiv:1710.09412.
     """
     other = x[torch.randperm(len(x), generator=generator).to(x.device)]
-    share = 0.5 + 0.5 * torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator).to(x.device)
+    share = 0.5 + 0.5 * torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator, dtype=torch.float32).to(x.device)
     return share * x + (1 - share) * other
 
 
@@ -70,8 +70,8 @@ def cutmix(x: Tensor, generator: Generator) -> Tensor:
     other = x[torch.randperm(count, generator=generator).to(x.device)]
     stretches = []
     for size in x.shape[2:]:
-        side = ((0.25 + 0.5 * torch.rand(count, 1, generator=generator)) * size).round()
-        start = (torch.rand(count, 1, generator=generator) * (size - side + 1)).floor()
+        side = ((0.25 + 0.5 * torch.rand(count, 1, generator=generator, dtype=torch.float32)) * size).round()
+        start = (torch.rand(count, 1, generator=generator, dtype=torch.float32) * (size - side + 1)).floor()
         stretches.append(_stretch(size, start, side))
     return torch.where(_rectangles(*stretches).to(x.device), other, x)
 
@@ -104,5 +104,5 @@ def shift_waves(x: Tensor, samples: int, generator: Generator) -> Tensor:
 
 def noise(x: Tensor, deviation: float, generator: Generator) -> Tensor:
     """Add Gaussian noise whose standard deviation is drawn from 0..`deviation` for each sample."""
-    level = torch.rand(len(x), *[1] * (x.dim() - 1), generator=generator) * deviation
+    level = torch.rand(len(x), *[1] * (x.dim() - 1), generator=generator, dtype=torch.float32) * deviation
     return x + (level * torch.randn(x.shape, generator=generator)).to(x.device)

@@ -101,7 +101,7 @@ class Poisson(Encoder):
             raise SettingError(f"Poisson: scale is {self.scale}; it must be greater than 0.")
 
     def encode(self, x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-        uniform = torch.rand((steps, *x.shape), generator=generator).to(x)
+        uniform = torch.rand((steps, *x.shape), generator=generator, dtype=torch.float32, device="cpu").to(x)
         return torch.where(uniform < x.abs() / self.scale, x.sign() * self.scale, 0.0)
 
 

@@ -110,10 +110,14 @@ class SpikingModel(nn.Module):
             generator = torch.Generator().manual_seed(0)
         with self._ownership.turn():
             self._ownership.claim()
-            self._input_key = int(torch.randint(2**62, (), generator=generator)) if self.plan.encoder.random else 0
+            self._input_key = (
+                int(torch.randint(2**62, (), generator=generator, device=generator.device))
+                if self.plan.encoder.random
+                else 0
+            )
             for layer in self.module.modules():
                 if isinstance(layer, Temporal):
-                    layer.reset(int(torch.randint(2**62, (), generator=generator)))
+                    layer.reset(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
 
     def start(self, x: Tensor, generator: torch.Generator | None = None) -> Execution:
         """Reset, and prepare a batch: `reset` and `execution`, with no other thread in between."""

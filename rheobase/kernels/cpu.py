@@ -178,7 +178,7 @@ def _adapt(
 def count_nonzero(values: Tensor) -> Tensor:
     """`reference.count_nonzero`. Shape: (K, ...) -> (K,), int64."""
     values, _ = dense(values)
-    counts = torch.zeros(values.shape[0], dtype=torch.int64)
+    counts = torch.zeros(values.shape[0], dtype=torch.int64, device="cpu")
     task = (ctypes.c_int64 * _SLOTS)(0, values[0].numel(), values.shape[0], values.stride(0), 0, values.data_ptr())
     task[_STATES] = counts.data_ptr()
     _count("count", task)
@@ -189,8 +189,8 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
     """`reference.weigh`, for weights below 2^31 / 4096. Shapes: (K, N, ...), (...) -> (K,), int64."""
     values, strides = dense(values)
     shape = values.shape[2:]
-    weights = torch.empty_strided(shape, strides[1:], dtype=torch.int32).copy_(weights)
-    counts = torch.zeros(values.shape[0], dtype=torch.int64)
+    weights = torch.empty_strided(shape, strides[1:], dtype=torch.int32, device="cpu").copy_(weights)
+    counts = torch.zeros(values.shape[0], dtype=torch.int64, device="cpu")
     sizes = (0, values[0].numel(), values.shape[0], values.stride(0), weights.numel())
     task = (ctypes.c_int64 * _SLOTS)(*sizes, values.data_ptr(), weights.data_ptr())
     task[_STATES] = counts.data_ptr()
@@ -202,7 +202,7 @@ def functions(x: Tensor) -> Tensor:
     """exp, softplus and sigmoid as the kernels compute them, for tests. Shape: (n,) -> (3, n)."""
     from rheobase.kernels import loops
 
-    result = torch.empty(3, x.numel())
+    result = torch.empty(3, x.numel(), dtype=torch.float32, device="cpu")
     task = (ctypes.c_int64 * _SLOTS)(0, x.numel(), 1, 0, 1, x.data_ptr(), 0, result.data_ptr())
     loops.compiled("functions").ctypes(task)
     return result
@@ -223,7 +223,7 @@ def task_of(
         each = threshold.ndim == len(shape) and threshold.shape[0] > 1  # one for each sample
         threshold = ordered(threshold, shape if each else (1, *shape[1:]), strides)
     before = [ordered(state, shape, strides) for state in states]
-    after = [torch.empty_strided(shape, strides) for _ in states]
+    after = [current.new_empty_strided(shape, strides) for _ in states]
     values = values_for(current, strides, overwrite)
     task = (ctypes.c_int64 * _SLOTS)(0, neurons, steps, current.stride(0), threshold.numel())
     task[5:_STATES] = [current.data_ptr(), threshold.data_ptr(), values.data_ptr()]

@@ -285,20 +285,22 @@ class EventLayer:
         rows, columns = self._output_size((height, width))
         weight, bias = self._weights()
         starts = number * (height * width + 1)
-        lists = torch.empty(starts + room, dtype=torch.int64)  # where pixels begin; places and values, 32 bits each
+        lists = images.new_empty(
+            starts + room, dtype=torch.int64
+        )  # where pixels begin; places and values, 32 bits each
         pointers = lists.data_ptr()
         places = pointers + 8 * starts
-        output = torch.empty(number, rows, columns, self.outputs)
+        output = images.new_empty(number, rows, columns, self.outputs)
         task = (ctypes.c_int64 * event_loops.SLOTS)(0, number, height, width, channels, images.data_ptr())
         task[6:10] = [first.ctypes.data, pointers, places, places + 4 * room]
         task[10] = 4 * _LANES * self.vectors
         task[11:17] = [*self.filter, *self.stride, *self.padding]
         task[17:23] = [rows, columns, self.outputs, weight.data_ptr(), bias.data_ptr(), output.data_ptr()]
         task[23] = max(1, 32 // columns)
-        workers, scratch = torch.zeros(1, dtype=torch.int64), torch.empty(0)
+        workers, scratch = images.new_zeros(1, dtype=torch.int64), images.new_empty(0)
         if self.scatters:
             task[10] *= 9  # the weights of a channel stand together
-            scratch = torch.empty(torch.get_num_threads(), 3, width + 2, 16 * self.vectors)
+            scratch = images.new_empty(torch.get_num_threads(), 3, width + 2, 16 * self.vectors)
         task[24:27] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
         task[27] = 0 if plus is None else plus.data_ptr()
         cpu.launch(event_loops.compiled("compressed"), task, images.numel() // 4)
@@ -323,12 +325,12 @@ class EventLayer:
         # tensor takes their place in memory
         if self._packed is None or not _same(self._packed[0], key) or any(t.is_inference() for t in tensors):
             block = 16 * self.vectors
-            padded = torch.zeros(self.blocks * block, self.channels, *self.filter)
+            padded = weight.new_zeros(self.blocks * block, self.channels, *self.filter)
             padded[: self.outputs] = weight.detach().view(self.outputs, self.channels, *self.filter)
             padded = padded.view(self.blocks, block, self.channels, *self.filter).permute(
                 *(0, 2, 3, 4, 1) if self.scatters else (0, 3, 4, 2, 1)
             )
-            biases = torch.zeros(self.blocks * block)
+            biases = weight.new_zeros(self.blocks * block)
             if bias is not None:
                 biases[: self.outputs] = bias.detach()
             self._packed = key, padded.contiguous(), biases

@@ -60,12 +60,12 @@ class _Scan(torch.autograd.Function):
         current, y, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]
         gradient = ordered(gradient, y.shape, y.stride())
-        result = torch.empty_strided(y.shape, y.stride())
+        result = y.new_empty_strided(y.shape, y.stride())
         width, task, _keep = task_of(current, y, rows)
         task[14:18] = ctx.rule
-        states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
+        states = [y.new_empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         undone = [ordered(state, tuple(shape), strides).clone() for state in (v, r)]
-        sums = torch.zeros(SUMS, current.shape[0], 3, width)
+        sums = y.new_zeros(SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
         task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), SUMS
         _launch("gradient", task)
@@ -82,7 +82,7 @@ def _forward(
     _, task, _keep = task_of(current, y, rows)
     task[14:18] = rule
     before = [ordered(state, tuple(shape), strides) for state in (potential, sent)]
-    v, r = (torch.empty_strided(shape, strides) for _ in range(2))
+    v, r = (y.new_empty_strided(shape, strides) for _ in range(2))
     task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
     _launch("scan", task)
     return y, v, r

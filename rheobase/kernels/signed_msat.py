@@ -66,11 +66,11 @@ class _Scan(torch.autograd.Function):
         current, y, thresholds, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]
         gradient = ordered(gradient, y.shape, y.stride())
-        result = torch.empty_strided(y.shape, y.stride())
-        states = [torch.empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
+        result = y.new_empty_strided(y.shape, y.stride())
+        states = [y.new_empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         width, task, _keep = task_of(current, y, rows, _PIECE, _TASK)
-        sums = torch.zeros(SUMS, len(current), 3, width)
-        scratch = torch.empty(SUMS, len(current), 2, task[4])
+        sums = y.new_zeros(SUMS, len(current), 3, width)
+        scratch = y.new_empty(SUMS, len(current), 2, task[4])
         task[10:14] = [t.data_ptr() for t in (v, r, *states)]
         task[18:22] = [gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), SUMS]
         task[28], task[29] = thresholds.data_ptr(), scratch.data_ptr()
@@ -91,7 +91,7 @@ def _forward(
     shape, y = current.shape[1:], values_for(current, strides)
     _, task, _keep = task_of(current, y, rows, _PIECE, _TASK)
     before = [ordered(state, shape, strides) for state in states]
-    after = [torch.empty_strided(shape, strides) for _ in states]
+    after = [y.new_empty_strided(shape, strides) for _ in states]
     parameters, switches = exponent(**adaptation)
     v, r, mean, last = ((b.data_ptr(), a.data_ptr()) for b, a in zip(before, after, strict=True))
     task[10:14] = [v[0], r[0], v[1], r[1]]

@@ -162,9 +162,11 @@ class Temporal(nn.Module, ABC):
         """
         generator = torch.Generator().manual_seed(self.key + t)
         if self._kept is None:
-            return torch.rand(like.shape, generator=generator)
+            return torch.rand(like.shape, generator=generator, dtype=torch.float32, device="cpu")
         samples, places = self._kept
-        return torch.rand((samples, *like.shape[1:]), generator=generator)[places.cpu()]
+        return torch.rand((samples, *like.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")[
+            places.cpu()
+        ]
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments: ``type(layer)(**layer.settings())`` is an equal layer."""
