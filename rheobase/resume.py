@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rheobase.digest import digest, weights
+from rheobase.digest import digest, layers, structure, weights
 from rheobase.distributed import World
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
@@ -119,9 +119,10 @@ def identity(
     own: World,
 ) -> dict[str, Any]:
     """What must be the same for two evaluations to give the same numbers, besides the data and the machine."""
-    layers = [layer for layer in snn.module.modules() if isinstance(layer, Temporal)]
-    plain = [{k: v for k, v in layer.settings().items() if not isinstance(v, Tensor | nn.Module)} for layer in layers]
-    coding = [repr(part) for part in (snn.plan.encoder, snn.plan.readout, snn.plan.pooling, layers, plain)]
+    memories = [layer for layer in snn.module.modules() if isinstance(layer, Temporal)]
+    plain = [{k: v for k, v in m.settings().items() if not isinstance(v, Tensor | nn.Module)} for m in memories]
+    coding = [repr(part) for part in (snn.plan.encoder, snn.plan.readout, snn.plan.pooling, memories, plain)]
+    original = None if reference is None else [repr(reference), *layers(reference).values(), *weights(reference)]
     return {
         "method": snn.plan.method,
         "steps": steps,
@@ -134,6 +135,6 @@ def identity(
         "events": snn.events,
         "backend": snn.backend,
         "device": next(snn.parameters(), torch.zeros(())).device.type,
-        "converted network": digest([snn.module.code, *coding, *weights(snn.module)])[:16],
-        "original network": None if reference is None else digest([repr(reference), *weights(reference)])[:16],
+        "converted network": digest([*structure(snn.graph.module), *coding, *weights(snn.module)])[:16],
+        "original network": None if original is None else digest(original)[:16],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase import kernels
+from rheobase.digest import structure
 from rheobase.errors import ConversionError, DataError
 from rheobase.execution import Execution
 from rheobase.graph import Graph, trace
@@ -201,7 +203,14 @@ class SpikingModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the conversion (not the weights of the network) to one file, for `load`."""
-        self.plan.save(path, {"input_shape": self.graph.input_shape, "weights": _fingerprint(self.graph)})
+        self.plan.save(
+            path,
+            {
+                "input_shape": self.graph.input_shape,
+                "layers": structure(self.graph.module),
+                "weights": _fingerprint(self.graph),
+            },
+        )
 
 
 def load(path: str | Path, model: nn.Module) -> SpikingModel:
@@ -222,6 +231,13 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
     generator = torch.Generator().manual_seed(0)
     example = torch.rand((2, *header["input_shape"]), generator=generator).to(parameter.device, parameter.dtype)
     graph = trace(model, example)
+    there, asked = structure(graph.module), header.get("layers")  # which files of older versions lack
+    if asked is not None and there != asked:
+        first = next(pair for pair in zip_longest(there, asked, fillvalue="nothing") if pair[0] != pair[1])
+        raise ConversionError(
+            f"{path} was made from another network: it had {first[1]} where this one has {first[0]}. Build the "
+            "network as it was converted, or convert again."
+        )
     found, wanted = _fingerprint(graph), header["weights"]
     differing = [k for k in wanted if not _close(found.get(k), wanted[k])] + [k for k in found if k not in wanted]
     if differing:

@@ -200,6 +200,45 @@ def test_other_data_are_refused(file: Path, data: Any) -> None:
         run(file, data)
 
 
+class Other(nn.Module):
+    """The weights of all are alike, and what they do between them is not."""
+
+    def __init__(self, pool: nn.Module, dilation: int = 1, slope: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.Conv2d(2, 4, 3, padding=dilation, dilation=dilation)
+        self.pool, self.slope = pool, slope
+        self.b = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b((self.slope * self.pool(torch.relu(self.a(x)))).mean((2, 3)))
+
+
+OTHERS = [
+    Other(nn.AvgPool2d(3, 2, 1)), Other(nn.AvgPool2d(2, ceil_mode=True)), Other(nn.MaxPool2d(2)),
+    Other(nn.AvgPool2d(2), dilation=2), Other(nn.AvgPool2d(2), slope=0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["average", "ceil", "max", "dilation", "constant"])
+def test_another_network_with_the_same_weights_is_refused(other: Other, tmp_path: Path) -> None:
+    x = torch.rand(12, 2, 9, 9)
+    data = [(x, torch.zeros(12, dtype=torch.int64))]
+    one, two = (rb.convert(net.eval(), x, rb.ConstantThreshold(0.5)) for net in (Other(nn.AvgPool2d(2)), other))
+    for site, neuron in two.neurons().items():
+        neuron.threshold.copy_(one.neurons()[site].threshold)
+    rb.evaluate(one, data, 4, resume=tmp_path / "sums.json")
+    with pytest.raises(SettingError, match="converted network: "):
+        rb.evaluate(two, data, 4, resume=tmp_path / "sums.json")
+    one.save(tmp_path / "net.rheobase")
+    assert torch.equal(
+        rb.simulate(rb.load(tmp_path / "net.rheobase", Other(nn.AvgPool2d(2)).eval()), x, 4).output,
+        rb.simulate(one, x, 4).output,
+    )
+    with pytest.raises(rb.ConversionError, match=r"made from another network: it had .+ where this one has .+"):
+        rb.load(tmp_path / "net.rheobase", other)
+
+
 def test_fewer_data_than_were_done_are_refused(file: Path) -> None:
     with pytest.raises(DataError, match="begun with 2 batches of data or more; here are 1"):
         run(file, BATCHES[:1])

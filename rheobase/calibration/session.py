@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rheobase.digest import digest, weights
+from rheobase.digest import digest, structure, weights
 from rheobase.errors import DataError
 from rheobase.files import replacing
 from rheobase.spiking import SpikingModel
@@ -111,4 +111,4 @@ def session(progress: Callable[[Progress], None] | None = None, folder: str | Pa
 def fingerprint(snn: SpikingModel, x: torch.Tensor, *settings: object) -> str:
     """What tells one calibration from another: the converted network with its weights, the samples, the settings."""
     neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, repr(neuron))]
-    return digest([repr(settings), *weights(snn.module), *neurons, x])[:16]
+    return digest([repr(settings), *structure(snn.graph.module), *weights(snn.module), *neurons, x])[:16]
