@@ -27,15 +27,17 @@ __all__ = ["SpikingModel", "load"]
 class SpikingModel(nn.Module):
     """A network whose activation sites are layers of spiking neurons.
 
-    Calling it advances it by one step and gives the analog output of that step; `simulate` runs
-    many steps and reads the answer out.
+    Calling it advances it by one step and gives the analog output of that step, where the input is a constant current;
+    `rheobase.simulation.stream` goes step by step with ``chunk=1`` through any network, and `simulate` reads the
+    answer out.
 
     Args:
         graph: the network in normal form; it is copied.
         plan: the neuron of each site, and edits of the weights.
 
     Raises:
-        ConversionError: the plan and the graph do not fit each other; every misfit is listed.
+        ConversionError: the plan and the graph do not fit each other; every misfit is listed. When called: the
+            input is not a constant current.
 
     Shape:
         (N, ...) -> (N, ...).
@@ -149,6 +151,11 @@ class SpikingModel(nn.Module):
             return Execution(self.program, x, self.plan.encoder, draws, self._ownership)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.plan.encoder.constant or self.plan.encoder.changes:
+            raise ConversionError(
+                f"A network with the input {self.plan.encoder!r} cannot be called step by step, because what it "
+                "receives depends on the step. Use rheobase.simulate, or rheobase.simulation.stream(snn, x, steps, chunk=1)."
+            )
         return self.execution(x).advance(1)[0]
 
     @property

@@ -185,6 +185,20 @@ def test_infinities_and_nan_come_through() -> None:
     assert torch.isfinite(output[..., 2]).all()
 
 
+@pytest.mark.parametrize("events", ["always", "never"])
+@pytest.mark.parametrize("width", [64, 512, 1024])
+def test_weights_that_were_in_half_precision_meanwhile_are_read_again(width: int, events: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, width, bias=False), nn.ReLU(), nn.Linear(width, width, bias=False), nn.ReLU(),
+                        nn.Linear(width, 5, bias=False))  # fmt: skip
+    x = torch.rand(4, 64)
+    snn = convert(net, x, ConstantThreshold())
+    snn.events = events  # type: ignore[assignment]
+    rb.simulate(snn, x, 8)
+    snn.half().float()
+    assert torch.equal(rb.simulate(snn, x, 8).output, rb.simulate(copy.deepcopy(snn), x, 8).output)
+
+
 @torch.no_grad()
 def test_weights_that_were_changed_or_replaced_are_read_again() -> None:
     layer = nn.Conv2d(8, 8, 3)

@@ -33,6 +33,7 @@ from rheobase.neurons import (
     Rounded,
     SignedMSAT,
     SpikeConfidence,
+    Temporal,
 )
 
 SEEDS = st.integers(0, 2**31)
@@ -389,3 +390,53 @@ def test_filtered_spikes_cannot_keep_their_charge_under_hard_reset() -> None:
     neuron = SpikeConfidence(IF(0.1, reset="hard"), 0.5)
     with pytest.raises(SettingError, match="keep_charge=False"):
         neuron(torch.ones(3, 1, 4))
+
+
+# --------------------------------------------------------------------------------------- classes that derive
+
+
+class Leaky(IF):
+    """Sends a little where IF is silent."""
+
+    def scan(self, current: Tensor, state: object, **options: object) -> tuple[Tensor, object]:
+        values, state = super().scan(current, state, **options)  # type: ignore[arg-type]
+        return values + 1e-3, state
+
+
+class Plain(IF):
+    """Takes no options."""
+
+    def scan(self, current: Tensor, state: object) -> tuple[Tensor, object]:  # type: ignore[override]
+        return super().scan(current, state)  # type: ignore[arg-type]
+
+
+class LeakyBias(Biased):
+    def scan(self, current: Tensor, state: object, **options: object) -> tuple[Tensor, object]:
+        values, state = super().scan(current, state, **options)  # type: ignore[arg-type]
+        return values + 1e-3, state
+
+
+@pytest.mark.parametrize("neuron", [Leaky(0.5), Plain(0.5), LeakyBias(IF(0.5))], ids=lambda n: type(n).__name__)
+def test_a_derived_neuron_counts_what_it_sends(neuron: Neuron) -> None:
+    current = torch.rand(6, 5, 40, generator=torch.Generator().manual_seed(0))
+    counts = torch.empty(6, 5, dtype=torch.int64)
+    values = neuron(current.clone(), overwrite=True, counts=counts)
+    assert torch.equal(counts, values.count_nonzero(2))
+    assert IF(0.5).counting
+    assert not neuron.counting
+
+
+def test_a_derived_neuron_with_a_step_alone_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Double has its own step.*`scan = Temporal\.scan`"):
+
+        class Double(IF):
+            def step(self, current: Tensor, state: object) -> tuple[Tensor, object]:  # type: ignore[override]
+                return super().step(2 * current, state)  # type: ignore[arg-type]
+
+    class Twice(IF):
+        scan = Temporal.scan  # type: ignore[assignment]
+
+        def step(self, current: Tensor, state: object) -> tuple[Tensor, object]:  # type: ignore[override]
+            return super().step(2 * current, state)  # type: ignore[arg-type]
+
+    assert torch.equal(Twice(1.0)(torch.full((4, 1), 0.5)), torch.ones(4, 1))

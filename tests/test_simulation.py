@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 import rheobase as rb
 from rheobase import simulation
-from rheobase.coding import Encoder
+from rheobase.coding import Encoder, Poisson
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import COS, MSAT, TPP, ConstantThreshold, ParallelConversion, SpikeConverter
+from rheobase.methods import COS, MSAT, TPP, ConstantThreshold, DeltaCoding, ParallelConversion, SpikeConverter
 from rheobase.neurons import IF, Neuron, SpikeConfidence
 from rheobase.plan import Plan
 from rheobase.simulation import simulate, stream
@@ -472,3 +472,14 @@ def test_samples_times_steps_in_a_pass_are_at_most_2048_and_fewer_of_large_value
     assert len(next(stream(snn, x, 1000)).answers) == wanted // 100
     assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == 4
     assert len(next(stream(snn, X[:1], 1000)).answers) == 32  # so that memory does not grow with T
+
+
+@pytest.mark.parametrize("coding", [DeltaCoding(steps=4), "poisson"], ids=repr)
+def test_a_network_whose_input_depends_on_the_step_cannot_be_called_step_by_step(coding: Any) -> None:
+    snn = rb.convert(residual(), X, ConstantThreshold() if coding == "poisson" else coding)
+    if coding == "poisson":
+        snn = SpikingModel(snn.graph, dataclasses.replace(snn.plan, encoder=Poisson(4.0)))
+    with pytest.raises(rb.ConversionError, match=r"cannot be called step by step.*stream\(snn, x, steps, chunk=1\)"):
+        snn(X)
+    answers = [chunk.answers for chunk in stream(snn, X, 4, chunk=1)]
+    torch.testing.assert_close(torch.cat(answers), torch.cat([c.answers for c in stream(snn, X, 4, chunk=4)]))

@@ -321,8 +321,8 @@ class EventLayer:
         """
         weight, bias = self.layer.weight, self.layer.bias
         tensors = (weight,) if bias is None else (weight, bias)
-        key = [(t, t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]  # held, so that no other
-        # tensor takes their place in memory
+        # tensors and their memory are held, so that no other takes its place (`half` gives a parameter other memory)
+        key = [(t, t.untyped_storage(), t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
         if self._packed is None or not _same(self._packed[0], key) or any(t.is_inference() for t in tensors):
             block = 16 * self.vectors
             padded = weight.new_zeros(self.blocks * block, self.channels, *self.filter)
@@ -339,7 +339,7 @@ class EventLayer:
 
 def _same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
     """Whether two lists name the same tensors in the same state."""
-    return len(one) == len(other) and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(a[0] is b[0] and a[2:] == b[2:] for a, b in zip(one, other, strict=True))
 
 
 @cache

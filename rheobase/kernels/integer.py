@@ -177,14 +177,15 @@ class IntegerLayer:
             or not torch.equal(packed.unit, code.unit)
         ):
             parts = list(_pack(self.layer, shape, code, rounded))
-            packed = self._packed = _Packed(weight, key, code.unit.detach().clone(), parts)
+            packed = self._packed = _Packed(weight, weight.untyped_storage(), key, code.unit.detach().clone(), parts)
         return packed.parts
 
 
 class _Packed(NamedTuple):
-    """What was made of a weight, and of which; while it is held, no other one takes its place in memory."""
+    """What was made of a weight, and of which; while it and its memory are held, no other takes its place."""
 
     weight: Tensor
+    memory: torch.UntypedStorage
     key: Any
     unit: Tensor
     parts: list[tuple[Tensor, Tensor]]

@@ -83,6 +83,22 @@ class Temporal(nn.Module, ABC):
     counting: bool = False
     backend: Backend = "auto"
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that has another scan does not inherit what is true of the one it replaces.
+
+        Raises:
+            TypeError: it has another step, and the scan of a class that does not use it.
+        """
+        super().__init_subclass__(**options)
+        if "step" in cls.__dict__ and "scan" not in cls.__dict__ and cls.scan is not Temporal.scan:
+            raise TypeError(
+                f"{cls.__name__} has its own step, which the scan that it inherits would not use. Give it a scan too: "
+                "`scan = Temporal.scan` goes step by step."
+            )
+        if "scan" in cls.__dict__:
+            cls.overwrites = cls.__dict__.get("overwrites", False)
+            cls.counting = cls.__dict__.get("counting", False)
+
     def __init__(self) -> None:
         super().__init__()
         self._state: Any = None

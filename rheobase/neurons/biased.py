@@ -54,7 +54,7 @@ class Biased(Wrapper):
 
     def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
         super().__init__(neuron)
-        self.counting = neuron.counting
+        self.counting = neuron.counting and type(self).scan is Biased.scan
         self.register_buffer("bias", torch.as_tensor(bias, dtype=torch.get_default_dtype()))
         self.register_buffer("potential", torch.as_tensor(potential, dtype=torch.get_default_dtype()))
         bad = [name for name in ("bias", "potential") if not bool(torch.isfinite(getattr(self, name)).all())]
