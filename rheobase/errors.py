@@ -6,12 +6,16 @@ several problems collects all of them first and raises once.
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 __all__ = [
     "ConversionError",
     "ConversionWarning",
     "DataError",
     "SettingError",
     "UnsupportedOperationError",
+    "miscounted",
+    "mismeasured",
 ]
 
 
@@ -33,3 +37,20 @@ class DataError(ConversionError):
 
 class ConversionWarning(UserWarning):
     """The conversion goes on, but something about it deserves a look (a dead site, say)."""
+
+
+def miscounted(name: str, value: object, least: int = 1) -> list[str]:
+    """What is wrong with a count, for a message: nothing where it is a whole number of at least ``least``.
+
+    >>> miscounted("steps", 0), miscounted("steps", 4)
+    (['steps is 0; it must be at least 1'], [])
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return [f"{name} is {value!r}; it must be a whole number of at least {least}"]
+    return [] if int(value) >= least else [f"{name} is {value}; it must be at least {least}"]
+
+
+def mismeasured(name: str, value: object, bounds: str, least: float, most: float) -> list[str]:
+    """What is wrong with a quantity: nothing where it is a number from ``least`` to ``most``, which are ``bounds``."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return [] if number and least <= value <= most else [f"{name} is {value!r}; it must be {bounds}"]  # type: ignore[operator]

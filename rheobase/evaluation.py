@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
-from rheobase.errors import ConversionError, DataError, SettingError
+from rheobase.errors import ConversionError, DataError, SettingError, miscounted
 from rheobase.exits import Exit
 from rheobase.precision import float32_products
 from rheobase.reading import Reading
@@ -73,9 +73,16 @@ def evaluate(
             under `torchrun` the processes read different batches.
         ConversionError: under `torchrun`, the processes have different networks or settings.
     """
-    problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
-    problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
-    problems += [f"the seed {seed} is negative" for seed in seeds if seed < 0]
+    problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
+    if isinstance(seeds, str) or not isinstance(seeds, Sized):
+        problems += [f"seeds is {seeds!r}; it must be a list of whole numbers"]
+    else:
+        problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
+        problems += [problem for seed in seeds for problem in miscounted("a seed", seed, 0)]
+    if until is not None and not isinstance(until, Exit):
+        problems += [f"until is {until!r}; it must be a rheobase.Exit, or None"]
+    if reference is not None and not callable(reference):
+        problems += [f"reference is {reference!r}; it must be the original network, or None"]
     if problems:
         raise SettingError("evaluate: " + "; ".join(problems) + ".")
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)

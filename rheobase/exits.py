@@ -10,7 +10,7 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import DataError, SettingError, miscounted, mismeasured
 
 __all__ = ["Exit", "Measure"]
 
@@ -64,14 +64,12 @@ class Exit:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.on not in get_args(Measure):
+        if not isinstance(self.on, str) or self.on not in get_args(Measure):
             problems.append(f"on is {self.on!r}; it must be one of {', '.join(get_args(Measure))}")
         most = math.inf if self.on == "margin" else 1.0
-        if not 0 <= self.threshold <= most:
-            bounds = "at least 0" if self.on == "margin" else "from 0 to 1"
-            problems.append(f"threshold is {self.threshold}; it must be {bounds}")
-        if self.first_step < 1:
-            problems.append(f"first_step is {self.first_step}; it must be at least 1")
+        bounds = "at least 0" if self.on == "margin" else "from 0 to 1"
+        problems += mismeasured("threshold", self.threshold, bounds, 0.0, most)
+        problems += miscounted("first_step", self.first_step)
         if problems:
             raise SettingError("Exit: " + "; ".join(problems) + ".")
 

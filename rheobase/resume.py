@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rheobase.digest import digest, layers, structure, weights
 from rheobase.distributed import World
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import DataError, SettingError, miscounted
 from rheobase.exits import Exit
 from rheobase.files import write_atomically
 from rheobase.neurons import Temporal
@@ -62,9 +62,9 @@ class Stored:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             known = content["format"], content["settings"]
+            there, here = ({"format": f, **s} for f, s in (known, (_FORMAT, self.settings)))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{self.path} holds no evaluation to go on with ({error!r}); give another file.") from error
-        there, here = ({"format": f, **s} for f, s in (known, (_FORMAT, self.settings)))
+            raise self._unreadable(error) from error
         names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
         if names:
             lines = "\n".join(f"  {name}: {there.get(name)} there, {here.get(name)} here" for name in names)
@@ -72,8 +72,16 @@ class Stored:
                 f"{self.path} holds another evaluation. It differs in\n{lines}\n"
                 "Give what it was begun with, another file, or delete it to begin anew."
             )
-        self.sums, self.batches = Sums.restored(content["sums"]), content["batches"]
-        self._wanted = content["data"]
+        try:
+            found, self.batches, self._wanted = Sums.restored(content["sums"]), content["batches"], content["data"]
+            if miscounted("batches", self.batches) or not found.alike(self.sums):
+                raise ValueError("its sums have another shape, or its batches are no number")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._unreadable(error) from error
+        self.sums = found
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(f"{self.path} holds no evaluation to go on with ({error!r}); give another file.")
 
     def done(self, index: int, x: Tensor, y: Tensor | None) -> bool:
         """Whether the batch is in the sums already. To be called with every batch, in order.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from rheobase import kernels
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import DataError, SettingError, miscounted
 from rheobase.exits import Exit
 from rheobase.neurons._base import select
 from rheobase.spiking import SpikingModel
@@ -127,15 +127,21 @@ def stream(
         Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.
 
     Raises:
-        SettingError: steps or chunk is below 1, a recorded site does not exist, the network is
-            layer-synchronous and the chunk is not T, or there is an exit rule for such a network or for a record.
-        DataError: the input is empty, not finite, or does not fit the network, or there is an exit rule and the
-            answers are not classes.
+        SettingError: the network is not converted, a setting is of another kind, steps or chunk is below 1, a
+            recorded site does not exist, the network is layer-synchronous and the chunk is not T, or there is an exit
+            rule for such a network or for a record.
+        DataError: the input is empty, no dense tensor, not finite, or does not fit the network, or there is an exit
+            rule and the answers are not classes.
         ConversionError: the network was reset, or another simulation of it has begun, before this one was done.
     """
+    if not isinstance(snn, SpikingModel):
+        raise SettingError(f"simulate: a {type(snn).__name__} cannot be simulated; convert it with rheobase.convert.")
+    problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
+    problems += _not_one("until", until, Exit, "rheobase.Exit") + _not_one("generator", generator, torch.Generator)
+    if isinstance(record, str) or not isinstance(record, Collection):
+        problems += [f"record is {record!r}; it must be a list of sites"]
+        record = ()
     unknown = [site for site in record if site not in snn.plan.neurons]
-    problems = [f"steps is {steps}; it must be at least 1"] if steps < 1 else []
-    problems += [f"chunk is {chunk}; it must be at least 1"] if chunk is not None and chunk < 1 else []
     problems += [f"record names {unknown}; the sites are {list(snn.plan.neurons)}"] if unknown else []
     if not snn.causal and chunk not in (None, steps):
         problems += [f"chunk is {chunk}, and this network is layer-synchronous: it must be all {steps} steps, or None"]
@@ -145,6 +151,8 @@ def stream(
         problems += ["record keeps every sample to the last step, and an exit rule does not; give one of the two"]
     if problems:
         raise SettingError("simulate: " + "; ".join(problems) + ".")
+    if not isinstance(x, Tensor) or x.layout != torch.strided or x.is_meta:
+        raise DataError(f"simulate: the input is {_kind(x)}; give a dense tensor, torch.as_tensor(...).")
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
@@ -199,6 +207,18 @@ def stream(
             execution.keep(stay)
             state = select(state, stay)
         yield part
+
+
+def _not_one(name: str, value: object, kind: type, called: str = "") -> list[str]:
+    """What is wrong with a setting that must be of a class, or None."""
+    wrong = value is not None and not isinstance(value, kind)
+    return [f"{name} is {value!r}; it must be a {called or f'torch.{kind.__name__}'}, or None"] if wrong else []
+
+
+def _kind(x: object) -> str:
+    if not isinstance(x, Tensor):
+        return f"a {type(x).__name__}"
+    return "a tensor without values (meta)" if x.is_meta else f"a tensor of layout {x.layout}"
 
 
 def _at_once(samples: int, largest: int, leaving: bool, memory: int | None) -> int:
@@ -304,7 +324,7 @@ def simulate(
     """
     spikes: dict[str, Tensor] = {}
     costs: dict[str, Tensor] = {}
-    values: dict[str, list[Tensor]] = {site: [] for site in record}
+    values: dict[str, list[Tensor]] = {}
     output, exits = x, None  # there is at least one step, so the output is replaced
     for part in stream(
         snn, x, steps, chunk=chunk, record=record, generator=generator, until=until, operations=operations
@@ -314,7 +334,7 @@ def simulate(
                 total = totals.setdefault(name, counts.new_zeros(steps))
                 total[part.first_step - 1 : part.first_step - 1 + len(counts)] = counts
         for site, emitted in part.values.items():
-            values[site].append(emitted)
+            values.setdefault(site, []).append(emitted)
         output, exits = part.answers[-1], part.exits
     neurons = {s: snn.graph.neurons(s) * x.shape[0] for s in snn.plan.neurons}
     recorded = {site: torch.cat(emitted) for site, emitted in values.items()}

@@ -143,7 +143,8 @@ class SpikingModel(nn.Module):
                 f"(N, {', '.join(map(str, self.graph.input_shape))})."
             )
         dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
-        if x.is_floating_point() and x.dtype != dtype:
+        numbers = any(isinstance(layer, nn.Embedding) for layer in self.module.modules())
+        if x.dtype != dtype and (x.is_floating_point() or not numbers):
             raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
         x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
         draws = torch.Generator().manual_seed(self._input_key)
@@ -154,7 +155,8 @@ class SpikingModel(nn.Module):
         if not self.plan.encoder.constant or self.plan.encoder.changes:
             raise ConversionError(
                 f"A network with the input {self.plan.encoder!r} cannot be called step by step, because what it "
-                "receives depends on the step. Use rheobase.simulate, or rheobase.simulation.stream(snn, x, steps, chunk=1)."
+                "receives depends on the step. Use rheobase.simulate, or "
+                "rheobase.simulation.stream(snn, x, steps, chunk=1)."
             )
         return self.execution(x).advance(1)[0]
 

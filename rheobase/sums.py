@@ -174,6 +174,12 @@ class Sums:
             found[name] = {key: counts.tolist() for key, counts in found[name].items()}
         return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in found.items()}
 
+    def alike(self, other: Sums) -> bool:
+        """Whether both are of as many seeds and steps."""
+        tensors = ((getattr(s, name).shape for name in ("correct", "agree", "exits")) for s in (self, other))
+        one, two = (tuple(shapes) for shapes in tensors)
+        return one == two and [len(row) for row in self.error] == [len(row) for row in other.error]
+
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> Self:
         """The sums that `values` gave."""

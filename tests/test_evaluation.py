@@ -345,7 +345,7 @@ def test_inputs_that_are_not_finite_are_an_error_with_their_batch(reference: nn.
 def test_all_wrong_settings_are_listed() -> None:
     with pytest.raises(SettingError, match=r"steps is 0.*seeds is empty"):
         rb.evaluate(converted(), X, 0, seeds=())
-    with pytest.raises(SettingError, match="the seed -2 is negative"):
+    with pytest.raises(SettingError, match="a seed is -2; it must be at least 0"):
         rb.evaluate(converted(), X, 3, seeds=(1, -2))
 
 

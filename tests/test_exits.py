@@ -259,3 +259,14 @@ def test_answers_that_are_no_classes_are_an_error() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1))
     with pytest.raises(DataError, match=r"\(23, 1\); an early exit needs"):
         simulate(rb.convert(net, X, ConstantThreshold()), X, 4, until=RULES[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(("margin", "0.5"), "threshold is '0.5'; it must be at least 0"), ((["margin"], 0.5), r"on is \['margin'\]"),
+     (("margin", 0.5, 1.5), "first_step is 1.5; it must be a whole number"), (("entropy", None), "from 0 to 1")],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_number_is_a_clear_error(wrong: Any, message: str) -> None:
+    with pytest.raises(rb.SettingError, match=message):
+        rb.Exit(*wrong)

@@ -253,6 +253,21 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: str) -> None:
     assert path.read_text() == content
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [{"sums": None}, {"sums": {}}, {"batches": None}, {"batches": "3"}, {"settings": [1]}, {"data": None},
+     {"correct": [[1]]}],
+    ids=str,
+)  # fmt: skip
+def test_a_file_that_was_edited_is_an_error(file: Path, edit: dict[str, Any]) -> None:
+    content = json.loads(file.read_text())
+    content["sums"] |= edit if "correct" in edit else {}
+    content |= {} if "correct" in edit else edit
+    file.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    with pytest.raises(DataError, match="holds no evaluation to go on with"):
+        run(file)
+
+
 def test_another_format_is_refused(file: Path) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": "rheobase evaluation 0"}))
     with pytest.raises(SettingError, match="format: rheobase evaluation 0 there, rheobase evaluation 3 here"):

@@ -483,3 +483,42 @@ def test_a_network_whose_input_depends_on_the_step_cannot_be_called_step_by_step
         snn(X)
     answers = [chunk.answers for chunk in stream(snn, X, 4, chunk=1)]
     torch.testing.assert_close(torch.cat(answers), torch.cat([c.answers for c in stream(snn, X, 4, chunk=4)]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 4.0}, "steps is 4.0; it must be a whole number"), ({"steps": "4"}, "steps is '4'"),
+        ({"steps": None}, "steps is None"), ({"steps": True}, "steps is True"), ({"chunk": 2.0}, "chunk is 2.0"),
+        ({"record": "relu"}, "record is 'relu'; it must be a list"), ({"record": None}, "record is None"),
+        ({"until": "margin:0.5"}, "until is 'margin:0.5'; it must be a rheobase.Exit"),
+        ({"generator": 3}, "generator is 3; it must be a torch.Generator"),
+        ({"snn": nn.Linear(2, 2)}, "a Linear cannot be simulated; convert it"),
+        ({"x": X.numpy()}, "the input is a ndarray; give a dense tensor"), ({"x": X.tolist()}, "is a list"),
+        ({"x": lambda: X.to_sparse()}, "is a tensor of layout torch.sparse_coo"),
+        ({"x": lambda: X.to("meta")}, "without values"),
+        ({"x": X.byte()}, r"torch.uint8 and the network torch.float32; give x.to\(torch.float32\)"),
+        ({"x": X.to(torch.complex64)}, "torch.complex64 and the network"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_no_setting_and_no_input_is_a_clear_error(wrong: dict[str, Any], message: str) -> None:
+    snn = rb.convert(residual(), X, ConstantThreshold())
+    wrong = {name: value() if name == "x" and callable(value) else value for name, value in wrong.items()}
+    with pytest.raises((SettingError, DataError), match=message):
+        simulate(**{"snn": snn, "x": X, "steps": 4, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 4.0}, "steps is 4.0"), ({"chunk": 1.5}, "chunk is 1.5"), ({"seeds": 3}, "seeds is 3; it must be a"),
+        ({"seeds": "ab"}, "seeds is 'ab'"), ({"seeds": [0.5]}, "a seed is 0.5"), ({"until": "margin:1"}, "until is"),
+        ({"reference": "net"}, "reference is 'net'"), ({"loader": [X.byte()[:, :1]]}, "shape"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_no_evaluation_is_a_clear_error(wrong: dict[str, Any], message: str) -> None:
+    snn = rb.convert(residual(), X, ConstantThreshold())
+    with pytest.raises((SettingError, DataError), match=message):
+        rb.evaluate(**{"snn": snn, "loader": [X], "steps": 4, **wrong})
