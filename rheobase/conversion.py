@@ -11,9 +11,10 @@ from torch import nn
 
 from rheobase.batches import as_batches
 from rheobase.errors import DataError, SettingError
-from rheobase.graph import trace
+from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
+from rheobase.methods.scaled import trained_sites
 from rheobase.observers import observe
 from rheobase.precision import float32_products
 from rheobase.spiking import SpikingModel
@@ -49,5 +50,21 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     with float32_products(example.device, rounded=False):
         graph = trace(model, example)
         method, reason = method.resolve(graph, data)
+        _check_clips(graph, method)
         plan = method.plan(graph, observe(graph, data, method.observer()))
         return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)
+
+
+def _check_clips(graph: Graph, method: Method) -> None:
+    """A network that was trained with a clip needs neurons that have it.
+
+    Raises:
+        SettingError: they do not.
+    """
+    trained = trained_sites(graph)
+    if trained and not method.clips():
+        raise SettingError(
+            f"The activations {', '.join(trained[:5])}{' ...' if len(trained) > 5 else ''} were trained to a largest "
+            f"value (ClipFloorShift), which the neurons of {method!r} do not keep. Use QCFS, RateCoding, "
+            "ParallelConversion or what derives from them; a method of your own says in `clips` that it keeps it."
+        )

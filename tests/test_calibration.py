@@ -351,6 +351,40 @@ def test_an_interrupted_tuning_goes_on_and_ends_with_the_same_numbers(weights: f
         assert torch.equal(simulate(network, X, 3).output, simulate(whole, X, 3).output)
 
 
+def test_another_rule_of_the_neurons_does_not_take_up_a_state(tmp_path: Path) -> None:
+    graph, plain = converted(DeltaCoding(steps=3))
+    _, shifting = converted(DeltaCoding(steps=3, shifts=True))
+    tuning = Tuning(iterations=3, flip=False)
+    with session(lambda _: None, tmp_path):
+        tune(plain, graph, data(), 3, tuning)
+        other = tune(shifting, graph, data(), 3, tuning)
+    alone = tune(shifting, graph, data(), 3, tuning)
+    assert torch.equal(simulate(other, X, 3).output, simulate(alone, X, 3).output)
+
+
+@pytest.mark.parametrize("calibrate", [tune, tune_layers])
+def test_a_network_of_half_precision_is_tuned_in_float32(calibrate: Any) -> None:
+    dtype = torch.float16
+    method = RateCoding(steps=4, signed=True)
+    graph, snn = converted(method)
+    wanted = calibrate(snn, graph, data(), 4, Tuning(iterations=40, flip=False))
+    half = rb.trace(residual().to(dtype), X[:2].to(dtype))
+    start = SpikingModel(half, method.plan(half, observe(half, as_batches(X.to(dtype)), method.observer())))
+    tuned = calibrate(start, half, as_batches(X.to(dtype).split(16)), 4, Tuning(iterations=40, flip=False))
+    assert (
+        {p.dtype for p in tuned.parameters()}
+        == {b.dtype for n in tuned.neurons().values() for b in n.buffers()}
+        == {dtype}
+    )
+    for name, value in wanted.plan.edits.items():
+        torch.testing.assert_close(tuned.plan.edits[name].float(), value, rtol=0.1, atol=0.05)
+
+
+def test_flat_images_are_mixed_too() -> None:
+    drawn = list(_draw(torch.rand(8, 1, 2, 64), Tuning(iterations=1, batch_size=4, mix=True), torch.Generator()))
+    assert drawn[0].shape == (4, 1, 2, 64)
+
+
 def test_another_tuning_does_not_take_up_a_state(tmp_path: Path) -> None:
     graph, snn = converted(DeltaCoding(steps=3))
     with session(folder=tmp_path):

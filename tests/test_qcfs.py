@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from synchronous_references import clip_floor_shift
 from torch import Tensor, nn
 
 import rheobase as rb
+from rheobase import methods
+from rheobase.batches import as_batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.coding import Delayed
 from rheobase.errors import SettingError
 from rheobase.methods import COS, QCFS, SRP, TPP, ConstantThreshold, ParallelConversion, RateCoding, SpikeConverter
 from rheobase.methods._base import Method
+from rheobase.methods.tuned import Tuned
 from rheobase.neurons import IF, Neuron, Parallel
 from rheobase.qcfs import ClipFloorShift
 from rheobase.simulation import simulate
@@ -197,3 +201,35 @@ def test_a_causal_answer_takes_the_steps_of_the_simulation(method: Method) -> No
     curve = rb.evaluate(rb.convert(mlp(), inputs(MLP_INPUT, 40).float(), method), inputs(MLP_INPUT, 40).float(), 12)
     assert curve.end_to_end_steps == 12
     assert "end to end" not in str(curve)
+
+
+def test_every_method_keeps_the_trained_clip_or_says_that_it_does_not() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 32), ClipFloorShift(16, 1.0), nn.Linear(32, 5)).eval()
+    net[0].weight.data *= 4
+    x = torch.randn(256, 6)
+    wanted, refused = net(x).detach(), set()
+    assert (net[0](x) > 1).float().mean() > 0.2
+    for name in sorted(set(methods.__all__) - {"Auto"}):
+        plain = getattr(methods, name)()
+        fields = {field.name for field in dataclasses.fields(plain)}
+        long = {"steps": 64} if "steps" in fields else {}
+        method = dataclasses.replace(plain, **long, **({"iterations": 0} if isinstance(plain, Tuned) else {}))
+        if not method.clips():
+            refused.add(name)
+            with pytest.raises(SettingError, match="were trained to a largest value"):
+                rb.convert(net, x, method)
+            continue
+        snn = rb.convert(net, x, method)
+        steps = 72 if name == "SRP" else 64
+        output = simulate(snn, x, steps).output
+        assert (output - wanted).norm() < 0.15 * wanted.norm(), name
+    assert {"AnnealedDelta", "Burst", "ConstantThreshold", "MSAT", "SignedMSAT", "SpikeNorm"} <= refused
+    assert refused.isdisjoint({"QCFS", "RateCoding", "MultiLevel", "TemporalBias", "ParallelConversion"})
+
+
+def test_auto_tries_only_what_keeps_the_trained_clip() -> None:
+    x = inputs(MLP_INPUT, 40).float()
+    choice = methods.Auto(steps=4, iterations=0).choose(rb.trace(trained(), x[:2]), as_batches(x))
+    assert choice.tried
+    assert all(candidate.method.clips() for candidate in choice.tried)

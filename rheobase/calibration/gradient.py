@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rheobase import augment
-from rheobase.batches import Batches
+from rheobase.batches import Batches, as_batches
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
@@ -115,6 +115,8 @@ def tune(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune")
+    if _is_half(snn):
+        return _in_float32(tune, snn, graph, batches, steps, tuning or Tuning())
     with torch.inference_mode(False), torch.enable_grad():
         return _tune(snn, graph, batches, steps, tuning or Tuning())
 
@@ -144,6 +146,8 @@ def tune_layers(
     """
     _check_tunable(snn, "tune_layers")
     settings = tuning or Tuning()
+    if _is_half(snn):
+        return _in_float32(tune_layers, snn, graph, batches, steps, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
 
@@ -152,6 +156,31 @@ def tune_layers(
             return _tuned_neuron(layer, share, settings, generator)
 
     return layerwise(snn, graph, batches, steps, adjust, images=settings.images)
+
+
+def _is_half(snn: SpikingModel) -> bool:
+    return next(snn.parameters(), torch.zeros(())).dtype in (torch.float16, torch.bfloat16)
+
+
+def _in_float32(
+    calibrate: Callable[[SpikingModel, Graph, Batches, int, Tuning], SpikingModel],
+    snn: SpikingModel,
+    graph: Graph,
+    batches: Batches,
+    steps: int,
+    tuning: Tuning,
+) -> SpikingModel:
+    """Calibrate a network of half precision in float32, and round what is found."""
+    dtype, plan = next(snn.parameters()).dtype, snn.plan
+    wide = dataclasses.replace(graph, module=copy.deepcopy(graph.module).float())
+    neurons = {site: copy.deepcopy(neuron).float() for site, neuron in plan.neurons.items()}
+    edits = {name: value.float() for name, value in plan.edits.items()}
+    start = SpikingModel(wide, dataclasses.replace(plan, neurons=neurons, edits=edits))
+    x = first_samples(batches, tuning.images)
+    found = calibrate(start, wide, as_batches(x.float() if x.is_floating_point() else x), steps, tuning).plan
+    narrow = {site: copy.deepcopy(neuron).to(dtype) for site, neuron in found.neurons.items()}
+    edits = {name: value.to(dtype) for name, value in found.edits.items()}
+    return SpikingModel(graph, dataclasses.replace(found, neurons=narrow, edits=edits))
 
 
 def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
@@ -372,7 +401,7 @@ def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Ten
         if tuning.flip and x.ndim == 4:
             chosen = augment.flip(chosen, generator)
         if tuning.mix and x.ndim == 4:
-            moved = augment.shift_images(chosen, x.shape[3] // 8, generator)
+            moved = augment.shift_images(chosen, min(x.shape[3] // 8, x.shape[2] - 1), generator)
             blended = augment.mixup(moved, generator)
             pieced = augment.cutmix(moved, generator)
             half = len(chosen) // 2
@@ -391,11 +420,17 @@ def _relative(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
 
 
+def _products(x: Tensor, tuning: Tuning) -> AbstractContextManager[Any]:
+    """In bfloat16 where that is wanted and the network is of float32."""
+    wanted = tuning.bfloat16 and x.dtype == torch.float32
+    return torch.autocast(x.device.type, torch.bfloat16) if wanted else nullcontext()
+
+
 @torch.no_grad()
 def _error(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> float:
     """The relative error of the last answers, |o(T) - o| / |o|, at most 1."""
     execution = model.start(x)
-    with torch.autocast(x.device.type, torch.bfloat16) if tuning.bfloat16 else nullcontext():
+    with _products(x, tuning):
         outputs = execution.walk(steps, lambda node, layer, current: layer(current.float()))
     outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
     return min(float(_relative(execution.answer(outputs[steps - 1]), _wanted(graph, x)).sqrt()), 1.0)
@@ -415,7 +450,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
         return values
 
     execution = model.start(x)
-    with torch.autocast(x.device.type, torch.bfloat16) if tuning.bfloat16 else nullcontext():
+    with _products(x, tuning):
         outputs = execution.walk(steps, emit)
     outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
     loss = torch.stack(errors).mean()

@@ -18,11 +18,13 @@ import torch
 from rheobase.digest import digest, structure, weights
 from rheobase.errors import DataError
 from rheobase.files import replacing
+from rheobase.neurons import Neuron
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Progress", "Session", "current", "fingerprint", "session"]
 
 _EVERY = 20  # iterations between two states on disk
+_RULE = "tuning 2"  # to be changed with what a setting of a calibration means, so that no older state is taken up
 
 
 @dataclass(frozen=True)
@@ -110,5 +112,15 @@ def session(progress: Callable[[Progress], None] | None = None, folder: str | Pa
 
 def fingerprint(snn: SpikingModel, x: torch.Tensor, *settings: object) -> str:
     """What tells one calibration from another: the converted network with its weights, the samples, the settings."""
-    neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, repr(neuron))]
+    neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, *_settings(neuron))]
+    neurons += [_RULE, repr(snn.plan.encoder), repr(snn.plan.readout)]
     return digest([repr(settings), *structure(snn.graph.module), *weights(snn.module), *neurons, x])[:16]
+
+
+def _settings(neuron: Neuron) -> list[str]:
+    """The classes and plain settings of a neuron and of those inside; tensors are in its state."""
+    found = []
+    for layer in (m for m in neuron.modules() if isinstance(m, Neuron)):
+        plain = {k: v for k, v in layer.settings().items() if not isinstance(v, torch.Tensor | torch.nn.Module)}
+        found.append(f"{type(layer).__name__} {plain}")
+    return found

@@ -34,6 +34,13 @@ class Method(ABC):
         """The method that is to be used, and why; a method is itself, unless it chooses among others."""
         return self, ""
 
+    def clips(self) -> bool:
+        """Whether neurons send at most the threshold that a site was trained with (`rheobase.qcfs`).
+
+        `rheobase.convert` refuses a network that was trained so where they do not.
+        """
+        return False
+
     @abstractmethod
     def observer(self) -> Observer:
         """What to measure at each site of the ANN, on the calibration data."""

@@ -66,7 +66,7 @@ class AdaFire(RateCoding):
         x = first_samples(batches, self.probe)
         with torch.no_grad():
             wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
-        numbers = [2**k for k in range(int(math.log2(self.levels)) + 1)]
+        numbers = sorted({*(2**k for k in range(int(math.log2(self.levels)) + 1)), self.levels})
         plan = snn.plan
         choices = {site: [self._with_levels(neuron, n) for n in numbers] for site, neuron in plan.neurons.items()}
         found = {
@@ -87,10 +87,14 @@ class AdaFire(RateCoding):
 def _measured(
     graph: Graph, plan: Plan, site: str, neuron: Neuron, x: Tensor, steps: int, wanted: Tensor
 ) -> tuple[float, float]:
-    """The events of the site and the divergence of the answers, with this neuron there."""
+    """The events of the site and the divergence of the answers, with this neuron there; of numbers, their error."""
     run = simulate(SpikingModel(graph, plan.with_neuron(site, neuron)), x, steps)
-    p, q = wanted.double().log_softmax(-1), run.output.double().log_softmax(-1)
-    divergence = ((p.exp() - q.exp()) * (p - q)).sum() / len(x)  # KL(p || q) + KL(q || p)
+    a, b = wanted.double(), run.output.double()
+    if a.ndim < 2 or a.shape[1] == 1:
+        divergence = (a - b).square().sum() / len(x)
+    else:
+        p, q = a.log_softmax(1), b.log_softmax(1)
+        divergence = ((p.exp() - q.exp()) * (p - q)).sum() / len(x)  # KL(p || q) + KL(q || p)
     return float(run.spikes[site].sum()), float(divergence)
 
 

@@ -22,6 +22,7 @@ from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
 from rheobase.methods.differential import DifferentialCoding
 from rheobase.methods.rate import Calibrated, RateCoding
+from rheobase.methods.scaled import trained_sites
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
@@ -153,7 +154,8 @@ class Auto(Method):
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         tried: list[Candidate] = []
         for steps in self._grid():
-            found = [measure(graph, data, test, m, steps) for m in self.candidates(steps)]
+            methods = [m for m in self.candidates(steps) if m.clips() or not trained_sites(graph)]
+            found = [measure(graph, data, test, m, steps) for m in methods]
             within = self._allowed(found)
             if self.iterations and not (within and self._enough(_best(within))):
                 tuned = [measure(graph, data, test, self._tuned(c.method, flip), steps) for c in found]

@@ -32,5 +32,8 @@ class Burst(RateCoding):
     levels: int = 5
     fire: float = 1.0
 
+    def clips(self) -> bool:
+        return self.levels == 1
+
     def neuron(self, scale: Tensor) -> Neuron:
         return super().neuron(scale * (1 if self.powers else self.levels))

@@ -61,6 +61,9 @@ class DeltaCoding(Calibrated):
             problems.append(f"decay is {self.decay}; it must be above 0 and at most 1")
         return problems
 
+    def clips(self) -> bool:
+        return False  # the sum of all steps is that of a ReLU
+
     def shares(self) -> Tensor:
         """theta(t) / M for t = 1 ... T. Shape (T,)."""
         t = torch.arange(self.steps, dtype=torch.float64)

@@ -14,7 +14,7 @@ from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
 from rheobase.qcfs import ClipFloorShift
 from rheobase.thresholds import scales
 
-__all__ = ["Scaled", "ThresholdRule", "trained_threshold"]
+__all__ = ["Scaled", "ThresholdRule", "trained_sites", "trained_threshold"]
 
 ThresholdRule = Literal["max", "mmse", "ltb"] | float
 """The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
@@ -62,6 +62,9 @@ class Scaled(Method):
         """Whether a neuron rounds to the nearest of these values, or to the next one below."""
         return True
 
+    def clips(self) -> bool:
+        return True
+
     def observer(self) -> Observer:
         if self.threshold == "max":
             return Max(per_channel=self.per_channel)
@@ -77,6 +80,11 @@ class Scaled(Method):
             site: scale if (trained := trained_threshold(graph, site)) is None else trained
             for site, scale in scales(statistics).items()
         }
+
+
+def trained_sites(graph: Graph) -> list[str]:
+    """The sites that were trained with a threshold."""
+    return [site for site in graph.sites if isinstance(graph.module.get_submodule(site), ClipFloorShift)]
 
 
 def trained_threshold(graph: Graph, site: str) -> Tensor | None:

@@ -52,6 +52,9 @@ class SignedMSAT(RateCoding):
             problems.append("signed and memory must be on, levels 1, and powers and spread off; it has nothing else")
         return problems
 
+    def clips(self) -> bool:
+        return False  # the threshold rises above the scale
+
     def neuron(self, scale: Tensor) -> Neuron:
         adaptation = Adaptation(self.alpha, tau_mp=self.tau_mp, tau_rd=self.tau_rd, c=self.c, v_t=self.v_t)
         return SignedMSATNeuron(self.fraction * scale, adaptation, self.fire)

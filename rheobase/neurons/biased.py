@@ -55,8 +55,9 @@ class Biased(Wrapper):
     def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
         super().__init__(neuron)
         self.counting = neuron.counting and type(self).scan is Biased.scan
-        self.register_buffer("bias", torch.as_tensor(bias, dtype=torch.get_default_dtype()))
-        self.register_buffer("potential", torch.as_tensor(potential, dtype=torch.get_default_dtype()))
+        dtype = next((b.dtype for b in neuron.buffers() if b.is_floating_point()), torch.get_default_dtype())
+        self.register_buffer("bias", torch.as_tensor(bias, dtype=dtype))
+        self.register_buffer("potential", torch.as_tensor(potential, dtype=dtype))
         bad = [name for name in ("bias", "potential") if not bool(torch.isfinite(getattr(self, name)).all())]
         if bad:
             raise SettingError(f"Biased: {' and '.join(bad)} must be finite. Check the calibration data.")
