@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from rheobase.coding import ConstantCurrent, Encoder
 from rheobase.kernels import Arithmetic, Events, KnownInput, count_by_sample
-from rheobase.kernels.layout import added, hooked, stacked
+from rheobase.kernels.layout import added, hooked
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
 from rheobase.ownership import Ownership
@@ -205,7 +205,7 @@ class Execution:
             return current
         if node not in self._rest:  # a constant current changes once, when it comes
             change = torch.zeros_like(current[:1]).expand_as(current)
-            return change if self._done else stacked([current[0], *change[1:].unbind(0)])
+            return change if self._done else torch.stack([current[0], *change[1:].unbind(0)])
         rest = self._rest[node]
         if self._biased:
             current = current - rest
@@ -214,7 +214,7 @@ class Execution:
         if self.program.may_overwrite(source):
             current[0] += rest
             return current
-        return stacked([current[0] + rest, *current[1:].unbind(0)])
+        return torch.stack([current[0] + rest, *current[1:].unbind(0)])
 
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""

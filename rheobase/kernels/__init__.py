@@ -285,9 +285,10 @@ def synchronous_scan(
 ) -> Tensor | None:
     """All T steps of a layer-synchronous neuron, or None where its own PyTorch code is to compute them.
 
-    There is no Triton kernel for it; on a GPU, PyTorch computes it. The bits are those of PyTorch where each step is
-    dense in memory, as between two layers. In other layouts PyTorch may add the steps in another order, and a mean that
-    is within rounding of the edge between two numbers of spikes may fall on its other side. ``overwrite`` and
+    There is no Triton kernel for it; on a GPU, PyTorch computes it. The bits are mostly those of PyTorch where each
+    step is dense in memory, as between two layers. For the last few neurons of a step, and in other layouts, PyTorch
+    may add the steps in another order, and a mean that is within rounding of the edge between two numbers of spikes may
+    fall on its other side. ``overwrite`` and
     ``counts`` are as for `if_scan`.
 
     Shape: current (T, N, ...) -> (T, N, ...).

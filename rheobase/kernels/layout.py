@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["added", "dense", "hooked", "ordered", "stacked", "unsuitable", "values_for"]
+__all__ = ["added", "dense", "hooked", "ordered", "unsuitable", "values_for"]
 
 
 def unsuitable(device: str, *tensors: Tensor) -> str | None:
@@ -84,13 +84,6 @@ def values_for(current: Tensor, strides: tuple[int, ...], overwrite: bool = Fals
         return current
     folded = current.new_empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
     return folded.view(current.shape)
-
-
-def stacked(steps: list[Tensor]) -> Tensor:
-    """K steps (N, ...) as one (K, N, ...) that keeps their order in memory, which `torch.stack` does not."""
-    if not steps[0].ndim:
-        return torch.stack(steps)
-    return torch.cat(steps).unflatten(0, (len(steps), len(steps[0])))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def added(total: Tensor, summand: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from rheobase.kernels.layout import stacked
 from rheobase.kernels.surrogate import level
 
 __all__ = [
@@ -376,4 +375,4 @@ def _row(parameter: Tensor, k: int, x: Tensor) -> Tensor:
 
 def _values(steps: list[Tensor], current: Tensor) -> Tensor:
     """What was sent in K steps, one after the other in memory; nothing where there are none."""
-    return stacked(steps) if steps else torch.empty_like(current)
+    return torch.stack(steps) if steps else torch.empty_like(current)

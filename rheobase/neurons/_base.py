@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Backend, Code, count_by_sample
-from rheobase.kernels.layout import stacked
 
 __all__ = ["Alphabet", "Neuron", "Payload", "Temporal", "Wrapper", "along_channels", "filled", "select"]
 
@@ -127,7 +126,7 @@ class Temporal(nn.Module, ABC):
         for x in current.unbind(0):
             value, state = self.step(x, state)
             values.append(value)
-        return stacked(values), state
+        return torch.stack(values), state
 
     def forward(self, current: Tensor, overwrite: bool = False, counts: Tensor | None = None) -> Tensor:
         """Advance by the K steps of ``current``, carrying the state over from the last call.

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Code, Rule, count_by_sample, parallel_rule, radix_rule, synchronous_scan
-from rheobase.kernels.layout import stacked
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
 
@@ -279,7 +278,7 @@ class Radix(Synchronous):
             fired = v >= threshold * share
             v = v - threshold * share * fired
             values.append(threshold * (steps * share) * fired)
-        return stacked(values)
+        return torch.stack(values)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """floor(x / w(T) + 1/2) w(T), clipped at 0 and the threshold: exact for radix 1 and 2.
@@ -358,7 +357,7 @@ class Probabilistic(Synchronous):
             fired = v / (threshold * (steps - t + 1)) > self.draw(t, v)
             values.append(threshold * fired)
             v = v - values[-1]
-        return stacked(values)
+        return torch.stack(values)
 
     def draw(self, t: int, like: Tensor) -> Tensor:
         """The uniform random numbers of step t, from 0 to below 1. Shape of ``like``."""
