@@ -440,3 +440,10 @@ def test_a_derived_neuron_with_a_step_alone_is_refused() -> None:
             return super().step(2 * current, state)  # type: ignore[arg-type]
 
     assert torch.equal(Twice(1.0)(torch.full((4, 1), 0.5)), torch.ones(4, 1))
+
+
+def test_a_biased_site_of_one_neuron_keeps_its_shape() -> None:
+    current = torch.rand(4, 7, generator=torch.Generator().manual_seed(0))
+    neuron = Biased(IF(0.5), bias=torch.tensor([0.25]), potential=torch.tensor(0.125))
+    wide = Biased(IF(0.5), bias=torch.tensor([0.25]), potential=torch.tensor(0.125))
+    assert torch.equal(neuron(current), wide(current.unsqueeze(2)).squeeze(2))

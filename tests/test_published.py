@@ -345,3 +345,9 @@ def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:
     assert str(neuron.alphabet) == "power_of_two(4)"
     assert isinstance(neuron, Biased)
     assert neuron.bias.shape == (16, 8)
+
+
+@pytest.mark.parametrize("method", [TwoStage, BSNN])
+def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: Any) -> None:
+    with pytest.raises(rb.SettingError, match="spread must be off"):
+        method(spread=True)

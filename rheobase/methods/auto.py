@@ -89,7 +89,9 @@ class Auto(Method):
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
-        accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1.
+        accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
+            if not given. What is as good as that is not tuned any further. Answers (N, C) with C > 1 are classes, and
+            agree where the largest is the same; any other number agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it

@@ -8,7 +8,7 @@ There a neuron keeps the running mean r of what it sent and the mean m of what i
     v(t) = v(t-1) + x(t) - b + m(t-1) - r(t-1) - s(t),  m(t) = m(t-1) + (x(t) - b) / t,  r(t) = r(t-1) + s(t) / t.
 
 As v(t) + s(t) = t (m(t) - r(t-1)) + v(0), this is delta coding of m with the threshold theta / t: what travels is
-s(t) / t. The library runs it so. Departures: the sum may fall below zero by half of the smallest level before a
+s(t) / t. The library runs it so. Departures: the sum may fall below zero, by less than one level, before a
 negative spike is refused; thresholds come from histograms of training images (theirs from validation images, by an
 iteration for Gaussian pre-activations; see `rheobase.thresholds.gaussian`), for T 2^(levels - 1) levels, which is
 what the smallest power can count, instead of T 2^levels.

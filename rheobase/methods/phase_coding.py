@@ -41,8 +41,10 @@ class BSNN(RateCoding):
     period: int = 4
 
     def _problems(self) -> list[str]:
-        wrong = self.period < 1
-        return super()._problems() + ([f"period is {self.period}; it must be at least 1"] if wrong else [])
+        problems = super()._problems()
+        problems += [f"period is {self.period}; it must be at least 1"] if self.period < 1 else []
+        problems += ["spread must be off; each phase has a threshold of its own"] if self.spread else []
+        return problems
 
     def neuron(self, scale: Tensor) -> Neuron:
         phase = torch.arange(self.steps) % self.period

@@ -71,7 +71,7 @@ class RateCoding(Calibrated):
     squared error for each channel, and temporal bias correction.
 
     Args:
-        memory: keep the sum of what a signed neuron sends from falling below 0.
+        memory: let negative spikes take back what was sent, and (but for the size of a step) no more.
         spread: add threshold / (2 T) to the current of each step, which rounds the rate at T (Deng & Gu 2021).
         calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step.
         passes: of that calibration, at least 1.

@@ -57,6 +57,7 @@ class TwoStage(RateCoding):
                      if not 0 < getattr(self, n) < float("inf")]  # fmt: skip
         problems += [f"switch is {self.switch}; it must be from 0 to 1"] if not 0 <= self.switch <= 1 else []
         problems += [f"trials is {self.trials}; it must be at least 0"] if self.trials < 0 else []
+        problems += ["spread must be off; there are two thresholds to take a half of"] if self.spread else []
         return problems
 
     def neuron(self, scale: Tensor) -> Neuron:
@@ -93,6 +94,7 @@ class TwoStage(RateCoding):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=self.seed))
-        study.enqueue_trial({"low": min(max(self.low, 0.1), 1.0), "high": self.high})
+        low = min(max(self.low, 0.1), 1.0)
+        study.enqueue_trial({"low": low, "high": min(max(self.high, low), 1.5)})
         study.optimize(objective, n_trials=self.trials)
         return candidate(study.best_params["low"], study.best_params["high"])

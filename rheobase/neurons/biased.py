@@ -87,7 +87,8 @@ class Biased(Wrapper):
     def _add(self, current: Tensor, done: int) -> Tensor:
         rows = self.bias if self.bias.ndim < 2 else torch.cat([self.bias, self.bias.mean(0, keepdim=True)])
         bias = at_steps(rows, done, current.shape[0])  # (K or 1, C or 1)
-        total = current + bias.reshape(len(bias), 1, -1, *[1] * (current.ndim - 3))
+        shape = (1, -1, *[1] * (current.ndim - 3)) if current.ndim > 2 else (1,)  # (N,) is one neuron
+        total = current + bias.reshape(len(bias), *shape)
         if done == 0:
             total[0] += along_channels(self.potential, current[0])  # a tensor of our own, whose order stays
         return total

@@ -47,7 +47,8 @@ class GradedIF(Neuron):
                    1, 1/2, ..., 2^(1 - levels) that is at most m / fire, or 0
 
     With memory, max(v_pre, -r) = relu(C) - r, where C is the sum of all currents: negative spikes
-    take back what was sent too much, and never more, so that the sum stays that of a ReLU.
+    take back what was sent too much, so that the sum stays that of a ReLU, up to rounding: where steps differ in size
+    (a schedule, or powers), a negative spike may be larger than what is left of the sum.
 
     Args:
         threshold: greater than 0, in units of the activation. Shape (), (C,) a channel, or (T, C) or
