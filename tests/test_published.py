@@ -16,6 +16,7 @@ from references import if_neuron
 from torch import Tensor, nn
 
 import rheobase as rb
+from rheobase import methods
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
 from rheobase.methods import (
@@ -351,3 +352,29 @@ def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:
 def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: Any) -> None:
     with pytest.raises(rb.SettingError, match="spread must be off"):
         method(spread=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: methods.RateCoding(steps="8"), "RateCoding: steps is '8'; it must be a whole number"),
+        (lambda: methods.AnnealedDelta(steps=8.0, seed=1.5), r"AnnealedDelta: steps is 8.0.*; seed is 1.5"),
+        (lambda: methods.Auto(steps=2.5), "Auto: steps is 2.5"),
+        (lambda: methods.MSAT(confidence=True, confidence_steps=2.5), "MSAT: confidence_steps is 2.5"),
+        (lambda: methods.MSAT(alpha=None), "MSAT: alpha is None; it must be a number"),
+        (lambda: methods.MSAT(alpha=float("nan")), "alpha is not finite"),
+        (lambda: methods.ConstantThreshold(fraction="a"), "ConstantThreshold: fraction is 'a'"),
+        (lambda: methods.BSNN(steps=True), "BSNN: steps is True"),
+        (lambda: methods.RateCoding(threshold=None), "threshold is None; it must be"),
+        (lambda: methods.SpikeNorm(steps=2.5), "SpikeNorm: steps is 2.5"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_setting_of_another_kind_is_a_clear_error(make: Any, message: str) -> None:
+    with pytest.raises(rb.SettingError, match=message):
+        make()
+
+
+def test_a_number_that_may_be_none_may_be_none() -> None:
+    assert methods.Auto(steps=None).steps is None
+    assert methods.RateCoding(steps=np.int64(4)).steps == 4

@@ -28,6 +28,7 @@ from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
+from rheobase.neurons._base import along_channels
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Tuning", "tune", "tune_layers"]
@@ -447,6 +448,11 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
         if isinstance(layer, Neuron):
             a = targets.pop(str(node.target))
             errors.append(_relative(values.sum(0) * share, a))
+            dead = ~(a.any(0).reshape(a.shape[1], -1).any(1) if a.ndim > 1 else a.any())  # (C,) or ()
+            if bool(
+                dead.any()
+            ):  # such neurons are not there to make early answers better by spikes that they take back
+                values = torch.where(along_channels(dead, a), values.detach(), values)
         return values
 
     execution = model.start(x)

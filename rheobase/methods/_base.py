@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import cache, wraps
+from numbers import Integral
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from rheobase.batches import Batches
+from rheobase.errors import SettingError, mismeasured
 from rheobase.graph import Graph
 from rheobase.observers import Observer, Statistics
 from rheobase.plan import Plan
@@ -21,6 +27,23 @@ class Method(ABC):
     the hyper-parameters that differ from their defaults. Subclasses need ``@dataclass(frozen=True,
     repr=False)`` for it.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """The checks of a class compare numbers: what is none is told before."""
+        super().__init_subclass__(**options)
+        if "__post_init__" in cls.__dict__:
+            cls.__post_init__ = _after_kinds(cls.__post_init__)  # type: ignore[method-assign, assignment]
+
+    def __post_init__(self) -> None:
+        """Check the kinds of all numbers.
+
+        Raises:
+            SettingError: a number is of another kind; all are listed.
+        """
+        _check_kinds(self)
+        check = getattr(super(), "__post_init__", None)  # of a class beside this one
+        if check is not None:
+            check()
 
     def __repr__(self) -> str:
         changed = []
@@ -52,3 +75,34 @@ class Method(ABC):
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         """Improve the converted network with calibration data; by default it stays as it is."""
         return snn
+
+
+@cache
+def _numbers(cls: type) -> dict[str, set[type]]:
+    """The fields that hold whole numbers, numbers or None, and nothing else."""
+    hints = {name: set(get_args(hint)) or {hint} for name, hint in get_type_hints(cls).items()}
+    return {name: kinds for name, kinds in hints.items() if kinds <= {int, float, NoneType} and kinds != {NoneType}}
+
+
+def _check_kinds(method: Method) -> None:
+    problems: list[str] = []
+    kinds, infinite = _numbers(type(method)), float("inf")
+    for name in [field.name for field in fields(method) if field.name in kinds]:  # type: ignore[arg-type]
+        value = getattr(method, name)
+        if value is None and NoneType in kinds[name]:
+            continue
+        if float in kinds[name]:
+            problems += mismeasured(name, value, "a number", -infinite, infinite) if value == value else []
+        elif not isinstance(value, Integral) or isinstance(value, bool):
+            problems.append(f"{name} is {value!r}; it must be a whole number")
+    if problems:
+        raise SettingError(f"{type(method).__name__}: " + "; ".join(problems) + ".")
+
+
+def _after_kinds(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(check)
+    def checked(self: Any) -> None:
+        _check_kinds(self)
+        check(self)
+
+    return checked

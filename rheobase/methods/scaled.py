@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from torch import Tensor
@@ -41,7 +42,7 @@ class Scaled(Method):
 
     def __post_init__(self) -> None:
         problems = [] if self.steps >= 1 else [f"steps is {self.steps}; it must be at least 1"]
-        if isinstance(self.threshold, str):
+        if not isinstance(self.threshold, Real):
             if self.threshold not in ("max", "mmse", "ltb"):
                 problems.append(f'threshold is {self.threshold!r}; it must be "max", "mmse", "ltb" or a percentile')
         elif not 1 < self.threshold <= 100:
