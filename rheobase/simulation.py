@@ -151,7 +151,7 @@ def stream(
         problems += ["record keeps every sample to the last step, and an exit rule does not; give one of the two"]
     if problems:
         raise SettingError("simulate: " + "; ".join(problems) + ".")
-    if not isinstance(x, Tensor) or x.layout != torch.strided or x.is_meta:
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
         raise DataError(f"simulate: the input is {_kind(x)}; give a dense tensor, torch.as_tensor(...).")
     if x.ndim == 0 or len(x) == 0 or not bool(torch.isfinite(x).all()):
         found = f"the shape {tuple(x.shape)}" if x.ndim == 0 or len(x) == 0 else "NaN or infinite values"
@@ -216,9 +216,7 @@ def _not_one(name: str, value: object, kind: type, called: str = "") -> list[str
 
 
 def _kind(x: object) -> str:
-    if not isinstance(x, Tensor):
-        return f"a {type(x).__name__}"
-    return "a tensor without values (meta)" if x.is_meta else f"a tensor of layout {x.layout}"
+    return f"a tensor of layout {x.layout}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
 def _at_once(samples: int, largest: int, leaving: bool, memory: int | None) -> int:

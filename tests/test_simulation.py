@@ -496,7 +496,6 @@ def test_a_network_whose_input_depends_on_the_step_cannot_be_called_step_by_step
         ({"snn": nn.Linear(2, 2)}, "a Linear cannot be simulated; convert it"),
         ({"x": X.numpy()}, "the input is a ndarray; give a dense tensor"), ({"x": X.tolist()}, "is a list"),
         ({"x": lambda: X.to_sparse()}, "is a tensor of layout torch.sparse_coo"),
-        ({"x": lambda: X.to("meta")}, "without values"),
         ({"x": X.byte()}, r"torch.uint8 and the network torch.float32; give x.to\(torch.float32\)"),
         ({"x": X.to(torch.complex64)}, "torch.complex64 and the network"),
     ],
