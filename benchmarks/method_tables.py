@@ -30,6 +30,7 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.ParallelConversion: "mean currents and rates",
     methods.SpikeNorm: "currents of the spiking network",
 }
+OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
 NETWORKS = {
     "resnet20-cifar10": "ResNet-20 on CIFAR-10",
@@ -114,9 +115,14 @@ def goals() -> str:
         verdict = "" if row["drop"] <= row["bar"] else " (missed)"
         lines.append(
             f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
-            f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | `{cell['method']}` |"
+            f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | "
+            f"`{cell['method']}`{OLDER if row.get('older') else ''} |"
         )
-    return "\n".join([*lines, "", _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))])
+    note = _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))
+    commits = sorted({row["cell"]["commit"][:7] for row in result["bars"] if row["cell"] and row.get("older")})
+    if commits:
+        note += f"{OLDER} at commits {', '.join(commits)}, with the settings and the rule of tuning that were there."
+    return "\n".join([*lines, "", note])
 
 
 def choices() -> str:

@@ -127,11 +127,15 @@ def twin(on: Bench, levels: int) -> dict[str, Any]:
 
 
 def bars(on: Bench, arguments: argparse.Namespace) -> None:
-    """The goals that were set, and what is reached."""
+    """The goals that were set, and what is reached; of what is not measured yet, what the stored result has."""
     rows = []
+    path = record.RESULTS / f"bars-{on.name}.json"
+    older = json.loads(path.read_text())["bars"] if path.exists() else []
+    stored = {(row["group"], row["steps"]): row for row in older}
     for bar in BARS:
         if arguments.finished and not cell_path(on, repr(bar.make(bar.steps)), bar.steps, arguments.images).exists():
-            rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None})
+            nothing = {"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None}
+            rows.append({**stored.get((bar.group, bar.steps), nothing), "older": True})
         elif arguments.only in bar.group:
             found = cell(on, bar.make(bar.steps), bar.steps, arguments.images)
             drop = 100 * (found["reference_accuracy"] - found["accuracy"])
