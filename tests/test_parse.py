@@ -72,7 +72,7 @@ def test_a_method_of_a_file_is_parsed_and_the_file_run_once() -> None:
         ("Method()", r"no method 'Method'"),
         ("MSAT(beta=1)", r"unexpected keyword argument 'beta'. Its settings are alpha=0.3, "),
         ("MSAT.vgg16(beta=1)", r"unexpected keyword argument 'beta'. Its settings are alpha=0.3, "),
-        ("ConstantThreshold(fraction='x')", r"not supported.*Its settings are fraction=1.0"),
+        ("ConstantThreshold(fraction='x')", "fraction is 'x'; it must be a number"),
         ("ConstantThreshold(fraction=0)", r"fraction is 0; it must be greater than 0"),
         ("ConstantThreshold(fraction=1/2)", r"cannot be read. Accepted is a name with literal values"),
         ("MSAT(confidence=True", r"cannot be read"),
