@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.pixels import calibration_images, test_images
 from rheobase import demo, models
+from rheobase.digest import digest, weights
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 from rheobase.models.resnet import ResNet
 
@@ -42,22 +43,22 @@ def bench(name: str, count: int, calibration: int, device: str = "cpu") -> Bench
     if name.endswith("-digits"):
         model, x, tests = _digits(name)
         tests, x = TensorDataset(*(values[:count] for values in tests)), x[:calibration]
-        return Bench(name, model.to(device), x.to(device), DataLoader(tests, batch_size=batch), _digest(model))
+        return Bench(name, model.to(device), x.to(device), DataLoader(tests, batch_size=batch), digest(weights(model)))
     if name == "resnet20-cifar10":
         file = Path(os.environ.get("RHEOBASE_WEIGHTS", "../shared/weights")) / "resnet20-cifar10.th"
         model, mean, std = load_akamaster(file), AKAMASTER_MEAN, AKAMASTER_STD
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        known = hashlib.sha256(file.read_bytes()).hexdigest()
     elif name == "resnet34-random-cifar10":
         mean, std = AKAMASTER_MEAN, AKAMASTER_STD
         model = _random(calibration_images("cifar10", mean, std, 64))
-        digest = _digest(model)
+        known = digest(weights(model))
     else:
         loaded = models.load(name)
-        model, mean, std, digest = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
+        model, mean, std, known = loaded.model, loaded.card.mean, loaded.card.std, loaded.card.sha256
     data = name.rpartition("-")[2]
     x = calibration_images(data, mean, std, calibration)
     test = DataLoader(test_images(data, mean, std, count), batch_size=batch)
-    return Bench(name, model.eval().to(device), x.to(device), test, digest)
+    return Bench(name, model.eval().to(device), x.to(device), test, known)
 
 
 @torch.no_grad()
@@ -68,10 +69,6 @@ def _random(x: Tensor) -> nn.Module:
         model = models.resnet34(10, 16, "A", "cifar").eval()
     model.fc.bias -= model(x).mean(0)
     return model
-
-
-def _digest(model: nn.Module) -> str:
-    return hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
 
 
 def _digits(name: str) -> tuple[nn.Module, Tensor, tuple[Tensor, Tensor]]:

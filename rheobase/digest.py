@@ -26,7 +26,8 @@ def layers(module: nn.Module) -> dict[str, str]:
     for path, layer in module.named_modules():
         plain = {k: v for k, v in vars(layer).items() if k[0] != "_" and k != "training" and _plain(v)}
         settings = ", ".join(f"{name}={plain[name]!r}" for name in sorted(plain))
-        found.update({path: f"{type(layer).__name__}({settings})"} if path else {})
+        found[path] = f"{type(layer).__name__}({settings})"
+    found.pop("")  # the whole
     return found
 
 

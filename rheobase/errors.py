@@ -16,6 +16,7 @@ __all__ = [
     "UnsupportedOperationError",
     "miscounted",
     "mismeasured",
+    "mistyped",
 ]
 
 
@@ -54,3 +55,9 @@ def mismeasured(name: str, value: object, bounds: str, least: float, most: float
     """What is wrong with a quantity: nothing where it is a number from ``least`` to ``most``, which are ``bounds``."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     return [] if number and least <= value <= most else [f"{name} is {value!r}; it must be {bounds}"]  # type: ignore[operator]
+
+
+def mistyped(name: str, value: object, kind: type, called: str) -> list[str]:
+    """What is wrong with a setting that must be of a class, which users call so, or None."""
+    wrong = value is not None and not isinstance(value, kind)
+    return [f"{name} is {value!r}; it must be a {called}, or None"] if wrong else []

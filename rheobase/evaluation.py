@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rheobase.batches import as_batches
 from rheobase.curve import Curve
-from rheobase.errors import ConversionError, DataError, SettingError, miscounted
+from rheobase.errors import ConversionError, DataError, SettingError, miscounted, mistyped
 from rheobase.exits import Exit
 from rheobase.precision import float32_products
 from rheobase.reading import Reading
@@ -79,8 +79,7 @@ def evaluate(
     else:
         problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
         problems += [problem for seed in seeds for problem in miscounted("a seed", seed, 0)]
-    if until is not None and not isinstance(until, Exit):
-        problems += [f"until is {until!r}; it must be a rheobase.Exit, or None"]
+    problems += mistyped("until", until, Exit, "rheobase.Exit")
     if reference is not None and not callable(reference):
         problems += [f"reference is {reference!r}; it must be the original network, or None"]
     if problems:

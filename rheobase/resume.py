@@ -128,7 +128,7 @@ def identity(
 ) -> dict[str, Any]:
     """What must be the same for two evaluations to give the same numbers, besides the data and the machine."""
     memories = [layer for layer in snn.module.modules() if isinstance(layer, Temporal)]
-    plain = [{k: v for k, v in m.settings().items() if not isinstance(v, Tensor | nn.Module)} for m in memories]
+    plain = [memory.plain_settings() for memory in memories]
     coding = [repr(part) for part in (snn.plan.encoder, snn.plan.readout, snn.plan.pooling, memories, plain)]
     original = None if reference is None else [repr(reference), *layers(reference).values(), *weights(reference)]
     return {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from rheobase import kernels
-from rheobase.errors import DataError, SettingError, miscounted
+from rheobase.errors import DataError, SettingError, miscounted, mistyped
 from rheobase.exits import Exit
 from rheobase.neurons._base import select
 from rheobase.spiking import SpikingModel
@@ -137,7 +137,8 @@ def stream(
     if not isinstance(snn, SpikingModel):
         raise SettingError(f"simulate: a {type(snn).__name__} cannot be simulated; convert it with rheobase.convert.")
     problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
-    problems += _not_one("until", until, Exit, "rheobase.Exit") + _not_one("generator", generator, torch.Generator)
+    problems += mistyped("until", until, Exit, "rheobase.Exit")
+    problems += mistyped("generator", generator, torch.Generator, "torch.Generator")
     if isinstance(record, str) or not isinstance(record, Collection):
         problems += [f"record is {record!r}; it must be a list of sites"]
         record = ()
@@ -207,12 +208,6 @@ def stream(
             execution.keep(stay)
             state = select(state, stay)
         yield part
-
-
-def _not_one(name: str, value: object, kind: type, called: str = "") -> list[str]:
-    """What is wrong with a setting that must be of a class, or None."""
-    wrong = value is not None and not isinstance(value, kind)
-    return [f"{name} is {value!r}; it must be a {called or f'torch.{kind.__name__}'}, or None"] if wrong else []
 
 
 def _kind(x: object) -> str:

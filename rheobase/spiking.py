@@ -114,14 +114,10 @@ class SpikingModel(nn.Module):
             generator = torch.Generator().manual_seed(0)
         with self._ownership.turn():
             self._ownership.claim()
-            self._input_key = (
-                int(torch.randint(2**62, (), generator=generator, device=generator.device))
-                if self.plan.encoder.random
-                else 0
-            )
+            self._input_key = _key(generator) if self.plan.encoder.random else 0
             for layer in self.module.modules():
                 if isinstance(layer, Temporal):
-                    layer.reset(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+                    layer.reset(_key(generator))
 
     def start(self, x: Tensor, generator: torch.Generator | None = None) -> Execution:
         """Reset, and prepare a batch: `reset` and `execution`, with no other thread in between."""
@@ -143,13 +139,15 @@ class SpikingModel(nn.Module):
                 f"(N, {', '.join(map(str, self.graph.input_shape))})."
             )
         dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
-        numbers = any(isinstance(layer, nn.Embedding) for layer in self.module.modules())
-        if x.dtype != dtype and (x.is_floating_point() or not numbers):
+        if x.dtype != dtype and (x.is_floating_point() or not self._takes_numbers()):
             raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
         x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
         draws = torch.Generator().manual_seed(self._input_key)
         with self._ownership.turn():
             return Execution(self.program, x, self.plan.encoder, draws, self._ownership)
+
+    def _takes_numbers(self) -> bool:
+        return any(isinstance(layer, nn.Embedding) for layer in self.module.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.plan.encoder.constant or self.plan.encoder.changes:
@@ -255,6 +253,10 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
             f"{' ...' if len(differing) > 5 else ''} differ. Load the weights that were converted, or convert again."
         )
     return SpikingModel(graph, plan).to(parameter.device)
+
+
+def _key(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _pooling(plan: Plan, layer: nn.Module) -> nn.Module:

@@ -29,7 +29,8 @@ from rheobase.calibration import (
     tune_layers,
 )
 from rheobase.calibration.activations import activations
-from rheobase.calibration.gradient import _draw, _model, tunable
+from rheobase.calibration.descent import tunable
+from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import DataError, SettingError

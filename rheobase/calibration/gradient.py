@@ -10,22 +10,33 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from rheobase import augment
 from rheobase.batches import Batches, as_batches
 from rheobase.calibration.activations import activations
+from rheobase.calibration.descent import (
+    State,
+    descend,
+    descent,
+    group,
+    groups_of,
+    innermost,
+    leaves_of,
+    put,
+    root_mean_square,
+)
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.coding import ConstantCurrent, Mean
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
 from rheobase.neurons._base import along_channels
@@ -186,52 +197,21 @@ def _in_float32(
 
 def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
     neuron = copy.deepcopy(layer.neuron)
-    leaves = _leaves(neuron)
-    optimizer, schedule = _descent(_groups({layer.site: neuron}, {layer.site: leaves}, tuning.rate), tuning.iterations)
+    leaves = leaves_of(neuron)
+    optimizer, schedule = descent(groups_of({layer.site: neuron}, {layer.site: leaves}, tuning.rate), tuning.iterations)
     for chosen in _orders(layer.currents.shape[1], tuning, generator):
         a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
-        _set(neuron, leaves)
+        put(neuron, leaves)
         neuron.reset()
         loss = _relative(neuron(current).sum(0) * share, a)
-        _descend(loss, optimizer, schedule, layer.site)
-    _set(neuron, leaves, detach=True)
+        descend(loss, optimizer, schedule, layer.site)
+    put(neuron, leaves, detach=True)
     neuron.reset()
     return neuron
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """All that gradient descent changes."""
-
-    leaves: Mapping[str, Mapping[str, Tensor]]
-    weights: Mapping[str, Tensor]
-    optimizer: torch.optim.Adam
-    schedule: torch.optim.lr_scheduler.OneCycleLR
-
-    def _tensors(self) -> dict[str, Tensor]:
-        own = {f"{site} {path}": leaf for site, found in self.leaves.items() for path, leaf in found.items()}
-        return {**own, **{f"weight {name}": p for name, p in self.weights.items()}}
-
-    def content(self, done: int) -> dict[str, Any]:
-        """What is written to disk after so many iterations."""
-        tensors = {name: tensor.detach() for name, tensor in self._tensors().items()}
-        descent = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        return {"done": done, "tensors": tensors, **descent}
-
-    @torch.no_grad()
-    def restore(self, content: dict[str, Any] | None) -> int:
-        """Take over a state; gives the iterations that are done."""
-        if content is None:
-            return 0
-        for name, tensor in self._tensors().items():
-            tensor.copy_(content["tensors"][name])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(content["schedule"])
-        return int(content["done"])
-
-
 def _check_tunable(snn: SpikingModel, name: str) -> None:
-    fixed = [site for site, neuron in snn.plan.neurons.items() if not _differentiable(neuron)]
+    fixed = [site for site, neuron in snn.plan.neurons.items() if not innermost(neuron).tunable]
     if fixed:
         raise SettingError(
             f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF, "
@@ -249,15 +229,15 @@ def _tune(
 ) -> SpikingModel:
     x = first_samples(batches, tuning.images).clone()  # tensors of inference mode cannot be differentiated
     model, simulated = _model(snn, graph, steps, tuning)
-    leaves = {site: _leaves(neuron) for site, neuron in model.neurons().items()}
+    leaves = {site: leaves_of(neuron) for site, neuron in model.neurons().items()}
     weights = {n: p for n, p in model.module.named_parameters() if tuning.weight_rate}
     for p in weights.values():
         p.requires_grad_(True)
-    groups = _groups(model.neurons(), leaves, tuning.rate)
+    groups = groups_of(model.neurons(), leaves, tuning.rate)
     wrong = _error(model, graph, x[:_FIRST], simulated, tuning) if weights else 0.0
-    groups += [_group([p], tuning.weight_rate * wrong, _size(p)) for p in weights.values()]
-    optimizer, schedule = _descent(groups, tuning.iterations)
-    state = _State(leaves, weights, optimizer, schedule)
+    groups += [group([p], tuning.weight_rate * wrong, root_mean_square(p)) for p in weights.values()]
+    optimizer, schedule = descent(groups, tuning.iterations)
+    state = State(leaves, weights, optimizer, schedule)
     kept = current()
     key = "" if kept.folder is None else fingerprint(snn, x, steps, tuning, torch.get_num_threads())
     done = state.restore(kept.saved(key))
@@ -266,14 +246,14 @@ def _tune(
         if i < done:
             continue  # what was drawn is drawn again
         for site, neuron in model.neurons().items():
-            _set(neuron, leaves[site])
+            put(neuron, leaves[site])
         loss = _loss(model, graph, batch, simulated, tuning)
-        _descend(loss, optimizer, schedule, f"Iteration {i}")
+        descend(loss, optimizer, schedule, f"Iteration {i}")
         kept.keep(key, lambda i=i: state.content(i + 1), i + 1, tuning.iterations)  # type: ignore[misc]
         kept.tell("tuning", i + 1, tuning.iterations, float(loss.detach()))
     neurons = copy.deepcopy(dict(snn.plan.neurons))
     for site, neuron in neurons.items():
-        _set(neuron, leaves[site], detach=True)
+        put(neuron, leaves[site], detach=True)
     edits = {**snn.plan.edits, **{n: p.detach().clone() for n, p in weights.items()}}
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=neurons, edits=edits))
 
@@ -287,101 +267,6 @@ def _model(snn: SpikingModel, graph: Graph, steps: int, tuning: Tuning) -> tuple
     if len(found) < len(averaged) or not means:
         return SpikingModel(graph, plan), steps
     return SpikingModel(graph, dataclasses.replace(plan, neurons=found)), 1
-
-
-def tunable(neuron: Neuron) -> dict[str, str]:
-    """The dotted paths of the buffers that can be tuned, also of neurons inside, and how: see `Neuron`."""
-    return {
-        f"{prefix}.{name}" if prefix else name: kind
-        for prefix, module in neuron.named_modules()
-        if isinstance(module, Neuron)
-        for name, kind in module.tunable.items()
-    }
-
-
-def _differentiable(neuron: Neuron) -> bool:
-    """Whether the innermost neuron can be tuned."""
-    return bool(_innermost(neuron).tunable)
-
-
-def _innermost(neuron: Neuron) -> Neuron:
-    """The neuron itself, or what its wrappers hold."""
-    return [m for m in neuron.modules() if isinstance(m, Neuron)][-1]
-
-
-def _leaf(value: Tensor, kind: str) -> Tensor:
-    """What is moved instead of the value."""
-    return (value.log() if kind == "log" else value.clone()).requires_grad_(True)
-
-
-def _leaves(neuron: Neuron) -> dict[str, Tensor]:
-    """The parameters that gradient descent moves, by the paths of their buffers."""
-    return {path: _leaf(neuron.get_buffer(path), kind) for path, kind in tunable(neuron).items()}
-
-
-def _set(neuron: Neuron, leaves: Mapping[str, Tensor], detach: bool = False) -> None:
-    """Put the parameters into the neuron."""
-    for path, leaf in leaves.items():
-        owner, _, name = path.rpartition(".")
-        module = neuron.get_submodule(owner)
-        value = leaf.exp() if module.tunable[name] == "log" else leaf  # type: ignore[index]
-        setattr(module, name, value.detach().clone() if detach else value)
-
-
-@torch.no_grad()
-def _size(p: Tensor) -> float:
-    """The root mean square of a tensor."""
-    return float(p.double().square().mean().sqrt())
-
-
-def _group(params: list[Tensor], rate: float, unit: float = 1.0) -> dict[str, Any]:
-    """What has one learning rate, and the unit in which the rate and the limit of the gradient's norm are meant."""
-    return {"params": params, "lr": rate * unit, "most": 1.0 / max(unit, 1e-30)}
-
-
-def _groups(
-    neurons: Mapping[str, Neuron], leaves: Mapping[str, Mapping[str, Tensor]], rate: float
-) -> list[dict[str, Any]]:
-    """The parameters of neurons: those without a unit together, and the currents of each site."""
-    pure: list[Tensor] = []
-    groups = []
-    for site, own in leaves.items():
-        kinds = tunable(neurons[site])
-        pure += [leaf for path, leaf in own.items() if kinds[path] != "current"]
-        currents = [leaf for path, leaf in own.items() if kinds[path] == "current"]
-        if currents:
-            groups.append(_group(currents, rate, _size(_innermost(neurons[site]).get_buffer("threshold"))))
-    return [_group(pure, rate), *groups]
-
-
-def _descent(
-    groups: list[dict[str, Any]], iterations: int
-) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.OneCycleLR]:
-    """Adam, and one cycle of its learning rates."""
-    optimizer = torch.optim.Adam(groups)
-    rates = [group["lr"] for group in groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, max(iterations, 10), pct_start=0.2, cycle_momentum=False
-    )
-    return optimizer, schedule
-
-
-def _descend(
-    loss: Tensor, optimizer: torch.optim.Adam, schedule: torch.optim.lr_scheduler.OneCycleLR, where: str
-) -> None:
-    """One step, with the gradients of each group clipped at norm 1 in its unit.
-
-    Raises:
-        DataError: the loss is not finite; the message begins with ``where``.
-    """
-    if not bool(torch.isfinite(loss)):
-        raise DataError(f"{where}: the loss of the calibration is {loss.item()}. Lower its rates.")
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        nn.utils.clip_grad_norm_(group["params"], group["most"])
-    optimizer.step()
-    schedule.step()
 
 
 def _orders(count: int, tuning: Tuning, generator: torch.Generator) -> Iterator[Tensor]:
@@ -410,12 +295,6 @@ def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Ten
         yield chosen
 
 
-def _wanted(graph: Graph, x: Tensor) -> Tensor:
-    """The answers of the ANN."""
-    answers: Tensor = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
-    return answers
-
-
 def _relative(found: Tensor, wanted: Tensor) -> Tensor:
     """|found - wanted|^2 / |wanted|^2."""
     return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
@@ -434,12 +313,12 @@ def _error(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tun
     with _products(x, tuning):
         outputs = execution.walk(steps, lambda node, layer, current: layer(current.float()))
     outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
-    return min(float(_relative(execution.answer(outputs[steps - 1]), _wanted(graph, x)).sqrt()), 1.0)
+    return min(float(_relative(execution.answer(outputs[steps - 1]), graph.answers(x)).sqrt()), 1.0)
 
 
 def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
     with torch.no_grad(), activations(graph) as targets:
-        wanted = _wanted(graph, x)
+        wanted = graph.answers(x)
     errors: list[Tensor] = []
     share = 1.0 if model.plan.encoder.changes else 1.0 / steps
 
@@ -449,9 +328,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
             a = targets.pop(str(node.target))
             errors.append(_relative(values.sum(0) * share, a))
             dead = ~(a.any(0).reshape(a.shape[1], -1).any(1) if a.ndim > 1 else a.any())  # (C,) or ()
-            if bool(
-                dead.any()
-            ):  # such neurons are not there to make early answers better by spikes that they take back
+            if bool(dead.any()):  # they are not there for better early answers, by spikes that they take back
                 values = torch.where(along_channels(dead, a), values.detach(), values)
         return values
 

@@ -93,7 +93,7 @@ def layerwise(
         )
     received: dict[str, Tensor] = {}
     with activations(graph, received) as targets:
-        graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+        graph.answers(x)
     adjusted: dict[str, Neuron] = {}
 
     def emit(node: fx.Node, layer: Temporal, currents: Tensor) -> Tensor:

@@ -112,15 +112,11 @@ def session(progress: Callable[[Progress], None] | None = None, folder: str | Pa
 
 def fingerprint(snn: SpikingModel, x: torch.Tensor, *settings: object) -> str:
     """What tells one calibration from another: the converted network with its weights, the samples, the settings."""
-    neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, *_settings(neuron))]
+    neurons = [part for site, neuron in snn.plan.neurons.items() for part in (site, *_rules(neuron))]
     neurons += [_RULE, repr(snn.plan.encoder), repr(snn.plan.readout)]
     return digest([repr(settings), *structure(snn.graph.module), *weights(snn.module), *neurons, x])[:16]
 
 
-def _settings(neuron: Neuron) -> list[str]:
+def _rules(neuron: Neuron) -> list[str]:
     """The classes and plain settings of a neuron and of those inside; tensors are in its state."""
-    found = []
-    for layer in (m for m in neuron.modules() if isinstance(m, Neuron)):
-        plain = {k: v for k, v in layer.settings().items() if not isinstance(v, torch.Tensor | torch.nn.Module)}
-        found.append(f"{type(layer).__name__} {plain}")
-    return found
+    return [f"{type(m).__name__} {m.plain_settings()}" for m in neuron.modules() if isinstance(m, Neuron)]

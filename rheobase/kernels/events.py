@@ -285,9 +285,8 @@ class EventLayer:
         rows, columns = self._output_size((height, width))
         weight, bias = self._weights()
         starts = number * (height * width + 1)
-        lists = images.new_empty(
-            starts + room, dtype=torch.int64
-        )  # where pixels begin; places and values, 32 bits each
+        # where pixels begin; places and values, 32 bits each
+        lists = images.new_empty(starts + room, dtype=torch.int64)
         pointers = lists.data_ptr()
         places = pointers + 8 * starts
         output = images.new_empty(number, rows, columns, self.outputs)

@@ -65,7 +65,7 @@ class AdaFire(RateCoding):
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         x = first_samples(batches, self.probe)
         with torch.no_grad():
-            wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+            wanted = graph.answers(x)
         numbers = sorted({*(2**k for k in range(int(math.log2(self.levels)) + 1)), self.levels})
         plan = snn.plan
         choices = {site: [self._with_levels(neuron, n) for n in numbers] for site, neuron in plan.neurons.items()}

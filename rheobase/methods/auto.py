@@ -154,9 +154,10 @@ class Auto(Method):
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         data, test = as_batches(torch.split(x[:-held], 128)), x[-held:]
         flip = _mirrors(graph, x) if self.flip is None else self.flip
+        clip = bool(trained_sites(graph))
         tried: list[Candidate] = []
         for steps in self._grid():
-            methods = [m for m in self.candidates(steps) if m.clips() or not trained_sites(graph)]
+            methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
             within = self._allowed(found)
             if self.iterations and not (within and self._enough(_best(within))):

@@ -78,7 +78,7 @@ class TwoStage(RateCoding):
             ) from error
         x = first_samples(batches)[-self.images :]
         with torch.no_grad():
-            wanted = graph.module(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)
+            wanted = graph.answers(x)
 
         unit = float(self.neuron(torch.ones(())).get_buffer("threshold")[-1])  # the last threshold of a scale of 1
 

@@ -179,9 +179,12 @@ class Temporal(nn.Module, ABC):
         if self._kept is None:
             return torch.rand(like.shape, generator=generator, dtype=torch.float32, device="cpu")
         samples, places = self._kept
-        return torch.rand((samples, *like.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")[
-            places.cpu()
-        ]
+        drawn = torch.rand((samples, *like.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")
+        return drawn[places.cpu()]
+
+    def plain_settings(self) -> dict[str, Any]:
+        """Of `settings`, what is neither a tensor nor a layer."""
+        return {name: value for name, value in self.settings().items() if not isinstance(value, Tensor | nn.Module)}
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments: ``type(layer)(**layer.settings())`` is an equal layer."""
