@@ -19,7 +19,7 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.entries import ENTRIES, Entry
-from benchmarks.methods import STEPS, cell
+from benchmarks.methods import STEPS, row
 from benchmarks.networks import bench
 
 __all__ = ["NEAR", "SOURCE", "accuracies", "best_of_each_group"]
@@ -28,24 +28,24 @@ SOURCE = "methods-resnet20-cifar10"
 NEAR = 0.01
 
 
-def accuracies(row: Mapping[str, Any]) -> dict[int, float]:
+def accuracies(line: Mapping[str, Any]) -> dict[int, float]:
     """The accuracy of one row of the stored table at each number of steps."""
-    if row["fixed"]:
-        curve = row["cells"][-1]["accuracy_by_step"]
+    if line["fixed"]:
+        curve = line["cells"][-1]["accuracy_by_step"]
         return {t: curve[t - 1] for t in STEPS if t <= len(curve)}
-    return {cell["steps"]: cell["accuracy"] for cell in row["cells"]}
+    return {cell["steps"]: cell["accuracy"] for cell in line["cells"]}
 
 
 def best_of_each_group(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, int]]:
     """The entry of each group that needs the fewest steps, and these steps."""
     taken: dict[str, tuple[tuple[float, float], Entry, int]] = {}
     entries = {(entry.group, entry.name): entry for entry in ENTRIES if entry.name != "Auto"}
-    for row in rows:
-        entry = entries.get((row["group"], row["name"]))
-        if entry is None or not row["cells"]:
+    for line in rows:
+        entry = entries.get((line["group"], line["name"]))
+        if entry is None or not line["cells"]:
             continue
-        reference = row["cells"][-1]["reference_accuracy"]
-        for steps, accuracy in accuracies(row).items():
+        reference = line["cells"][-1]["reference_accuracy"]
+        for steps, accuracy in accuracies(line).items():
             near = accuracy >= reference - NEAR
             rank = (-float(steps), accuracy) if near else (-float("inf"), accuracy)
             if entry.group not in taken or rank > taken[entry.group][0]:
@@ -68,21 +68,8 @@ def main() -> None:
     chosen = best_of_each_group(record.read(SOURCE)["methods"])
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     count = len(on.test.dataset)
-    rows = []
-    for entry, first in chosen:
-        if arguments.only not in f"{entry.group}: {entry.name}":
-            continue
-        cells = []
-        for steps in [t for t in STEPS if t >= first][:2]:
-            found = cell(on, entry.make(steps), steps, count)
-            cells.append(found)
-            drop = found["reference_accuracy"] - found["accuracy"]
-            print(f"{entry.group}: {entry.name}, T = {steps}: {100 * found['accuracy']:.2f} %, drop {100 * drop:.2f}, "
-                  f"{found['calibration_seconds']:.0f} s", flush=True)  # fmt: skip
-            if drop <= NEAR:
-                break
-        rows.append({"name": entry.name, "group": entry.group, "paper": entry.paper, "fixed": entry.fixed,
-                     "cells": cells})  # fmt: skip
+    wanted = [(e, first) for e, first in chosen if arguments.only in f"{e.group}: {e.name}"]
+    rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, enough=NEAR) for e, first in wanted]
     if not arguments.only:
         content = {**record.provenance(0), "network": on.name, "images": count,
                    "calibration_images": len(on.calibration), "methods": rows}  # fmt: skip

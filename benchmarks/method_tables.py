@@ -89,7 +89,7 @@ def _near() -> dict[str, str]:
         for cell in row["cells"]:
             found = near.setdefault(cell["method"].partition("(")[0], [])
             curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
-            found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - 0.01][:1]
+            found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - NEAR][:1]
     return {name: str(min(found)) if found else "-" for name, found in near.items()}
 
 
@@ -151,13 +151,10 @@ def _choices(network: str) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     """Accuracies by T; events, operations and the seconds of calibration at the last T that is shown."""
-    last = row["cells"][-1]
+    last, found = row["cells"][-1], accuracies(row)
     if row["fixed"]:
-        found = {t: last["accuracy_by_step"][t - 1] for t in STEPS if t <= last["steps"]}
         near = [t for t in found if last["reference_accuracy"] - found[t] <= ENOUGH] or [last["steps"]]
         found = {t: accuracy for t, accuracy in found.items() if t <= near[0]}
-    else:
-        found = {cell["steps"]: cell["accuracy"] for cell in row["cells"]}
     end = max(found)
     cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in STEPS]
     latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
@@ -170,6 +167,8 @@ def _line(row: dict[str, Any]) -> str:
 
 def others() -> str:
     """The best method of each kind of spikes on all networks: points below the ANN at T."""
+    if not (record.RESULTS / f"{TABLE}.json").exists():
+        return "Not measured yet: `python -m benchmarks.methods`, and `python -m benchmarks.best` for other networks."
     found, about = {}, []
     for network, title in NETWORKS.items():
         names = [n for n in (f"methods-{network}", f"best-{network}") if (record.RESULTS / f"{n}.json").exists()]
@@ -180,8 +179,6 @@ def others() -> str:
         reference = result["methods"][0]["cells"][0]["reference_accuracy"]
         low, high = wilson(reference, result["images"])
         about.append(f"{title} {100 * reference:.2f} % of {result['images']:,} test images (±{50 * (high - low):.2f})")
-    if TABLE not in {path.stem for path in record.RESULTS.glob("*.json")}:
-        return "Not measured yet: `python -m benchmarks.methods`, and `python -m benchmarks.best` for other networks."
     titles = ["spikes", "method", *found]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for entry, first in best_of_each_group(record.read(TABLE)["methods"]):

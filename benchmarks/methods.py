@@ -22,6 +22,7 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,8 @@ def twin(on: Bench, levels: int) -> dict[str, Any]:
 def bars(on: Bench, arguments: argparse.Namespace) -> None:
     """The goals that were set, and what is reached; of what is not measured yet, what the stored result has."""
     rows = []
-    path = record.RESULTS / f"bars-{on.name}.json"
-    older = json.loads(path.read_text())["bars"] if path.exists() else []
-    stored = {(row["group"], row["steps"]): row for row in older}
+    older = record.read(f"bars-{on.name}")["bars"] if (record.RESULTS / f"bars-{on.name}.json").exists() else []
+    stored = {(goal["group"], goal["steps"]): goal for goal in older}
     for bar in BARS:
         if arguments.finished and not cell_path(on, repr(bar.make(bar.steps)), bar.steps, arguments.images).exists():
             nothing = {"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None}
@@ -153,18 +153,20 @@ def steps_of(entry: Entry) -> tuple[int, ...]:
     return (entry.last,) if entry.fixed else tuple(t for t in STEPS if entry.first <= t <= entry.last)
 
 
-def row(on: Bench, entry: Entry, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One method at all its numbers of steps; what is missing is measured, unless only finished cells are wanted."""
+def row(
+    on: Bench, entry: Entry, at: Sequence[int], count: int, enough: float = ENOUGH, finished: bool = False
+) -> dict[str, Any]:
+    """One method at some numbers of steps, until it is near enough; only cells that are there where that is wanted."""
     cells = []
-    for steps in steps_of(entry):
-        if arguments.finished and not cell_path(on, repr(entry.make(steps)), steps, arguments.images).exists():
+    for steps in at:
+        if finished and not cell_path(on, repr(entry.make(steps)), steps, count).exists():
             continue
-        last = cell(on, entry.make(steps), steps, arguments.images)
+        last = cell(on, entry.make(steps), steps, count)
         cells.append(last)
         print(f"{entry.group}: {entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
               f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
               flush=True)  # fmt: skip
-        if last["reference_accuracy"] - last["accuracy"] <= ENOUGH:
+        if last["reference_accuracy"] - last["accuracy"] <= enough:
             break
     return {"name": entry.name, "group": entry.group, "paper": entry.paper, "fixed": entry.fixed, "cells": cells}
 
@@ -196,7 +198,8 @@ def main() -> None:
     if arguments.share:
         first, every = map(int, arguments.share.split("/"))
         wanted = wanted[first::every]
-    rows = [found for entry in wanted if (found := row(on, entry, arguments))["cells"]]
+    measured = (row(on, e, steps_of(e), arguments.images, finished=arguments.finished) for e in wanted)
+    rows = [found for found in measured if found["cells"]]
     if len(wanted) < len(ENTRIES):
         return
     twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
