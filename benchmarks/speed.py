@@ -35,6 +35,7 @@ from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, comp
 from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
+from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
 from rheobase.simulation import stream
 from rheobase.spiking import SpikingModel
@@ -58,7 +59,9 @@ def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     nets = {name: rb.convert(given.model, given.calibration, method) for name, method in NEURONS.items()}
     folder = ROOT / "runs/speed"
     peers = Peers(nets["IF"], x, folder)
-    contestants = {"ANN": ann(nets["IF"], x, steps), "ANN, bfloat16": ann(nets["IF"], x, steps, torch.bfloat16)}
+    contestants = {"ANN": ann(nets["IF"], x, steps)}
+    if multiplies_bfloat16():  # others take minutes for a pass
+        contestants["ANN, bfloat16"] = ann(nets["IF"], x, steps, torch.bfloat16)
     contestants["ANN, torch.compile"] = compiled_ann(nets["IF"], x, steps)
     for neuron, snn in nets.items():
         contestants[f"{neuron}, reference"] = simulation(snn, x, "never", steps, "reference", "float")

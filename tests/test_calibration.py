@@ -23,6 +23,7 @@ from rheobase.calibration import (
     calibrate_bias,
     calibrate_potential,
     calibrate_temporal_bias,
+    gradient,
     layerwise,
     session,
     tune,
@@ -245,6 +246,20 @@ def test_weights_move_as_far_as_the_answers_are_wrong() -> None:
     first = 1 / 25  # of its peak has the rate of one cycle in its first iteration
     assert moves == pytest.approx([1e-2 * first * w for w in wrong], rel=0.05)
     assert wrong[1] < 0.1 * wrong[0]
+
+
+@pytest.mark.parametrize("can", [False, True])
+def test_weights_are_multiplied_in_bfloat16_where_the_processor_does_so_by_itself(
+    can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradient, "multiplies_bfloat16", lambda: can)
+    graph, snn = converted(RateCoding(steps=2, levels=15))
+    chosen, asked, other = (
+        tune(snn, graph, data(), 2, Tuning(iterations=2, bfloat16=wanted)).plan.edits["fc.weight"]
+        for wanted in (None, can, not can)
+    )
+    assert torch.equal(chosen, asked)
+    assert not torch.equal(chosen, other)
 
 
 def test_layers_that_wait_are_tuned_by_their_means_to_what_all_steps_would_give() -> None:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from rheobase.kernels import cpu
 from rheobase.kernels.layout import dense
+from rheobase.kernels.processor import supports
 
 __all__ = ["Arithmetic", "Code", "IntegerLayer", "has_tiles", "is_narrow", "is_product", "output_size", "unavailable"]
 
@@ -69,16 +70,15 @@ class Code(NamedTuple):
         return count
 
 
-@cache
 def has_tiles() -> bool:
     """Whether the processor multiplies matrices of bytes (AMX), and not vectors of them alone (VNNI)."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    return supports("amx_tile")
 
 
 @cache
 def unavailable() -> str | None:
     """Why spikes cannot be multiplied in whole numbers in this process, or None where they can."""
-    if not any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "vnni")):
+    if not supports("amx_tile", "vnni"):
         return "the processor has neither AMX nor VNNI, whose products of bytes cannot overflow"
     if (reason := cpu.unavailable()) is not None:
         return reason
