@@ -94,13 +94,13 @@ def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
 
 
 def keep(on: Bench, count: int) -> None:
-    """Take over the cells of the stored results, where they are of the same network, images and calibration."""
+    """Take over what is stored for the same network, images and calibration, but for what is marked as older."""
     for path in (record.RESULTS / f"methods-{on.name}.json", record.RESULTS / f"bars-{on.name}.json"):
         stored = json.loads(path.read_text()) if path.exists() else {}
         if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
             continue
         found = [content for entry in stored.get("methods", ()) for content in entry["cells"]]
-        found += [content for goal in stored.get("bars", ()) if (content := goal["cell"])]
+        found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not goal.get("older")]
         for content in found:
             kept = cell_path(on, content["method"], content["steps"], count)
             kept.parent.mkdir(parents=True, exist_ok=True)
