@@ -241,8 +241,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Code, bool]]:
         return plain(self, values, code, rounded)
 
     monkeypatch.setattr(IntegerLayer, "__call__", called)
-    monkeypatch.setattr(events, "_DENSE", dict.fromkeys((1, 2, 4), 1e9))
-    monkeypatch.setattr(events, "_NARROW", 1e9)
+    slow = events._costs()._replace(dense=dict.fromkeys((1, 2, 4), 1e9), narrow=1e9)
+    monkeypatch.setattr(events, "_costs", lambda: slow)
     return calls
 
 

@@ -6,8 +6,8 @@ events of neighbouring pixels of a row are neighbours in the list, so the field 
 pixel is one stretch of the list for each row of the filter. `gathered` adds these stretches up: a block
 of output channels stays in registers while event after event adds its weights to it, and a block
 of the weights, small enough for the second-level cache, serves all images before the next one does.
-`scattered` is for few output channels, where an output pixel has too little to do: it adds up what an input
-pixel sends to each of the nine output pixels around it in registers, and then adds that to the nine.
+`scattered` is for few output channels, where an output pixel has too little to do: what an input pixel sends to each of
+the nine output pixels around it is added up in registers, where there are enough of them, and added to the nine.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-any-return"
@@ -153,17 +153,52 @@ def _add_line(typing: Any, totals: Any, first: Any, target: Any, count: Any) -> 
     return types.none(pointer, first, pointer, count), generate
 
 
-@intrinsic
-def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, events: Any) -> Any:
-    """Store the non-zeros of 16 elements, and ``place + pitch j`` for each; give their number."""
+@intrinsic(prefer_literal=True)
+def _send(typing: Any, target: Any, base: Any, places: Any, events: Any, ways: Any, count: Any) -> Any:
+    """Add what the next ``ways`` events send through a line of the filter to three pixels, ``count`` vectors each."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, place, pitch, places, events = args
-        mask_type = ir.VectorType(ir.IntType(1), LANES)
+        target, base, places, events, _, _ = args
+        vectors = count.literal_value
+        kind = ir.FunctionType(_VECTOR, (_VECTOR, _VECTOR, _VECTOR))
+        fma = builder.module.declare_intrinsic("llvm.fma.v16f32", (), kind)
+        sources = []
+        for i in range(ways.literal_value):
+            at = ir.Constant(ir.IntType(64), i)
+            place = builder.sext(builder.load(builder.gep(places, [at])), ir.IntType(64))
+            weights = builder.inttoptr(builder.add(base, place), ir.FloatType().as_pointer())
+            sources.append((_splat(builder, builder.load(builder.gep(events, [at])), _VECTOR), weights))
+        for right in range(3):
+            for j in range(vectors):
+                pointer = _vector_at(builder, target, (2 - right) * vectors + j)
+                total = builder.load(pointer, align=4)
+                for value, weights in sources:
+                    weight = builder.load(_vector_at(builder, weights, right * vectors + j), align=4)
+                    total = builder.call(fma, (value, weight, total))
+                builder.store(total, pointer, align=4)
+        return context.get_dummy_value()
+
+    floats, words = types.CPointer(types.float32), types.CPointer(types.int32)
+    return types.none(floats, types.int64, words, floats, ways, count), generate
+
+
+@intrinsic(prefer_literal=True)
+def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, events: Any, table: Any) -> Any:
+    """Store the non-zeros of 16 elements, and ``place + pitch j`` for each; give their number.
+
+    AVX-512 has an instruction for it. With AVX2 (``table``) eight elements are moved as a table says for their mask.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, place, pitch, places, events, _ = args
         values = builder.load(builder.bitcast(source, _VECTOR.as_pointer()), align=4)
-        lanes = ir.Constant(_WORDS, list(range(LANES)))
-        where = builder.add(_splat(builder, place, _WORDS), builder.mul(_splat(builder, pitch, _WORDS), lanes))
+        lanes = builder.mul(_splat(builder, pitch, _WORDS), ir.Constant(_WORDS, list(range(LANES))))
+        place = _splat(builder, place, _WORDS)
         mask = builder.fcmp_unordered("!=", values, ir.Constant(_VECTOR, [0.0] * LANES))
+        if table.literal_value:
+            return _store_by_table(builder, values, place, lanes, mask, places, events)
+        where = builder.add(place, lanes)
+        mask_type = ir.VectorType(ir.IntType(1), LANES)
         for kind, name, vector, target in ((_VECTOR, "v16f32", values, events), (_WORDS, "v16i32", where, places)):
             function = builder.module.declare_intrinsic(
                 f"llvm.experimental.vector.compress.{name}", (), ir.FunctionType(kind, (kind, mask_type, kind))
@@ -174,36 +209,82 @@ def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, eve
         return builder.zext(bits, ir.IntType(64))
 
     floats, words = types.CPointer(types.float32), types.CPointer(types.int32)
-    return types.int64(floats, types.int32, types.int32, words, floats), generate
+    return types.int64(floats, types.int32, types.int32, words, floats, table), generate
 
 
-def _compressed(task: Any) -> None:
+def _store_by_table(builder: Any, values: Any, place: Any, lanes: Any, mask: Any, places: Any, events: Any) -> Any:
+    """Store what the mask takes, eight elements at a time, and give its number."""
+    long, bytes_, words = ir.IntType(64), ir.VectorType(ir.IntType(8), 8), ir.VectorType(ir.IntType(32), 8)
+    stored = ir.Constant(long, 0)
+    for half in range(2):
+        part = ir.Constant(words, list(range(8 * half, 8 * half + 8)))
+        own_mask, own_values, own_place, own_lanes = (
+            builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), part)
+            for vector in (mask, values, place, lanes)
+        )
+        bits = builder.zext(builder.bitcast(own_mask, ir.IntType(8)), long)
+        order = builder.load(builder.gep(_orders(builder), [ir.Constant(long, 0), bits]))
+        order = builder.zext(builder.bitcast(order, bytes_), words)
+        moved = []
+        for name, vector in (("permps", own_values), ("permd", own_lanes)):
+            signature = ir.FunctionType(vector.type, (vector.type, words))
+            move = builder.module.declare_intrinsic(f"llvm.x86.avx2.{name}", (), signature)
+            moved.append(builder.call(move, (vector, order)))
+        for vector, target in ((moved[0], events), (builder.add(moved[1], own_place), places)):
+            pointer = builder.bitcast(builder.gep(target, [stored]), vector.type.as_pointer())
+            builder.store(vector, pointer, align=4)
+        stored = builder.add(stored, builder.ctpop(bits))
+    return stored
+
+
+def _orders(builder: Any) -> Any:
+    """The table: for each mask of eight lanes, the lanes that it takes, one byte each, the first one lowest."""
+    name = "rheobase_orders"
+    if name in builder.module.globals:
+        return builder.module.globals[name]
+    rows = [sum(j << 8 * i for i, j in enumerate(j for j in range(8) if mask >> j & 1)) for mask in range(256)]
+    content = ir.Constant(ir.ArrayType(ir.IntType(64), 256), rows)
+    table = ir.GlobalVariable(builder.module, content.type, name)
+    table.linkage, table.global_constant, table.initializer = "internal", True, content
+    return table
+
+
+def _compressed(table: bool) -> Any:
     """The events of each image: FIRST is where each begins, POINTERS where each of its pixels does."""
-    _wide()
-    height, width, channels, pitch, skip = task[HEIGHT], task[WIDTH], task[CHANNELS], task[PITCH], task[SKIP]
-    whole = channels // LANES * LANES
-    pixels = height * width
-    while True:
-        image = _fetch_add(task, 1)
-        if image >= task[IMAGES]:
-            break
-        n = _integers(task[FIRST])[image]
-        pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
-        source = _floats(task[INPUT], image * pixels * channels)
-        for pixel in range(pixels):
-            pointers[pixel] = n
-            place = pixel % width * skip
-            for c in range(0, whole, LANES):
-                n += _compress(
-                    _floats(task[INPUT], (image * pixels + pixel) * channels + c),
-                    place + c * pitch, pitch, _words(task[PLACES], n), _floats(task[EVENTS], n),
-                )  # fmt: skip
-            for c in range(whole, channels):
-                value = source[pixel * channels + c]
-                _words(task[PLACES], n)[0] = place + c * pitch
-                _floats(task[EVENTS], n)[0] = value
-                n += value != 0.0
-        pointers[pixels] = n
+
+    def kernel(task: Any) -> None:
+        _wide()
+        height, width, channels, pitch, skip = task[HEIGHT], task[WIDTH], task[CHANNELS], task[PITCH], task[SKIP]
+        values, places, events = task[INPUT], task[PLACES], task[EVENTS]
+        whole = channels // LANES * LANES
+        pixels = height * width
+        while True:
+            image = _fetch_add(task, 1)
+            if image >= task[IMAGES]:
+                break
+            n = _integers(task[FIRST])[image]
+            pointers = _integers(task[POINTERS] + 8 * image * (pixels + 1))
+            for y in range(height):
+                for x in range(width):
+                    pixel, place = y * width + x, x * skip
+                    pointers[pixel] = n
+                    source = (image * pixels + pixel) * channels
+                    c = 0
+                    while c < whole:
+                        n += _compress(
+                            _floats(values, source + c), place + c * pitch, pitch,
+                            _words(places, n), _floats(events, n), table,
+                        )  # fmt: skip
+                        c += LANES
+                    while c < channels:
+                        value = _floats(values, source + c)[0]
+                        _words(places, n)[0] = place + c * pitch
+                        _floats(events, n)[0] = value
+                        n += value != 0.0
+                        c += 1
+            pointers[pixels] = n
+
+    return kernel
 
 
 def _gathered(vectors: int, ways: int) -> Any:
@@ -281,14 +362,16 @@ def _gathered(vectors: int, ways: int) -> Any:
     return kernel
 
 
-def _scattered(vectors: int) -> Any:
+def _scattered(vectors: int, many: bool) -> Any:
     """A 3 x 3 convolution with stride 1 and at most so many ``vectors`` of output channels.
 
     The image of sums has a border of two pixels. Row y of the input reaches its rows y to y + 2, so that three of them
-    are kept, and the first of these is written after row y has been read.
+    are kept, and the first of these is written after row y has been read. With ``many`` registers, all that a pixel
+    sends is summed in them; otherwise up to four of its events at a time are added to the rows.
     """
     block, total = LANES * vectors, 9 * vectors
     second, third = 3 * vectors, 6 * vectors
+    line = 4 * LANES * 3 * vectors  # bytes of weights
 
     def kernel(task: Any) -> None:
         _wide()
@@ -296,7 +379,7 @@ def _scattered(vectors: int) -> Any:
         size, pixels = (width + 2) * block, height * width
         scratch = task[SCRATCH] + 4 * 3 * size * _fetch_add(_integers(task[WORKERS]), 1)
         acc = _accumulators(total)
-        bias = _floats(task[BIAS], 0)
+        bias, weight = _floats(task[BIAS], 0), task[WEIGHT]
         while True:
             image = _fetch_add(task, 1)
             if image >= task[IMAGES]:
@@ -311,14 +394,38 @@ def _scattered(vectors: int) -> Any:
                     e, stop = pointers[y * width + x], pointers[y * width + x + 1]
                     if e == stop:
                         continue
-                    _clear(acc, 0, total)
-                    while e < stop:
-                        at = _bytes_after(task[WEIGHT], _words(task[PLACES], e)[0])
-                        _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], total)
-                        e += 1
-                    _add_line(acc, 0, _floats(scratch, high + x * block), vectors)
-                    _add_line(acc, second, _floats(scratch, middle + x * block), vectors)
-                    _add_line(acc, third, _floats(scratch, low + x * block), vectors)
+                    up, level, below = (
+                        _floats(scratch, high + x * block),
+                        _floats(scratch, middle + x * block),
+                        _floats(scratch, low + x * block),
+                    )
+                    if many:
+                        _clear(acc, 0, total)
+                        while e < stop:
+                            at = _bytes_after(weight, _words(task[PLACES], e)[0])
+                            _add_products(acc, 0, at, _floats(task[EVENTS], e)[0], total)
+                            e += 1
+                        _add_line(acc, 0, up, vectors)
+                        _add_line(acc, second, level, vectors)
+                        _add_line(acc, third, below, vectors)
+                    else:
+                        while e + 4 <= stop:
+                            places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
+                            _send(up, weight, places, events, 4, vectors)
+                            _send(level, weight + line, places, events, 4, vectors)
+                            _send(below, weight + 2 * line, places, events, 4, vectors)
+                            e += 4
+                        if e + 2 <= stop:
+                            places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
+                            _send(up, weight, places, events, 2, vectors)
+                            _send(level, weight + line, places, events, 2, vectors)
+                            _send(below, weight + 2 * line, places, events, 2, vectors)
+                            e += 2
+                        if e < stop:
+                            places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
+                            _send(up, weight, places, events, 1, vectors)
+                            _send(level, weight + line, places, events, 1, vectors)
+                            _send(below, weight + 2 * line, places, events, 1, vectors)
                 row = y - 2 + task[ABOVE]
                 for column in range(columns if 0 <= row < task[ROWS] else 0):
                     source = _floats(scratch, low + (column + 2 - task[BEFORE]) * block)
@@ -344,5 +451,5 @@ def _scattered(vectors: int) -> Any:
 @cache
 def compiled(name: str, *shape: int) -> Any:
     """The C function of a kernel, compiled on first use, or loaded from Numba's cache."""
-    makers: dict[str, Any] = {"compressed": lambda: _compressed, "gathered": _gathered, "scattered": _scattered}
+    makers: dict[str, Any] = {"compressed": _compressed, "gathered": _gathered, "scattered": _scattered}
     return compile_kernel(makers[name](*shape))

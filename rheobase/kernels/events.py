@@ -7,7 +7,6 @@ Whether that is less than the dense layer is decided for each call, from the num
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from rheobase.kernels import cpu, integer
 from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
 from rheobase.kernels.layout import added, hooked
+from rheobase.kernels.processor import supports
 
 __all__ = ["EventLayer", "Events", "KnownInput", "unsupported"]
 
@@ -23,20 +23,44 @@ Events = Literal["auto", "always", "never"]
 """When to use the event-driven form of a layer: where it is expected to be faster, where it can be had, or never."""
 
 # Nanoseconds on one thread, measured with `python -m benchmarks.speed --part layers`. They are constants, and
-# not measured on the user's machine, so that the same run takes the same path, and gives the same numbers, each time.
-# Each is by the vectors of 16 output channels that are kept in registers.
-_DENSE = {1: 0.18, 2: 0.165, 4: 0.15}  # 16 multiply-adds of the dense layer
-_NARROW = 1.1  # the same, divided by the width of the output, where that is at most four pixels
+# not measured on the user's machine, so that the same run takes the same path, and gives the same numbers, each time
+# on processors of the same kind. Where there are three, they are by the vectors of 16 output channels that are kept in
+# registers.
 _FIELD = 0.15  # an element of a field of view
-_STRIDED = 2.5  # how many times more a pixel of an output costs that is smaller than the input
-_GATHER = {1: 0.8, 2: 0.9, 4: 1.6}  # one event at one place of the filter
-_GATHER_PIXEL = 20.0  # one output pixel, each block of output channels
-_SCATTER = {1: 0.41, 2: 0.57}
-_SCATTER_PIXEL = {1: 7.0, 2: 14.0}
-_ELEMENT = 0.25  # one element of the input, compressed
+_STRIDED = 2.5  # how many times more a pixel of an output costs that is smaller than the input, in whole numbers
 _PACK = 0.3  # one element of the input, made a pair of bytes
 _CALL = 40e3
 _LANES = 16  # as in `event_loops`, which is not imported before it is needed
+
+
+class _Costs(NamedTuple):
+    """What one processor takes.
+
+    Args:
+        dense: 16 multiply-adds of the dense layer.
+        narrow: the same, divided by the width of the output, where that is at most four pixels.
+        gather: one event at one place of the filter.
+        gather_pixel: one output pixel, each block of output channels.
+        scatter: as ``gather``, from the input pixel.
+        scatter_pixel: one pixel.
+        element: one element of the input, compressed.
+    """
+
+    dense: dict[int, float]
+    narrow: float
+    gather: dict[int, float]
+    gather_pixel: float
+    scatter: dict[int, float]
+    scatter_pixel: dict[int, float]
+    element: float
+
+
+_AVX512 = _Costs(
+    {1: 0.18, 2: 0.165, 4: 0.15}, 1.1, {1: 0.8, 2: 0.9, 4: 1.6}, 20.0, {1: 0.41, 2: 0.57}, {1: 7.0, 2: 14.0}, 0.25
+)
+_AVX2 = _Costs(
+    {1: 0.39, 2: 0.36, 4: 0.32}, 1.1, {1: 0.6, 2: 1.3, 4: 3.4}, 25.0, {1: 0.77, 2: 1.15}, {1: 11.0, 2: 18.0}, 0.4
+)
 
 
 class _Whole(NamedTuple):
@@ -113,12 +137,7 @@ class EventLayer:
             self.padding = tuple(int(p) for p in layer.padding)
         self.vectors = 1 if self.outputs <= 16 else 2 if self.outputs <= 32 else 4
         self.blocks = -(-self.outputs // (16 * self.vectors))
-        self.scatters = (
-            (self.filter, self.stride) == ((3, 3), (1, 1))
-            and max(self.padding) <= 2
-            and self.outputs <= 32
-            and _many_registers()
-        )
+        self.scatters = (self.filter, self.stride) == ((3, 3), (1, 1)) and max(self.padding) <= 2 and self.outputs <= 32
         self._packed: tuple[Any, Tensor, Tensor] | None = None
         self._output_sizes: dict[tuple[int, int], tuple[int, int]] = {}
         self._plans: dict[tuple[Any, ...], tuple[bool, float]] = {}
@@ -186,11 +205,12 @@ class EventLayer:
         """
         pixels, taps, elements = self._sizes(images, size)
         reached = nonzero * taps * pixels / (images * size[0] * size[1])
+        costs, vectors = _costs(), self.vectors
         if self.scatters:
-            by_block = _SCATTER[self.vectors] * reached + _SCATTER_PIXEL[self.vectors] * pixels
+            by_block = costs.scatter[vectors] * reached + costs.scatter_pixel[vectors] * pixels
         else:
-            by_block = _GATHER[self.vectors] * reached + _GATHER_PIXEL * pixels
-        return self.blocks * by_block + _ELEMENT * elements + _CALL
+            by_block = costs.gather[vectors] * reached + costs.gather_pixel * pixels
+        return self.blocks * by_block + costs.element * elements + _CALL
 
     def dense_cost(
         self, images: int, size: tuple[int, int], code: Code | None = None, arithmetic: Arithmetic = "auto"
@@ -202,7 +222,7 @@ class EventLayer:
         output = self._output_size(size)
         if code is None:
             narrow = convolution and integer.is_narrow(output)
-            return (_NARROW / output[1] if narrow else _DENSE[self.vectors]) * vectors
+            return (_costs().narrow / output[1] if narrow else _costs().dense[self.vectors]) * vectors
         digits = code.digits(arithmetic == "rounded")
         whole = _TILES if integer.has_tiles() else _VECTORS
         if integer.is_product(self.layer, output):
@@ -302,11 +322,12 @@ class EventLayer:
             scratch = images.new_empty(torch.get_num_threads(), 3, width + 2, 16 * self.vectors)
         task[24:27] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
         task[27] = 0 if plus is None else plus.data_ptr()
-        cpu.launch(event_loops.compiled("compressed"), task, images.numel() // 4)
+        table = supports("avx2") and not _many_registers()
+        cpu.launch(event_loops.compiled("compressed", table), task, images.numel() // 4)
         task[0] = 0
         work = self.blocks * (room * self.filter[0] * self.filter[1] + number * rows * columns)
         if self.scatters:
-            kernel = event_loops.compiled("scattered", self.vectors)
+            kernel = event_loops.compiled("scattered", self.vectors, _many_registers())
         else:
             ways = 4 if _many_registers() else 4 // self.vectors
             kernel = event_loops.compiled("gathered", self.vectors, ways)
@@ -341,9 +362,11 @@ def _same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
     return len(one) == len(other) and all(a[0] is b[0] and a[2:] == b[2:] for a, b in zip(one, other, strict=True))
 
 
-@cache
 def _many_registers() -> bool:
     """Whether there are 32 registers of 16 numbers, as with AVX-512; otherwise fewer sums are kept at a time."""
-    from llvmlite import binding
+    return supports("avx512")
 
-    return bool(binding.get_host_cpu_features().get("avx512f"))
+
+def _costs() -> _Costs:
+    """Those of a processor like this one."""
+    return _AVX512 if _many_registers() else _AVX2

@@ -11,7 +11,7 @@ __all__ = ["multiplies_bfloat16", "supports"]
 
 @cache
 def supports(*names: str) -> bool:
-    """Whether it has one of the extensions: amx_tile, avx512_bf16, vnni."""
+    """Whether it has one of the extensions: avx2, avx512, avx512_bf16, vnni, amx_tile."""
     return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in names)
 
 
