@@ -23,7 +23,8 @@ _CHUNK = 32  # steps in one pass, at most: with few samples, memory would grow w
 _LEAVING = 4  # steps in one pass, at least, where samples may leave: of one alone, a chunk costs more than it saves
 _DEVICE_BATCH, _DEVICE_SHARE = 8192, 64  # with TF32 on a CUDA device; the largest value has that part of its memory
 CHUNK_RULE = (
-    f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes; {_LEAVING} with an exit; "
+    f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes; {_LEAVING} from where "
+    "samples that are left may exit; "
     f"{_DEVICE_BATCH} and 1/{_DEVICE_SHARE} of a device"
 )
 """How a chunk is chosen here; with other constants the sums of floats are rounded otherwise."""
@@ -112,10 +113,10 @@ def stream(
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
             by no more than rounding. By default as many as make a batch of 2048, or down to 128 where that would
-            take much memory, and at most 32; with an exit rule as many as make a batch of 128, and at least 4. On a
-            CUDA device with ``arithmetic="rounded"``, as many as make a batch of 8192. In a layer-synchronous network
-            all T steps go through at once; on a CPU, unless T is given here or the network is random, samples then
-            go in groups of about 128 / T.
+            take much memory, and at most 32; with an exit rule, after its first step, as many as make those that are
+            left a batch of 128, and at least 4. On a CUDA device with ``arithmetic="rounded"``, as many as make a batch
+            of 8192. In a layer-synchronous network all T steps go through at once; on a CPU, unless T is given here or
+            the network is random, samples then go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
         generator: for what is random in the network.
         until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
@@ -159,7 +160,7 @@ def stream(
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     fast = x.is_cuda and snn.arithmetic == "rounded"
     memory = torch.cuda.get_device_properties(x.device).total_memory if fast else None
-    size = (chunk or _at_once(len(x), snn.program.largest, until is not None, memory)) if snn.causal else steps
+    fixed = chunk if snn.causal else steps
     groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
     if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
         parts = x.tensor_split(groups)
@@ -169,8 +170,14 @@ def stream(
     leaving = None if until is None else _Leaving(until, x)
     layers = [str(node.target) for node in snn.program.synapses] if operations else []
     state: Any = None
-    for first in range(1, steps + 1, size):
-        k = min(size, steps + 1 - first)
+    done = 0
+    while done < steps:
+        samples = len(x) if leaving is None else len(leaving.rows)
+        size = fixed or _at_once(samples, snn.program.largest, memory)
+        if leaving is not None and fixed is None:
+            size = min(size, leaving.at_once(done))
+        first, k = done + 1, min(size, steps - done)
+        done += k
         if leaving is not None and not len(leaving.rows):
             yield leaving.silence(first, k, snn.plan.neurons, layers)
             continue
@@ -214,20 +221,17 @@ def _kind(x: object) -> str:
     return f"a tensor of layout {x.layout}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
-def _at_once(samples: int, largest: int, leaving: bool, memory: int | None) -> int:
+def _at_once(samples: int, largest: int, memory: int | None) -> int:
     """How many steps go through a layer at once.
 
     Args:
-        samples: N.
+        samples: those that are in the batch.
         largest: numbers in the largest value of one sample and step.
-        leaving: whether samples may leave the batch.
         memory: of a device that is faster with more, in bytes.
     """
-    if leaving:
-        return min(_CHUNK, max(_LEAVING, _FOLDED_BATCH // samples))
     most, room = (_WIDE_BATCH, _LARGEST) if memory is None else (_DEVICE_BATCH, memory // _DEVICE_SHARE)
     folded = max(_FOLDED_BATCH, min(most, room // (4 * largest)))
-    return max(1, min(_CHUNK, folded // samples))
+    return max(1, min(_CHUNK, folded // max(1, samples)))
 
 
 def _joined(groups: list[Chunk]) -> Chunk:
@@ -259,6 +263,11 @@ class _Leaving:
         self.rows = torch.arange(len(x), device=x.device)
         self.exits = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self._answers: Tensor | None = None  # the last one of each sample, (N, C)
+
+    def at_once(self, done: int) -> int:
+        """How many steps go through a layer at once, at most, after so many: few from where a sample may leave."""
+        few = max(_LEAVING, _FOLDED_BATCH // max(1, len(self.rows)))
+        return max(few, self.rule.first_step - done)
 
     def chunk(
         self, first: int, answers: Tensor, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]

@@ -227,25 +227,39 @@ def test_the_seed_is_ignored_where_nothing_is_random() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "largest", "leaving", "memory", "steps"),
+    ("samples", "largest", "memory", "steps"),
     [
-        (1, 1000, False, None, 32),  # the most
-        (128, 1000, False, None, 16),  # 2048 samples times steps
-        (32, 2**26 // 256, False, None, 8),  # 256 MiB
-        (32, 2**26, False, None, 4),  # 128 samples times steps
-        (4000, 1000, False, None, 1),
-        (1, 1000, True, None, 32),
-        (16, 1000, True, None, 8),
-        (128, 1000, True, None, 4),  # the least, where samples may leave
-        (256, 1000, False, 2**37, 32),  # 8192 samples times steps
-        (256, 2**16, False, 2**36, 16),  # a 64th of the memory of a device
-        (256, 2**16, False, 2**30, 1),
+        (1, 1000, None, 32),  # the most
+        (128, 1000, None, 16),  # 2048 samples times steps
+        (32, 2**26 // 256, None, 8),  # 256 MiB
+        (32, 2**26, None, 4),  # 128 samples times steps
+        (4000, 1000, None, 1),
+        (256, 1000, 2**37, 32),  # 8192 samples times steps
+        (256, 2**16, 2**36, 16),  # a 64th of the memory of a device
+        (256, 2**16, 2**30, 1),
     ],
 )
-def test_a_chunk_has_as_many_steps_as_pay(
-    samples: int, largest: int, leaving: bool, memory: int | None, steps: int
+def test_a_chunk_has_as_many_steps_as_pay(samples: int, largest: int, memory: int | None, steps: int) -> None:
+    assert simulation._at_once(samples, largest, memory) == steps
+
+
+@pytest.mark.parametrize(
+    ("samples", "first_step", "sizes"),
+    [
+        (1, 1, [32, 8]),
+        (16, 1, [8] * 5),
+        (128, 1, [4] * 10),
+        (128, 13, [13, 4, 4, 4, 4, 4, 4, 3]),
+        (128, 40, [16, 16, 8]),
+    ],
+)
+def test_with_an_exit_rule_chunks_are_small_from_its_first_step_on(
+    samples: int, first_step: int, sizes: list[int]
 ) -> None:
-    assert simulation._at_once(samples, largest, leaving, memory) == steps
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    snn = rb.convert(net, torch.rand(8, 3), ConstantThreshold())
+    parts = stream(snn, torch.rand(samples, 3), 40, until=rb.Exit("margin", 1e9, first_step))
+    assert [len(part.answers) for part in parts] == sizes
 
 
 @pytest.mark.parametrize("method", [ConstantThreshold(per_channel=True), MSAT(), RANDOM], ids=repr)
@@ -470,7 +484,7 @@ def test_samples_times_steps_in_a_pass_are_at_most_2048_and_fewer_of_large_value
     snn.program.largest = max(1, bytes_a_sample // 4)
     x = torch.cat([X[:1]] * 100)
     assert len(next(stream(snn, x, 1000)).answers) == wanted // 100
-    assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == 4
+    assert len(next(stream(snn, x, 1000, until=rb.Exit("margin", 1e9))).answers) == min(4, wanted // 100)
     assert len(next(stream(snn, X[:1], 1000)).answers) == 32  # so that memory does not grow with T
 
 
