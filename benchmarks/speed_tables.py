@@ -64,7 +64,7 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
             )
     loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
     note = (
-        f"Medians of ratios within a round [quartiles]. {result['hardware']['processor']}, "
+        f"Medians of ratios within a round [quartiles]. {processor(result)}, "
         f"{result['threads']} threads; load before its parts: {loads}. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
@@ -111,7 +111,7 @@ def speed(parts: Parts, result: dict[str, Any]) -> str:
     note = (
         f"Milliseconds for one image (CIFAR-10; ResNet-34: 224 × 224, random weights), integrate and fire, T = "
         f"{parts['resnet20']['steps']}; medians [quartiles of the ratio]. SpikingJelly {version} in its faster mode, "
-        f"same weights and thresholds. {result['hardware']['processor']}, {result['threads']} threads. "
+        f"same weights and thresholds. {processor(result)}, {result['threads']} threads. "
         f"`{result['command']}`."
     )
     return "\n".join([*lines, "", note])
@@ -243,10 +243,16 @@ def early_exit(parts: Parts, result: dict[str, Any]) -> str:
         f"ResNet-20, `{part['method']}`, T = {part['steps']}, `{part['rule']}`, {part['images']:,} test images in "
         f"batches of {part['batch']}; medians [quartiles]. Of all rules with which "
         f"{100 * part['kept']:g} % of training images keep the class of step T, images leave earliest with this one. "
-        f"{part['hardware']['processor']}, {part['threads']} threads; load before it: {part['load_before']:.2g}. "
+        f"{processor(part)}, {part['threads']} threads; load before it: {part['load_before']:.2g}. "
         f"`{part['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+def processor(about: dict[str, Any]) -> str:
+    """Its name, and the vector instructions that PyTorch uses on it."""
+    hardware = about["hardware"]
+    return f"{hardware['processor']} with {hardware['instructions'][0]}"
 
 
 def faster_peer(part: dict[str, Any]) -> str:
