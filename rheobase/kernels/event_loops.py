@@ -154,11 +154,13 @@ def _add_line(typing: Any, totals: Any, first: Any, target: Any, count: Any) -> 
 
 
 @intrinsic(prefer_literal=True)
-def _send(typing: Any, target: Any, base: Any, places: Any, events: Any, ways: Any, count: Any) -> Any:
-    """Add what the next ``ways`` events send through a line of the filter to three pixels, ``count`` vectors each."""
+def _send(
+    typing: Any, up: Any, level: Any, down: Any, base: Any, places: Any, events: Any, ways: Any, count: Any
+) -> Any:
+    """Add what the next ``ways`` events send to three pixels of each of three rows, ``count`` vectors each."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target, base, places, events, _, _ = args
+        base, places, events = args[3:6]
         vectors = count.literal_value
         kind = ir.FunctionType(_VECTOR, (_VECTOR, _VECTOR, _VECTOR))
         fma = builder.module.declare_intrinsic("llvm.fma.v16f32", (), kind)
@@ -168,18 +170,18 @@ def _send(typing: Any, target: Any, base: Any, places: Any, events: Any, ways: A
             place = builder.sext(builder.load(builder.gep(places, [at])), ir.IntType(64))
             weights = builder.inttoptr(builder.add(base, place), ir.FloatType().as_pointer())
             sources.append((_splat(builder, builder.load(builder.gep(events, [at])), _VECTOR), weights))
-        for right in range(3):
-            for j in range(vectors):
-                pointer = _vector_at(builder, target, (2 - right) * vectors + j)
-                total = builder.load(pointer, align=4)
-                for value, weights in sources:
-                    weight = builder.load(_vector_at(builder, weights, right * vectors + j), align=4)
-                    total = builder.call(fma, (value, weight, total))
-                builder.store(total, pointer, align=4)
+        for tap in range(9 * vectors):
+            row, (right, lane) = tap // (3 * vectors), divmod(tap % (3 * vectors), vectors)
+            pointer = _vector_at(builder, args[row], (2 - right) * vectors + lane)
+            total = builder.load(pointer, align=4)
+            for value, weights in sources:
+                weight = builder.load(_vector_at(builder, weights, tap), align=4)
+                total = builder.call(fma, (value, weight, total))
+            builder.store(total, pointer, align=4)
         return context.get_dummy_value()
 
     floats, words = types.CPointer(types.float32), types.CPointer(types.int32)
-    return types.none(floats, types.int64, words, floats, ways, count), generate
+    return types.none(floats, floats, floats, types.int64, words, floats, ways, count), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -371,7 +373,6 @@ def _scattered(vectors: int, many: bool) -> Any:
     """
     block, total = LANES * vectors, 9 * vectors
     second, third = 3 * vectors, 6 * vectors
-    line = 4 * LANES * 3 * vectors  # bytes of weights
 
     def kernel(task: Any) -> None:
         _wide()
@@ -394,11 +395,8 @@ def _scattered(vectors: int, many: bool) -> Any:
                     e, stop = pointers[y * width + x], pointers[y * width + x + 1]
                     if e == stop:
                         continue
-                    up, level, below = (
-                        _floats(scratch, high + x * block),
-                        _floats(scratch, middle + x * block),
-                        _floats(scratch, low + x * block),
-                    )
+                    up, level = _floats(scratch, high + x * block), _floats(scratch, middle + x * block)
+                    down = _floats(scratch, low + x * block)
                     if many:
                         _clear(acc, 0, total)
                         while e < stop:
@@ -407,25 +405,19 @@ def _scattered(vectors: int, many: bool) -> Any:
                             e += 1
                         _add_line(acc, 0, up, vectors)
                         _add_line(acc, second, level, vectors)
-                        _add_line(acc, third, below, vectors)
+                        _add_line(acc, third, down, vectors)
                     else:
                         while e + 4 <= stop:
                             places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
-                            _send(up, weight, places, events, 4, vectors)
-                            _send(level, weight + line, places, events, 4, vectors)
-                            _send(below, weight + 2 * line, places, events, 4, vectors)
+                            _send(up, level, down, weight, places, events, 4, vectors)
                             e += 4
                         if e + 2 <= stop:
                             places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
-                            _send(up, weight, places, events, 2, vectors)
-                            _send(level, weight + line, places, events, 2, vectors)
-                            _send(below, weight + 2 * line, places, events, 2, vectors)
+                            _send(up, level, down, weight, places, events, 2, vectors)
                             e += 2
                         if e < stop:
                             places, events = _words(task[PLACES], e), _floats(task[EVENTS], e)
-                            _send(up, weight, places, events, 1, vectors)
-                            _send(level, weight + line, places, events, 1, vectors)
-                            _send(below, weight + 2 * line, places, events, 1, vectors)
+                            _send(up, level, down, weight, places, events, 1, vectors)
                 row = y - 2 + task[ABOVE]
                 for column in range(columns if 0 <= row < task[ROWS] else 0):
                     source = _floats(scratch, low + (column + 2 - task[BEFORE]) * block)
