@@ -234,10 +234,11 @@ def _magnitude(value: Any) -> float:
 
 
 def _close(got: Any, expected: Tensor, scale: float) -> bool:
-    """Whether two tensors agree up to the rounding of sums of the given magnitude."""
+    """Whether two tensors agree up to the rounding of sums of the given magnitude, in half precision layer by layer."""
     if not isinstance(got, Tensor) or got.shape != expected.shape:
         return False
-    tolerance = 1e-3 if expected.dtype in (torch.float16, torch.bfloat16) else 2e-4
+    half = expected.dtype in (torch.float16, torch.bfloat16)
+    tolerance = 8 * torch.finfo(expected.dtype).eps if half else 2e-4
     return bool(torch.isclose(got, expected, rtol=0.0, atol=tolerance * scale, equal_nan=True).all())
 
 

@@ -16,6 +16,7 @@ import zoo
 from rheobase.errors import ConversionError, DataError, UnsupportedOperationError
 from rheobase.functional import DROPOUTS
 from rheobase.graph import Graph, trace
+from rheobase.models import resnet20
 from rheobase.operations import BATCH_NORMS, POOLS, SYNAPSES
 
 IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv, torch.relu_, torch.clamp_min_)
@@ -165,6 +166,21 @@ def test_an_example_that_does_not_fit_is_refused(example: Any, words: str) -> No
 def test_a_function_is_no_model() -> None:
     with pytest.raises(ConversionError, match=r"must be a torch.nn.Module"):
         trace(torch.relu, torch.randn(2, 6))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_deep_network_of_half_precision_differs_by_the_rounding_of_its_layers(dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = resnet20().eval()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.normal_(norm.running_mean, 0.0, 0.3)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    model, x = model.to(dtype), torch.randn(2, 3, 32, 32).to(dtype)
+    found, wanted = trace(model, x).module(x), model(x)
+    assert (found - wanted).abs().max() < 8 * torch.finfo(dtype).eps * wanted.abs().max()
+    assert not torch.equal(found, wanted)
 
 
 def test_one_sample_is_enough_of_an_example() -> None:
