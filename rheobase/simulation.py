@@ -24,7 +24,7 @@ _LEAVING = 4  # steps in one pass, at least, where samples may leave: of one alo
 _DEVICE_BATCH, _DEVICE_SHARE = 8192, 64  # with TF32 on a CUDA device; the largest value has that part of its memory
 CHUNK_RULE = (
     f"{_FOLDED_BATCH} to {_WIDE_BATCH} samples times steps, {_CHUNK} steps, {_LARGEST} bytes; {_LEAVING} from where "
-    "samples that are left may exit; "
+    "samples may exit; "
     f"{_DEVICE_BATCH} and 1/{_DEVICE_SHARE} of a device"
 )
 """How a chunk is chosen here; with other constants the sums of floats are rounded otherwise."""
@@ -113,8 +113,8 @@ def stream(
         steps: T, at least 1.
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
             by no more than rounding. By default as many as make a batch of 2048, or down to 128 where that would
-            take much memory, and at most 32; with an exit rule, after its first step, as many as make those that are
-            left a batch of 128, and at least 4. On a CUDA device with ``arithmetic="rounded"``, as many as make a batch
+            take much memory, and at most 32; with an exit rule, after its first step, as many as make a batch of 128,
+            and at least 4. On a CUDA device with ``arithmetic="rounded"``, as many as make a batch
             of 8192. In a layer-synchronous network all T steps go through at once; on a CPU, unless T is given here or
             the network is random, samples then go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
@@ -160,7 +160,7 @@ def stream(
         raise DataError(f"simulate: the input has {found}; it must hold at least one sample, and finite values.")
     fast = x.is_cuda and snn.arithmetic == "rounded"
     memory = torch.cuda.get_device_properties(x.device).total_memory if fast else None
-    fixed = chunk if snn.causal else steps
+    size = (chunk or _at_once(len(x), snn.program.largest, memory)) if snn.causal else steps
     groups = -(-len(x) // max(1, _FOLDED_BATCH // steps))
     if groups > 1 and chunk is None and x.device.type == "cpu" and not (snn.causal or snn.random):
         parts = x.tensor_split(groups)
@@ -172,11 +172,9 @@ def stream(
     state: Any = None
     done = 0
     while done < steps:
-        samples = len(x) if leaving is None else len(leaving.rows)
-        size = fixed or _at_once(samples, snn.program.largest, memory)
-        if leaving is not None and fixed is None:
-            size = min(size, leaving.at_once(done))
         first, k = done + 1, min(size, steps - done)
+        if until is not None and chunk is None:
+            k = min(_before_exits(len(x), size, until.first_step - done), steps - done)
         done += k
         if leaving is not None and not len(leaving.rows):
             yield leaving.silence(first, k, snn.plan.neurons, layers)
@@ -225,13 +223,25 @@ def _at_once(samples: int, largest: int, memory: int | None) -> int:
     """How many steps go through a layer at once.
 
     Args:
-        samples: those that are in the batch.
+        samples: N.
         largest: numbers in the largest value of one sample and step.
         memory: of a device that is faster with more, in bytes.
     """
     most, room = (_WIDE_BATCH, _LARGEST) if memory is None else (_DEVICE_BATCH, memory // _DEVICE_SHARE)
     folded = max(_FOLDED_BATCH, min(most, room // (4 * largest)))
-    return max(1, min(_CHUNK, folded // max(1, samples)))
+    return max(1, min(_CHUNK, folded // samples))
+
+
+def _before_exits(samples: int, size: int, ahead: int) -> int:
+    """How many steps go through a layer at once where ``ahead`` of them come before any sample has left: those, or few.
+
+    Args:
+        samples: N.
+        size: the most.
+        ahead: up to the first step whose answer counts, with it.
+    """
+    few = min(_CHUNK, max(_LEAVING, _FOLDED_BATCH // samples))
+    return min(size, ahead) if ahead > few else few
 
 
 def _joined(groups: list[Chunk]) -> Chunk:
@@ -263,11 +273,6 @@ class _Leaving:
         self.rows = torch.arange(len(x), device=x.device)
         self.exits = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self._answers: Tensor | None = None  # the last one of each sample, (N, C)
-
-    def at_once(self, done: int) -> int:
-        """How many steps go through a layer at once, at most, after so many: few from where a sample may leave."""
-        few = max(_LEAVING, _FOLDED_BATCH // max(1, len(self.rows)))
-        return max(few, self.rule.first_step - done)
 
     def chunk(
         self, first: int, answers: Tensor, spikes: Mapping[str, Tensor], operations: Mapping[str, Tensor]

@@ -245,6 +245,15 @@ def test_few_events_pay_and_many_do_not() -> None:
     assert small.event_cost(1, (1, 1), 1) > small.dense_cost(1, (1, 1))
 
 
+@pytest.mark.parametrize("many", [True, False])
+def test_where_dense_layers_are_slower_more_events_pay(many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_many_registers", lambda: many)
+    layer = EventLayer(nn.Conv2d(16, 16, 3, padding=1))
+    size, elements = (32, 32), 64 * 16 * 32 * 32
+    paying = [layer.event_cost(64, size, elements * tenths // 10) < layer.dense_cost(64, size) for tenths in (1, 3, 6)]
+    assert paying == [True, not many, False]
+
+
 # ------------------------------------------------------------------------------- in a network
 
 

@@ -216,6 +216,7 @@ def _compress(typing: Any, source: Any, place: Any, pitch: Any, places: Any, eve
 
 def _store_by_table(builder: Any, values: Any, place: Any, lanes: Any, mask: Any, places: Any, events: Any) -> Any:
     """Store what the mask takes, eight elements at a time, and give its number."""
+    set.add(builder.function.attributes, '"target-features"="+avx2"')  # also where Numba compiles for less
     long, bytes_, words = ir.IntType(64), ir.VectorType(ir.IntType(8), 8), ir.VectorType(ir.IntType(32), 8)
     stored = ir.Constant(long, 0)
     for half in range(2):
