@@ -67,10 +67,10 @@ def _digits() -> tuple[Samples, Samples]:
 
 def test_a_short_training_on_digits_reaches_its_accuracy(tmp_path: Path) -> None:
     config = dataclasses.replace(
-        TINY, model_settings={"width": 8}, epochs=6, batch_size=32, flip=False, crop=1, cutout=0, checkpoint_steps=100
+        TINY, model_settings={"width": 8}, epochs=10, batch_size=16, flip=False, crop=1, cutout=0, checkpoint_steps=100
     )
     result = train(config, tmp_path, data=_digits())
-    assert result.accuracy > 0.88  # 0.929 with AVX2, above 0.93 with AVX-512
+    assert result.accuracy > 0.93
     assert not result.model.training
     assert (tmp_path / "last.ckpt").is_file()
     assert (tmp_path / "log.csv").read_text().startswith("step,epoch,loss,learning_rate,time\n10,0,")
