@@ -114,9 +114,9 @@ def stream(
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
             by no more than rounding. By default as many as make a batch of 2048, or down to 128 where that would
             take much memory, and at most 32; with an exit rule, after its first step, as many as make a batch of 128,
-            and at least 4. On a CUDA device with ``arithmetic="rounded"``, as many as make a batch
-            of 8192. In a layer-synchronous network all T steps go through at once; on a CPU, unless T is given here or
-            the network is random, samples then go in groups of about 128 / T.
+            and at least 4. On a CUDA device with ``arithmetic="rounded"``, as many as make a batch of 8192. In a
+            layer-synchronous network all T steps go through at once; on a CPU, unless T is given here or the network
+            is random, samples then go in groups of about 128 / T.
         record: sites whose emitted values are wanted.
         generator: for what is random in the network.
         until: the rule by which samples exit early. Those that have decided leave the batch after their chunk, so
@@ -172,9 +172,8 @@ def stream(
     state: Any = None
     done = 0
     while done < steps:
-        first, k = done + 1, min(size, steps - done)
-        if until is not None and chunk is None:
-            k = min(_before_exits(len(x), size, until.first_step - done), steps - done)
+        width = size if until is None or chunk else _before_exits(len(x), size, until.first_step - done)
+        first, k = done + 1, min(width, steps - done)
         done += k
         if leaving is not None and not len(leaving.rows):
             yield leaving.silence(first, k, snn.plan.neurons, layers)

@@ -251,6 +251,7 @@ def test_a_chunk_has_as_many_steps_as_pay(samples: int, largest: int, memory: in
         (128, 1, [4] * 10),
         (128, 13, [13, 4, 4, 4, 4, 4, 4, 3]),
         (128, 40, [16, 16, 8]),
+        (2000, 6, [1, 1, *[4] * 9, 2]),
     ],
 )
 def test_with_an_exit_rule_chunks_are_small_from_its_first_step_on(

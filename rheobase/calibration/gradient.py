@@ -67,7 +67,7 @@ class Tuning:
         anytime: weight of the answers before the last step, against 1 for the last.
         divergence: weight of the Kullback-Leibler divergence of the answers.
         bfloat16: multiply weights in bfloat16; if not given, on a processor that does so by itself (AMX, AVX512-BF16),
-            where it is 2 to 5 times faster, and on a graphics processor. On others it is 18 times slower than float32.
+            where it is 2 to 5 times faster, and on a graphics processor. On others it is much slower than float32.
         images: the most samples that are used, the first ones; they are held in memory.
         seed: of the order and the mirroring.
 

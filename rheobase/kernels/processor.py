@@ -16,5 +16,5 @@ def supports(*names: str) -> bool:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether it multiplies bfloat16 by itself; for others PyTorch does, 18 times as slow as float32."""
+    """Whether it multiplies bfloat16 by itself; for others PyTorch takes numbers apart, much slower than float32."""
     return supports("amx_tile", "avx512_bf16")
