@@ -101,15 +101,25 @@ def keep(on: Bench, count: int) -> None:
             continue
         found = [content for entry in stored.get("methods", ()) for content in entry["cells"]]
         found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not goal.get("older")]
-        for content in found:
-            kept = cell_path(on, content["method"], content["steps"], count)
+        cells = {cell_path(on, content["method"], content["steps"], count): content for content in found}
+        for content in stored.get("twins", ()):
+            cells[twin_path(on, content["levels"], count)] = {"commit": stored["commit"], **content}
+        for kept, content in cells.items():
             kept.parent.mkdir(parents=True, exist_ok=True)
             if not kept.exists():
                 write_atomically(kept, json.dumps(content))
 
 
-def twin(on: Bench, levels: int) -> dict[str, Any]:
-    """The ANN with activations of so many levels, with bias correction."""
+def twin_path(on: Bench, levels: int, count: int) -> Path:
+    """Where a finished twin is kept."""
+    return cell_path(on, f"the quantised twin of {levels} levels", 1, count)
+
+
+def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
+    """The ANN with activations of so many levels, with bias correction; measured once."""
+    path = twin_path(on, levels, count)
+    if path.exists():
+        return dict(json.loads(path.read_text()))
     graph = rb.trace(on.model, on.calibration[:2])
     data = as_batches(on.calibration.split(128))
     clips = scales(rb.observe(graph, data, MMSE(levels)))
@@ -124,7 +134,11 @@ def twin(on: Bench, levels: int) -> dict[str, Any]:
                 agree + int((answer == wanted).sum()),
                 seen + len(x),
             )
-    return {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
+    found = {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
+    content = {"commit": record.provenance(0)["commit"], **found}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content))
+    return content
 
 
 def bars(on: Bench, arguments: argparse.Namespace) -> None:
@@ -202,7 +216,7 @@ def main() -> None:
     rows = [found for found in measured if found["cells"]]
     if len(wanted) < len(ENTRIES):
         return
-    twins = [twin(on, levels) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
+    twins = [twin(on, levels, arguments.images) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
     content = {
         **record.provenance(0), "network": on.name, "images": arguments.images,
         "calibration_images": len(on.calibration), "methods": rows, "twins": twins,

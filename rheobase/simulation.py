@@ -195,10 +195,8 @@ def stream(
 
         def on_inputs(node: fx.Node, received: Tensor, costs: dict[str, Tensor] = costs) -> None:
             layer, weights = str(node.target), snn.program.fan_out(node)
-            if leaving is None:
-                count = kernels.weigh(received, weights, backend=snn.backend)
-            else:
-                count = _weigh_by_sample(received, weights)
+            weigh = kernels.weigh if leaving is None else kernels.weigh_by_sample
+            count = weigh(received, weights, backend=snn.backend)
             costs[layer] = costs[layer] + count if layer in costs else count
 
         outputs = execution.advance(k, on_spikes, on_inputs if operations else None)
@@ -304,11 +302,6 @@ class _Leaving:
         nothing = torch.zeros(k, dtype=torch.int64, device=self._answers.device)
         answers = self._answers.expand(k, *self._answers.shape)
         return Chunk(first, answers, dict.fromkeys(sites, nothing), dict.fromkeys(layers, nothing), {}, self.exits)
-
-
-def _weigh_by_sample(received: Tensor, weights: Tensor) -> Tensor:
-    """As `kernels.weigh`, for each sample. Shapes: (K, N, ...), (...) -> (K, N)."""
-    return ((received != 0) * weights.to(torch.int64)).flatten(2).sum(2)
 
 
 @torch.no_grad()

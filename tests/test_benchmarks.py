@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks import methods, record
 from benchmarks.best import accuracies, best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY
 from benchmarks.methods import STEPS
-from benchmarks.networks import bench
+from benchmarks.networks import Bench, bench
 
 
 def row(group: str, name: str, accuracy: dict[int, float], reference: float = 0.9) -> dict[str, Any]:
@@ -41,3 +49,23 @@ def test_the_networks_for_digits_have_learned_them() -> None:
     assert len(on.calibration) == 64
     assert sum(int((on.model(x).argmax(1) == y).sum()) for x, y in on.test) > 90
     assert bench("cnn-digits", 100, 64).weights == on.weights
+
+
+def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3))
+    x, y = torch.rand(20, 1, 3, 3), torch.arange(20) % 3
+    on = Bench("tiny", net, x[:8], DataLoader(TensorDataset(x, y), batch_size=10), "none")
+    stored = {"images": 20, "calibration_images": 8, "commit": "before", "twins": [{"levels": 2, "accuracy": 0.25}]}
+    (tmp_path / "methods-tiny.json").write_text(json.dumps({**stored, "methods": []}))
+    goals = [{"cell": {"method": "A", "steps": 1}}, {"cell": {"method": "B", "steps": 1}, "older": True}]
+    (tmp_path / "bars-tiny.json").write_text(json.dumps({**stored, "bars": goals}))
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    methods.keep(on, 20)
+    assert methods.twin(on, 2, 20) == {"commit": "before", "levels": 2, "accuracy": 0.25}
+    assert [methods.cell_path(on, name, 1, 20).exists() for name in ("A", "B")] == [True, False]
+    measured = methods.twin(on, 15, 20)
+    assert measured["agreement"] >= 0.9
+    monkeypatch.setattr(methods, "quantised_twin", None)
+    assert methods.twin(on, 15, 20) == measured

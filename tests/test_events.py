@@ -175,6 +175,28 @@ def test_three_rows_of_sums_give_the_same_bits_with_any_number_of_threads(output
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 3, 16, 40])
+@pytest.mark.parametrize("outputs", [10, 16, 64])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1)])
+def test_an_infinite_input_reaches_the_outputs_whose_filter_covers_it_and_no_other(
+    channels: int, outputs: int, size: int, stride: int
+) -> None:
+    layer = nn.Conv2d(channels, outputs, size, stride, size // 2)
+    x = sparse((2, channels, 16, 16), 0.1, 0).to(memory_format=torch.channels_last)
+    clean, events = layer(x), EventLayer(layer)
+    covered = torch.zeros(2, 1, 16, 16)
+    covered[0, 0, 4, 3] = covered[1, 0, 15, 8] = 1.0
+    reached = nn.functional.conv2d(covered, torch.ones(1, 1, size, size), None, stride, size // 2).bool()
+    for value in (torch.inf, -torch.inf, torch.nan):
+        x[0, channels // 2, 4, 3] = x[1, channels - 1, 15, 8] = value
+        output = events(x, "always")
+        assert torch.equal(output.isfinite(), ~reached.expand_as(output))
+        there = reached.expand_as(output)
+        assert torch.equal(output[there].isnan(), torch.full((int(there.sum()),), bool(torch.tensor(value).isnan())))
+        assert close(output[~there], clean[~there])
+
+
+@torch.no_grad()
 def test_infinities_and_nan_come_through() -> None:
     layer = nn.Conv2d(16, 16, 1)
     x = torch.zeros(1, 16, 1, 3).to(memory_format=torch.channels_last)

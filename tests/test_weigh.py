@@ -24,6 +24,11 @@ def test_the_compiled_count_is_exact(seed: int, steps: int, samples: int, last: 
     ours = kernels.weigh(values, weights, backend="cpu")
     assert ours.dtype == torch.int64
     assert torch.equal(ours, reference.weigh(values, weights))
+    each = kernels.weigh_by_sample(values, weights, backend="cpu")
+    wanted = [[int(weights[y != 0].sum()) for y in step] for step in values]
+    assert each.dtype == torch.int64
+    assert each.tolist() == wanted
+    assert kernels.weigh_by_sample(values, weights, backend="reference").tolist() == wanted
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -42,6 +42,7 @@ __all__ = [
     "signed_msat_scan",
     "synchronous_scan",
     "weigh",
+    "weigh_by_sample",
 ]
 
 Backend = Literal["auto", "triton", "cpu", "reference"]
@@ -339,6 +340,11 @@ def weigh(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tens
     if backend != "reference" and _choose("cpu" if backend == "cpu" else "auto", (values,)) == "cpu":
         return cpu.weigh(values, weights)
     return reference.weigh(values, weights)
+
+
+def weigh_by_sample(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """As `weigh`, for each step and sample. Shapes: (K, N, ...), (...) -> (K, N), int64."""
+    return weigh(values.flatten(0, 1).unsqueeze(1), weights, backend=backend).view(values.shape[:2])
 
 
 def _choose(backend: Backend, tensors: tuple[Tensor, ...], gradients: tuple[str, ...] = ()) -> str:
