@@ -27,6 +27,7 @@ __all__ = [
     "free_layout",
     "move_max_pool",
     "place_inputs",
+    "pool_spikes",
     "separate_calls",
     "undo_in_place",
 ]
@@ -205,3 +206,21 @@ def move_max_pool(module: fx.GraphModule) -> None:
             site.meta["shape"] = pool.meta["shape"]
             pool.append(site)
             site = source
+
+
+def pool_spikes(module: fx.GraphModule) -> None:
+    """Undo `move_max_pool`: pool what the neurons send, for a pooling that is a gate of spikes."""
+    for site in list(module.graph.nodes):
+        if not isinstance(submodule(module, site), nn.ReLU):
+            continue
+        pool = site.args[0]
+        while isinstance(submodule(module, pool), POOLS) and len(pool.users) == 1:
+            source = pool.args[0]
+            site.replace_all_uses_with(pool)
+            site.replace_input_with(pool, source)
+            pool.replace_input_with(source, site)
+            site.append(pool)
+            site.meta["shape"] = source.meta["shape"]
+            pool = source
+    module.graph.lint()
+    module.recompile()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rheobase.operations import POOLS, reached
 from rheobase.ownership import Ownership
 from rheobase.plan import Plan
 from rheobase.program import Program
+from rheobase.rewrites import pool_spikes
 
 __all__ = ["SpikingModel", "load"]
 
@@ -46,7 +48,8 @@ class SpikingModel(nn.Module):
     def __init__(self, graph: Graph, plan: Plan) -> None:
         super().__init__()
         _check_fit(graph, plan)
-        self.graph = graph
+        self._given = graph
+        self.graph = graph = _with_spikes_pooled(graph) if plan.pooling == "gate" else graph
         self.module = copy.deepcopy(graph.module)
         parameter = next(self.module.parameters(), None)
         device, dtype = (None, None) if parameter is None else (parameter.device, parameter.dtype)
@@ -213,9 +216,9 @@ class SpikingModel(nn.Module):
         self.plan.save(
             path,
             {
-                "input_shape": self.graph.input_shape,
-                "layers": structure(self.graph.module),
-                "weights": _fingerprint(self.graph),
+                "input_shape": self._given.input_shape,
+                "layers": structure(self._given.module),
+                "weights": _fingerprint(self._given),
             },
         )
 
@@ -257,6 +260,14 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
 
 def _key(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _with_spikes_pooled(graph: Graph) -> Graph:
+    """The same network with its max poolings behind the neurons that they are before."""
+    module = copy.deepcopy(graph.module)
+    pool_spikes(module)
+    nodes = {str(n.target): n for n in module.graph.nodes if n.op == "call_module"}
+    return dataclasses.replace(graph, module=module, shapes={s: tuple(nodes[s].meta["shape"][1:]) for s in graph.sites})
 
 
 def _pooling(plan: Plan, layer: nn.Module) -> nn.Module:

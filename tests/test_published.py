@@ -122,13 +122,37 @@ def test_the_gate_passes_what_the_leading_unit_sends() -> None:
         assert float(found[t, n, c, i, j]) == float(window[t, leader])
 
 
-def test_the_gate_is_used_where_a_pooling_reads_neurons_and_is_saved(tmp_path: Any) -> None:
+def test_the_gate_is_used_for_each_pooling_and_is_saved(tmp_path: Any) -> None:
     x = inputs(RESIDUAL_INPUT, 20, seed=1).float()
-    for method, kind in ((RobustNorm(), CumulativeMaxPool), (RobustNorm(gate=True), MaxPoolGate)):
+    exact = [CumulativeMaxPool]  # the first pooling is of currents
+    for method, kinds in ((RobustNorm(), exact), (RobustNorm(gate=True), [MaxPoolGate, MaxPoolGate])):
         snn = rb.convert(residual(), x, method)
         snn.save(tmp_path / "net")
         for found in (snn, rb.load(tmp_path / "net", residual())):
-            assert [type(m) for m in found.modules() if isinstance(m, CumulativeMaxPool | MaxPoolGate)] == [kind]
+            assert [type(m) for m in found.modules() if isinstance(m, CumulativeMaxPool | MaxPoolGate)] == kinds
+
+
+@pytest.mark.parametrize("first", [nn.ReLU, lambda: nn.MaxPool2d(2)], ids=["ReLU first", "pooling first"])
+def test_the_gate_reads_spikes_also_where_an_exact_pooling_reads_currents(tmp_path: Any, first: Any) -> None:
+    torch.manual_seed(0)
+    pair = [nn.ReLU(), nn.MaxPool2d(2)] if first is nn.ReLU else [nn.MaxPool2d(2), nn.ReLU()]
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), *pair, nn.Flatten(), nn.Linear(64, 3))
+    x = torch.rand(30, 2, 12, 12)
+    exact, gated = (rb.convert(net, x, RobustNorm(gate=gate)) for gate in (False, True))
+    assert [exact.graph.neurons(s) for s in exact.graph.sites] == [600, 64]
+    assert [gated.graph.neurons(s) for s in gated.graph.sites] == [600, 256]
+    torch.testing.assert_close(gated.graph.module(x), net(x), rtol=1e-4, atol=1e-5)
+    received: list[Tensor] = []
+    gate = next(m for m in gated.modules() if isinstance(m, MaxPoolGate))
+    gate.register_forward_pre_hook(lambda _, args: received.append(args[0]))
+    run = rb.simulate(gated, x, 8)
+    site = gated.graph.sites[1]
+    threshold = gated.plan.neurons[site].get_buffer("threshold")
+    assert set(torch.cat(received).unique().tolist()) == {0.0, float(threshold)}
+    assert run.neurons[site] == 30 * 256
+    gated.save(tmp_path / "net")
+    loaded = rb.load(tmp_path / "net", net)
+    assert torch.equal(rb.simulate(loaded, x, 8).output, run.output)
 
 
 def test_an_unknown_pooling_is_an_error() -> None:
@@ -378,3 +402,31 @@ def test_a_setting_of_another_kind_is_a_clear_error(make: Any, message: str) -> 
 def test_a_number_that_may_be_none_may_be_none() -> None:
     assert methods.Auto(steps=None).steps is None
     assert methods.RateCoding(steps=np.int64(4)).steps == 4
+
+
+# ------------------------------------------------------------------------------------- rounding, and what is refused
+
+
+@pytest.mark.parametrize("method", [DoubleThreshold(), methods.SignedMemory(fire=1.0)], ids=repr)
+def test_a_neuron_takes_back_all_that_it_sent_whatever_its_threshold(method: Any) -> None:
+    thresholds = torch.rand(2000, generator=torch.Generator().manual_seed(1)) + 0.5
+    neuron = method.neuron(thresholds)
+    up, down = thresholds.expand(7, 1, -1), -thresholds.expand(20, 1, -1)
+    sent = neuron(torch.cat([1.01 * up, 3 * down]))
+    assert bool((sent[:7] > 0).all())
+    assert float((sent.sum(0) / thresholds).abs().max()) < 0.01
+
+
+def test_half_of_the_lowest_level_is_spread_over_the_steps_with_powers_of_two() -> None:
+    neuron = methods.RateCoding(steps=4, levels=4, powers=True, spread=True, fire=1.0).neuron(torch.ones(3))
+    current = torch.tensor([0.0, 0.045, 0.05]).expand(4, 1, 3)  # sums 0, 0.18 and 0.2, to the nearest eighth
+    assert neuron(current).sum(0).tolist() == [[0.0, 0.125, 0.25]]
+
+
+@pytest.mark.parametrize(
+    "method", [methods.RateCoding(fraction=3.0), methods.TwoStage(low=1.5), methods.TwoStage(trials=2)], ids=repr
+)
+def test_thresholds_above_the_trained_one_do_not_keep_it(method: Any) -> None:
+    assert not method.clips()
+    assert methods.RateCoding(fraction=0.5).clips()
+    assert methods.TwoStage(low=0.5).clips()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rheobase.methods.rate import RateCoding, ThresholdRule
-from rheobase.neurons import GradedIF, Neuron
+from rheobase.neurons import Neuron
 
 __all__ = ["BSNN"]
 
@@ -50,4 +50,4 @@ class BSNN(RateCoding):
         phase = torch.arange(self.steps) % self.period
         share = (self.fraction * self.period * 0.5 ** (1 + phase)).to(scale)  # (T,)
         theta = share[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-        return GradedIF(theta, self.levels, self.powers, self.signed, self.memory and self.signed, self.fire)
+        return self.graded(theta, self.memory)

@@ -23,6 +23,10 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["Calibrated", "Levelled", "RateCoding", "ThresholdRule"]
 
+_ROUNDING = 2.0**-12
+"""The share of a threshold that rounding may take: a neuron that sent n spikes and must take them back is at -r, and
+r, a sum of n rounded numbers, times the reciprocal of the threshold need not be a whole number."""
+
 
 @dataclass(frozen=True, repr=False)
 class Levelled(Scaled):
@@ -32,7 +36,8 @@ class Levelled(Scaled):
         levels: magnitudes of a spike, at least 1.
         powers: whether they are powers of two.
         signed: whether spikes may be negative.
-        fire: the smallest potential that fires, in thresholds (of the lowest level).
+        fire: the smallest potential that fires, in thresholds (of the lowest level); with 1 and a memory, one that
+            differs from it by rounding alone fires too.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
     """
@@ -54,6 +59,12 @@ class Levelled(Scaled):
     def rounds(self) -> bool:
         return self.fire < 1
 
+    def graded(self, threshold: Tensor, memory: bool) -> GradedIF:
+        """The neuron with this threshold, and with these levels and signs."""
+        memory = memory and self.signed
+        fire = self.fire - _ROUNDING if memory and self.fire == 1 else self.fire
+        return GradedIF(threshold, self.levels, self.powers, self.signed, memory, fire)
+
 
 @dataclass(frozen=True, repr=False)
 class Calibrated(Tuned, Levelled):
@@ -72,7 +83,8 @@ class RateCoding(Calibrated):
 
     Args:
         memory: let negative spikes take back what was sent, and (but for the size of a step) no more.
-        spread: add threshold / (2 T) to the current of each step, which rounds the rate at T (Deng & Gu 2021).
+        spread: add threshold / (2 T), with powers of two that of the lowest level, to the current of each step, which
+            rounds the rate at T (Deng & Gu 2021).
         calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step.
         passes: of that calibration, at least 1.
         images: how many calibration samples it uses.
@@ -98,14 +110,18 @@ class RateCoding(Calibrated):
             problems.append(f"fraction is {self.fraction}; it must be greater than 0")
         return problems
 
+    def clips(self) -> bool:
+        return self.fraction <= 1
+
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         return Plan(repr(self), {site: self.neuron(scale) for site, scale in self.scales(graph, statistics).items()})
 
     def neuron(self, scale: Tensor) -> Neuron:
         """The neuron of a site whose largest rate is to be ``scale``. Shape () or (C,)."""
         threshold = self.fraction * scale / (1 if self.powers else self.levels)
-        inner = GradedIF(threshold, self.levels, self.powers, self.signed, self.memory and self.signed, self.fire)
-        return Biased(inner, threshold / (2 * self.steps)) if self.spread else inner
+        inner = self.graded(threshold, self.memory)
+        lowest = threshold / 2 ** (self.levels - 1) if self.powers else threshold
+        return Biased(inner, lowest / (2 * self.steps)) if self.spread else inner
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if self.calibration != "none":

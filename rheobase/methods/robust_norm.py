@@ -26,7 +26,8 @@ class RobustNorm(ConstantThreshold):
     """Integrate-and-fire neurons with soft reset, whose threshold is the 99.9th percentile of the layer.
 
     Args:
-        gate: max pooling passes on the spikes of the unit that has sent the most, where it reads neurons.
+        gate: max pooling passes on the spikes of the unit that has sent the most. A pooling between a layer and its
+            ReLU, or right behind that, then reads the neurons' spikes, and there are neurons for each of its inputs.
 
     The other arguments are those of `ConstantThreshold`.
     """

@@ -23,7 +23,7 @@ from rheobase.calibration.layerwise import first_samples
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding, ThresholdRule
-from rheobase.neurons import GradedIF, Neuron
+from rheobase.neurons import Neuron
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -60,11 +60,14 @@ class TwoStage(RateCoding):
         problems += ["spread must be off; there are two thresholds to take a half of"] if self.spread else []
         return problems
 
+    def clips(self) -> bool:
+        return not self.trials and max(self.low, self.high) <= 1 and super().clips()
+
     def neuron(self, scale: Tensor) -> Neuron:
         early = torch.arange(self.steps) < round(self.switch * self.steps)
         share = self.fraction * torch.where(early, self.low, self.high).to(scale)  # (T,)
         theta = share[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-        return GradedIF(theta, self.levels, self.powers, self.signed, self.memory and self.signed, self.fire)
+        return self.graded(theta, self.memory)
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         return super().refine(self._searched(snn, graph, batches) if self.trials else snn, graph, batches)
