@@ -77,7 +77,7 @@ class Entry:
 
 
 BINARY, BINARY_WEIGHTED, TERNARY = "binary, causal", "binary, causal, step-weighted", "ternary, causal"
-WEIGHTED, GRADED = "ternary, causal, step-weighted", "power of two (4), causal"
+WEIGHTED, GRADED = "ternary, causal, step-weighted", "signed power of two (4), causal, step-weighted"
 INTEGER, REAL, SYNCHRONOUS = "integer (15), causal", "real, causal", "binary, layer-synchronous"
 
 ENTRIES = (
@@ -134,7 +134,8 @@ ENTRIES = (
     Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=5e-3),
           "ours", 1, 2, tuned=True),
     Entry("Auto", INTEGER, lambda t: Auto(alphabet="integer", levels=15, steps=t), "ours", 1, 1, tuned=True),
-    Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023", 1, 128, True),
+    Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023, constants for ResNet-20", 1, 128, True),
+    Entry("MSAT, constants for VGG16", REAL, lambda t: MSAT.vgg16(), "He et al. 2023", 1, 128, True),
     Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
     Entry("calibrated MSAT, FTBC", REAL, lambda t: CalibratedMSAT(steps=t), "ours", 8, 32),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 4, 16),
