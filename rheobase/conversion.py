@@ -7,10 +7,10 @@ import itertools
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rheobase.batches import as_batches
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
@@ -18,6 +18,7 @@ from rheobase.methods.scaled import trained_sites
 from rheobase.observers import observe
 from rheobase.precision import float32_products
 from rheobase.spiking import SpikingModel
+from rheobase.symbolic import check_kind
 
 __all__ = ["convert"]
 
@@ -40,7 +41,11 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     method = Auto() if method is None else method
     if not isinstance(method, Method):
         raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None  # trace refuses others
+    if isinstance(model, SpikingModel):
+        raise ConversionError("The network is converted already; give the network that it was converted from.")
+    if isinstance(model, nn.Module):  # trace refuses others
+        check_kind(model)
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
     data = as_batches(batches, device=device, dtype=dtype)
     (first,) = itertools.islice(iter(data), 1)
@@ -49,10 +54,23 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         raise DataError("Batch 0: the calibration data have NaN or infinite values. Check how they are made.")
     with float32_products(example.device, rounded=False):
         graph = trace(model, example)
+        _check_answers(model, graph.answers(example))
         method, reason = method.resolve(graph, data)
         _check_clips(graph, method)
         plan = method.plan(graph, observe(graph, data, method.observer()))
         return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)
+
+
+def _check_answers(model: nn.Module, answers: Tensor) -> None:
+    """A network that answers NaN would be converted, and counted as always giving the first class.
+
+    Raises:
+        DataError: the answers are not finite.
+    """
+    if not bool(torch.isfinite(answers).all()):
+        bad = [name for name, p in model.state_dict().items() if not bool(torch.isfinite(p).all())]
+        found = f"These have such values: {', '.join(bad[:5])}." if bad else "Its weights are finite."
+        raise DataError(f"The network answers NaN or infinite values to the first calibration samples. {found}")
 
 
 def _check_clips(graph: Graph, method: Method) -> None:

@@ -66,13 +66,16 @@ def evaluate(
         The curve, with ``accuracy[t - 1]`` after t steps.
 
     Raises:
-        SettingError: steps is below 1, there are no seeds, one is negative, or there is an exit rule for a
-            layer-synchronous network; or the file of `resume` is of another evaluation (what differs is listed).
+        SettingError: the network is not converted, the reference is no network, steps is below 1, there are no seeds,
+            one is negative, or there is an exit rule for a layer-synchronous network; or the file of `resume` is of
+            another evaluation (what differs is listed).
         DataError: no data, outputs that are not classes although labels are given, a reference with
             other outputs, values that are not finite, or other data than the file of `resume` was begun with; or
             under `torchrun` the processes read different batches.
         ConversionError: under `torchrun`, the processes have different networks or settings.
     """
+    if not isinstance(snn, SpikingModel):
+        raise SettingError(f"evaluate: a {type(snn).__name__} cannot be evaluated; convert it with rheobase.convert.")
     problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
     if isinstance(seeds, str) or not isinstance(seeds, Sized):
         problems += [f"seeds is {seeds!r}; it must be a list of whole numbers"]
@@ -80,8 +83,10 @@ def evaluate(
         problems += [] if len(seeds) else ["seeds is empty; it needs at least one"]
         problems += [problem for seed in seeds for problem in miscounted("a seed", seed, 0)]
     problems += mistyped("until", until, Exit, "rheobase.Exit")
-    if reference is not None and not callable(reference):
-        problems += [f"reference is {reference!r}; it must be the original network, or None"]
+    if reference is not None and not isinstance(reference, nn.Module):
+        problems += [f"reference is {reference!r}; it must be the original network, an nn.Module, or None"]
+    if resume is not None and not isinstance(resume, str | Path):
+        problems += [f"resume is {resume!r}; it must be the path of a file, or None"]
     if problems:
         raise SettingError("evaluate: " + "; ".join(problems) + ".")
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
@@ -100,8 +105,7 @@ def evaluate(
         def add(sums: Sums, index: int, x: Tensor, y: Tensor | None) -> None:
             if not bool(torch.isfinite(x).all()):
                 raise DataError(f"Batch {index}: the input has NaN or infinite values. Check how the data are made.")
-            with float32_products(x.device, rounded=False):
-                answer = None if reference is None else reference(x)
+            answer = None if reference is None else _answer(reference, x, index)
             sums.add_batch(answer, x, y, index)
             for row, seed in enumerate(used):
                 exits = None
@@ -134,6 +138,18 @@ def evaluate(
 
         sums = Sums.total(read.gather(share))
     return _curve(snn, sums, used, reference is not None, until)
+
+
+def _answer(reference: nn.Module, x: Tensor, index: int) -> Any:
+    """What the original network says to a batch."""
+    try:
+        with float32_products(x.device, rounded=False):
+            return reference(x)
+    except Exception as error:
+        raise DataError(
+            f"Batch {index}: the reference network fails on an input of shape {tuple(x.shape)} and type {x.dtype}: "
+            f"{error}. Give the network that was converted."
+        ) from error
 
 
 def _check_alike(identities: Sequence[dict[str, Any]]) -> None:

@@ -245,7 +245,9 @@ def _is_affine(module: fx.GraphModule, node: fx.Node, signals: set[fx.Node]) -> 
     layer = _layer(module, node)
     if layer is not None:
         return isinstance(layer, _AFFINE_MODULES) and not getattr(layer, "return_indices", False)
-    tensors = [n for n in node.all_input_nodes if n in signals and n.meta.get("shape") is not None]
+    operands: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), operands.append)  # y * y has two, where `all_input_nodes` has one
+    tensors = [n for n in operands if n in signals and n.meta.get("shape") is not None]
     if not tensors:  # arithmetic on sizes
         return True
     if node.target is operator.getitem:

@@ -89,7 +89,8 @@ class Plan:
             extra: further facts to keep in its header, as JSON values.
 
         Raises:
-            SettingError: a neuron, encoder or read-out has a setting that no file can hold.
+            SettingError: a neuron, encoder or read-out has a setting that no file can hold, or the file cannot be
+                written.
         """
         tensors: dict[str, Tensor] = {f"edits/{k}": _own(v) for k, v in self.edits.items()}
         header = {
@@ -102,7 +103,12 @@ class Plan:
             **(extra or {}),
         }
         blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
-        write_atomically(path, blob)
+        try:
+            write_atomically(path, blob)
+        except OSError as error:
+            raise SettingError(
+                f"{path} cannot be written ({error.strerror}); give a file in a folder that exists."
+            ) from error
 
     @staticmethod
     def load(path: str | Path) -> tuple[Plan, dict[str, Any]]:
@@ -111,6 +117,8 @@ class Plan:
         Raises:
             DataError: the file is missing or is no plan, or needs a class that is not imported.
         """
+        if Path(path).is_dir():
+            raise DataError(f"{path} cannot be read: it is a folder. Give the file that SpikingModel.save wrote.")
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from rheobase import kernels
 from rheobase.digest import structure
-from rheobase.errors import ConversionError, DataError
+from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution
 from rheobase.graph import Graph, trace
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
@@ -231,9 +231,12 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
         model: the network with the weights that it had then.
 
     Raises:
+        SettingError: the network is no nn.Module.
         DataError: the file cannot be read.
         ConversionError: the network or its weights are others than those converted.
     """
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"load: model is {model!r}; give the network that was converted, an nn.Module.")
     plan, header = Plan.load(path)
     if "input_shape" not in header:
         raise DataError(f"{path} holds a plan alone; rheobase.load takes a file that SpikingModel.save wrote.")

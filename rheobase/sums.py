@@ -108,8 +108,13 @@ class Sums:
         Shape: answers (K, N, ...), wanted (N, ...), y (N,).
 
         Raises:
-            DataError: they do not fit the labels or the reference network's answers.
+            DataError: they are not finite, or do not fit the labels or the reference network's answers.
         """
+        if not bool(torch.isfinite(answers).all()):
+            raise DataError(
+                f"The converted network answers NaN or infinite values in steps {first} to {first + len(answers) - 1}. "
+                "Check the weights of the network, and the thresholds in the plan."
+            )
         at = slice(first - 1, first - 1 + len(answers))
         classes = answers.argmax(2) if answers.ndim == 3 and answers.shape[2] > 1 else None  # (K, N)
         self.classes &= classes is not None
@@ -124,6 +129,12 @@ class Sums:
                     f"The labels have the shape {tuple(y.shape)} and type {y.dtype}, and the network's answers "
                     f"the shape {tuple(answers.shape[1:])}; accuracy needs integer labels (N,) and answers (N, "
                     "classes), at least 2 classes. Give data without labels for other tasks."
+                )
+            least, most = int(y.min()), int(y.max())
+            if least < 0 or most >= answers.shape[2]:
+                raise DataError(
+                    f"The labels go from {least} to {most}, and the network has the classes 0 to "
+                    f"{answers.shape[2] - 1}. Let labels count from 0; -1 often means that a split has none."
                 )
             self.correct[row, at] += (classes == y).sum(1).cpu()
         if wanted is not None:

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from rheobase.errors import ConversionError
 from rheobase.qcfs import ClipFloorShift
 
-__all__ = ["own_copy", "symbolic_trace"]
+__all__ = ["check_kind", "own_copy", "symbolic_trace"]
 
 # Built from a size, these do not record themselves.
 _CREATORS = (torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.linspace, torch.eye)
@@ -39,6 +39,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ConversionError(f"model is a {type(model).__name__}; it must be a torch.nn.Module.")
+    check_kind(model)
     replaced: dict[int, Any] = {}  # what deepcopy is to put in place of an object
     reparametrized: list[tuple[str, Any]] = []
     for path, part in model.named_modules():
@@ -124,6 +125,22 @@ class _Tracer(fx.Tracer):
             for name in vars(kind)
         )
         return super().is_leaf_module(m, module_qualified_name) or (ancestors[first] is not nn.Module and not changed)
+
+
+def check_kind(model: nn.Module) -> None:
+    """Refuse what is around a network or was made of it, and say where the network is.
+
+    Raises:
+        ConversionError: it is TorchScript, wrapped, or has no values.
+    """
+    name = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConversionError(f"The network is TorchScript ({name}); give the nn.Module that it was made from.")
+    for inside, kinds in (("module", ("DataParallel", "DistributedDataParallel")), ("_orig_mod", ("OptimizedModule",))):
+        if name in kinds:
+            raise ConversionError(f"A {name} is around the network; give what is in it, net.{inside}.")
+    if any(p.is_meta for p in model.parameters()):
+        raise ConversionError(f"{name} has parameters without values (on the meta device); load its weights first.")
 
 
 def symbolic_trace(model: nn.Module) -> fx.GraphModule:

@@ -116,6 +116,29 @@ def test_a_network_that_is_none_is_an_error() -> None:
         rb.convert(lambda x: x, X)  # type: ignore[arg-type]
 
 
+def test_a_network_that_answers_nan_is_an_error() -> None:
+    net = mlp()
+    net.get_parameter("4.weight").data[2] = torch.nan
+    with pytest.raises(DataError, match=r"answers NaN or infinite values .* such values: 4\.weight"):
+        rb.convert(net, X, MSAT())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [
+        (lambda net: rb.convert(net, X, MSAT()), "converted already"),
+        (lambda net: torch.jit.trace(net, X), "TorchScript"),
+        (nn.DataParallel, "net.module"),
+        (lambda net: torch.compile(net, backend="eager"), "net._orig_mod"),
+        (lambda net: net.to("meta"), "meta device"),
+    ],
+)
+def test_what_is_around_a_network_or_made_of_it_is_an_error(around: Any, words: str) -> None:
+    with pytest.raises(ConversionError, match=words):
+        rb.convert(around(mlp()), X, MSAT())
+
+
 @pytest.mark.parametrize("at", [0, 17])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_calibration_data_that_are_not_finite_are_an_error(at: int, value: float) -> None:

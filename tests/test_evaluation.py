@@ -277,7 +277,7 @@ def test_the_reference_keeps_its_training_flags(fail: bool) -> None:
     flags = {name: module.training for name, module in net.named_modules()}
     state = {k: v.clone() for k, v in net.state_dict().items()}
     if fail:
-        with pytest.raises(RuntimeError, match="moody"):
+        with pytest.raises(DataError, match=r"Batch 0: the reference network fails .*moody"):
             rb.evaluate(converted(), (X, Y), 3, net)
     else:
         rb.evaluate(converted(), (X, Y), 3, net)
@@ -340,6 +340,28 @@ def test_inputs_that_are_not_finite_are_an_error_with_their_batch(reference: nn.
     bad[3, 2] = float("nan")
     with pytest.raises(DataError, match="Batch 1: the input has NaN"):
         rb.evaluate(converted(), [X, bad], 3, reference)
+
+
+@pytest.mark.parametrize("moved", [-1, 4])
+def test_labels_outside_the_classes_are_an_error(moved: int) -> None:
+    with pytest.raises(DataError, match=rf"labels go from {moved} to {moved + 3}, .* classes 0 to 3"):
+        rb.evaluate(converted(), (X, Y + moved), 3)
+
+
+def test_answers_that_are_not_finite_are_an_error() -> None:
+    snn = converted()
+    snn.module.get_parameter("4.bias").data[1] = torch.nan
+    with pytest.raises(DataError, match="converted network answers NaN"):
+        rb.evaluate(snn, (X, Y), 3)
+
+
+def test_what_is_no_converted_network_and_no_reference_is_an_error() -> None:
+    with pytest.raises(SettingError, match="a Sequential cannot be evaluated; convert it"):
+        rb.evaluate(NET, X, 3)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"reference is .*an nn\.Module.*resume is True"):
+        rb.evaluate(converted(), X, 3, lambda x: x, resume=True)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"Batch 0: the reference network fails on an input of shape \(23, 6\)"):
+        rb.evaluate(converted(), X, 3, nn.Linear(5, 4))
 
 
 def test_all_wrong_settings_are_listed() -> None:

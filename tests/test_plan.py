@@ -266,9 +266,11 @@ def test_what_no_file_can_hold_is_named_and_the_old_file_stays(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stage", ["write_bytes", "replace"])
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("error", "seen"), [(OSError(28, "disk full"), SettingError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
 def test_an_interrupted_write_leaves_the_old_file(
-    stage: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, error: BaseException, seen: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.rheobase"
     plan().save(path)
@@ -282,10 +284,17 @@ def test_an_interrupted_write_leaves_the_old_file(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, stage, fail)
-        with pytest.raises(type(error)):
+        with pytest.raises(seen):
             Plan("other", {"x": IF(9.0)}).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("path", ["missing/net.rheobase", "."])
+def test_a_place_that_cannot_be_written_is_named(path: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=rf"{tmp_path / path} cannot be written \("):
+        plan().save(tmp_path / path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
@@ -308,8 +317,10 @@ def test_another_file_is_an_error(content: bytes, tmp_path: Path) -> None:
 def test_no_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         Plan.load(tmp_path / "missing")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read: it is a folder"):
         Plan.load(tmp_path)
+    with pytest.raises(SettingError, match=r"load: model is 'net'; .*an nn\.Module"):
+        rb.load(tmp_path, "net")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"rheobase plan 99": "{}"}])

@@ -768,6 +768,17 @@ class Shuffled(nn.Module):
 # ---------------------------------------------------------------------------------- refused
 
 
+@converts(6)
+class SquareOfTheAnswers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(F.relu(self.a(x)))
+        return x * x + 1
+
+
 @refused(UNSUPPORTED, 6, 4, words=(
     "5 operations have", "encoder.attention: MultiheadAttention", "norm: LayerNorm", "F.gelu(", "gelu: GELU",
     "lstm: LSTM", "zoo.py", "Replace",
@@ -814,6 +825,19 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.a(x))
         return self.b(x * self.b(x))
+
+
+@refused(UNSUPPORTED, 6, words=("4 operations have", ".mul()", "mul()", "einsum()", "truediv()"))
+class WithItself(nn.Module):
+    """A signal times itself is its square, and divided by itself no signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.a(x))
+        return self.b(x * x + x.mul(x) + torch.einsum("bi,bi->bi", x, x) + x / x)
 
 
 @refused(UNSUPPORTED, 6, words=("sigmoid()", "mul()"))
