@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ EXACT = [
     Percentile(100, per_channel=True, nonzero=True),
     Histogram(),
     Histogram(per_channel=True, bits=3, low=-4, high=2),
+    Histogram(follow=True),
+    Histogram(per_channel=True, bits=3, low=-4, high=2, follow=True),
     MMSE(4, per_channel=False),
     MMSE(8, rounding=False),
     MMSE(3, powers_of_two=True),
@@ -188,6 +191,55 @@ def test_a_result_stays_as_it_is_when_more_data_come(observer: Observer) -> None
     observer.update(torch.full((2, 3), 2.0))
     assert torch.equal(result, before)
     assert not result.requires_grad
+
+
+FOLLOWING = [MMSE(4), MMSE(3, per_channel=False, powers_of_two=True), LTB(20), Percentile(90), Percentile(50, True)]
+
+
+@pytest.mark.parametrize("factor", [2.0**-100, 2.0**-30, 2.0**25, 2.0**60])
+@pytest.mark.parametrize("observer", FOLLOWING, ids=repr)
+def test_a_threshold_grows_with_its_data_whatever_their_size(observer: Observer, factor: float) -> None:
+    x = np.random.default_rng(0).lognormal(size=(400, 3)).astype(np.float32)
+    scaled = _measure(observer, x * np.float32(factor)) / factor
+    torch.testing.assert_close(scaled, _measure(observer, x), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("observer", [*FOLLOWING, Histogram(follow=True), Histogram(True, 2, 0, 3, True)], ids=repr)
+def test_batches_of_very_different_sizes_may_come_in_any_order(observer: Observer) -> None:
+    sizes = np.array([1e-9, 0, 1, 4, 1e9], np.float32)
+    pieces = [size * np.random.default_rng(0).random((20, 3), np.float32) for size in sizes]
+    expected = _measure(observer, np.concatenate(pieces))
+    for order in itertools.permutations(pieces):
+        assert torch.equal(_measure(observer, *order), expected)
+
+
+@pytest.mark.parametrize(
+    "observer", [MMSE(4), Percentile(50, True), Histogram(follow=True), Histogram(True, 2, 0, 3, True)], ids=repr
+)
+def test_merging_aligns_observers_of_very_different_data(observer: Observer) -> None:
+    pieces = [size * torch.rand(20, 3) for size in (1e-9, 0, 1, 4, 1e9)]
+    expected = _measure(observer, *(piece.numpy() for piece in [*pieces, *pieces]))
+    for order in itertools.permutations(pieces):
+        whole = observer.clone()
+        for piece in order:
+            part = observer.clone()
+            part.update(piece)
+            before = part.result()
+            whole.merge(part)
+            whole.update(piece)
+            assert torch.equal(part.result(), before)
+        assert torch.equal(whole.result(), expected)
+
+
+@pytest.mark.parametrize("largest", [2.0**-10, 1e-2, 1.0, 300.0, 2.0**20 - 1])
+def test_octaves_stay_where_they_are_for_ordinary_data(largest: float) -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    fixed, following = Histogram(per_channel=True), Histogram(per_channel=True, follow=True)
+    for piece in (x / x.max() * largest).split(50):
+        fixed.update(piece)
+        following.update(piece)
+    assert torch.equal(fixed.edges(), following.edges())
+    assert torch.equal(fixed.result(), following.result())
 
 
 def test_centres_lie_inside_their_bins() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Self, final
 
@@ -27,11 +28,17 @@ class Histogram(Observer):
     however the data are split or ordered. Memory: 8 (3 + (high - low) 2^bits) bytes, 41 kB by default,
     for the site or for each channel.
 
+    With ``follow`` the octaves are those of the data: low and high both move by a whole number, 0 where the largest
+    activation so far, of all channels, is from 2^(low + 10) to below 2^high, and otherwise that with which it lies in
+    the top octave, within the exponents of float32. What falls below the lowest octave then joins bin 1, so the
+    result is that of a histogram which had the last octaves from the start.
+
     Args:
         per_channel: one histogram for each channel (dimension 1) instead of one for the site.
         bits: bits of the mantissa that are kept, 1 to 12.
         low: smallest exponent, -126 or more.
         high: exponent of the upper end, above low and 127 or less.
+        follow: move the octaves to where the data are.
 
     Shape:
         x: (N, C, ...); result: (bins,) or, per channel, (C, bins), int64.
@@ -54,7 +61,9 @@ class Histogram(Observer):
     bits: int = 7
     low: int = -20
     high: int = 20
+    follow: bool = False
     _counts: Tensor | None = field(default=None, init=False, repr=False)
+    _shift: int = field(default=0, init=False, repr=False)  # octaves by which low and high have moved
     _max: Max = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,13 +75,14 @@ class Histogram(Observer):
         if problems:
             raise SettingError("Histogram: " + " ".join(problems))
         self._max = Max(self.per_channel)
+        self._shift = -126 - self.low if self.follow else 0
 
     def edges(self) -> Tensor:
         """Return the edges of the bins, shape (bins + 1,), float64, the last one infinite."""
-        octaves = 2.0 ** torch.arange(self.low, self.high, dtype=torch.float64)
+        octaves = 2.0 ** torch.arange(self.low + self._shift, self.high + self._shift, dtype=torch.float64)
         parts = 1 + torch.arange(2**self.bits, dtype=torch.float64) / 2**self.bits
         inner = torch.outer(octaves, parts).flatten()  # (high - low, 2^bits) -> (bins - 3,)
-        return torch.cat([inner.new_zeros(2), inner, inner.new_tensor([2.0**self.high, torch.inf])])
+        return torch.cat([inner.new_zeros(2), inner, inner.new_tensor([2.0 ** (self.high + self._shift), torch.inf])])
 
     def centres(self) -> Tensor:
         """Return the middle of each bin, shape (bins,), float64; of the last bin its lower edge."""
@@ -86,9 +96,11 @@ class Histogram(Observer):
         channels, bins = z.shape[1], (self.high - self.low) * 2**self.bits + 3
         if self._counts is None:
             self._counts = torch.zeros(channels, bins, dtype=torch.int64, device=z.device)
+        if self.follow:
+            self._rise(self._shift_for(float(self._max.result().max())))
         word = z.view(torch.int32)  # as an integer z grows with z, and is negative where z is
         kept = 23 - self.bits
-        first = ((127 + self.low) << self.bits) - 2  # so that a = 2^low falls into bin 2
+        first = ((127 + self.low + self._shift) << self.bits) - 2  # so that a = 2^low falls into bin 2
         index = (word >> kept).sub_(first).clamp_max_(bins - 1)
         torch.maximum(index, word.clamp(0, 1), out=index)  # 0 for z <= 0, 1 for 0 < z < 2^low
         if channels > 1:
@@ -101,11 +113,32 @@ class Histogram(Observer):
 
     def merge(self, other: Self) -> bool:
         """The counts of both together."""
-        if self._counts is None or other._counts is None:
-            self._counts = other._counts if self._counts is None else self._counts
-        else:
-            self._counts = self._counts + other._counts
+        self._rise(other._shift)
+        if other._counts is not None:
+            counts = self._raised(other._counts, self._shift - other._shift)
+            self._counts = counts.clone() if self._counts is None else self._counts + counts
         return self._max.merge(other._max)
+
+    def _shift_for(self, largest: float) -> int:
+        """How far the octaves move for the largest activation; the larger it is, the further up."""
+        if largest == 0:
+            return -126 - self.low
+        e = math.frexp(largest)[1] - 1 if math.isfinite(largest) else 127  # 2^e <= largest < 2^(e + 1)
+        shift = 0 if self.low + 10 <= e < self.high else e + 1 - self.high
+        return min(max(shift, -126 - self.low), 127 - self.high)
+
+    def _rise(self, shift: int) -> None:
+        """Move the octaves up to this shift, never down."""
+        if shift > self._shift:
+            if self._counts is not None:
+                self._counts = self._raised(self._counts, shift - self._shift)
+            self._shift = shift
+
+    def _raised(self, counts: Tensor, octaves: int) -> Tensor:
+        """The counts of a histogram that begins so many octaves higher: those of the lowest join bin 1."""
+        k = min(octaves << self.bits, counts.shape[1] - 2)
+        kept = [counts[:, :1], counts[:, 1 : k + 2].sum(1, keepdim=True), counts[:, k + 2 :]]
+        return torch.cat([*kept, counts.new_zeros(len(counts), k)], 1) if k else counts
 
     def result(self) -> Tensor:
         """Return the counts, (bins,) or (C, bins)."""
@@ -119,8 +152,8 @@ class Histogram(Observer):
 
         where a_0 <= ... <= a_(n-1) are the activations, each replaced by the centre of its bin and none
         by more than the maximum, which is exact. The relative error is at most 2^-(bits + 1), 0.4 % by
-        default, where the values lie between 2^low and 2^high. Below, the error is at most 2^low; values
-        above count as the maximum.
+        default, where the values lie between 2^low and 2^high, as they have moved with ``follow``. Below, the
+        error is at most 2^low; values above count as the maximum.
 
         Args:
             q: 0 to 1.
@@ -195,7 +228,7 @@ class Percentile(Observer):
                 f"Percentile: percentile is {self.percentile}; accepted: above 1, up to 100. It is in per "
                 "cent: write 99.9 for the value below which 99.9 % of the activations lie, not 0.999."
             )
-        self._histogram = Histogram(self.per_channel)
+        self._histogram = Histogram(self.per_channel, follow=True)
 
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch, shape (N, C, ...)."""

@@ -69,7 +69,7 @@ class LTB(Observer):
             problems.append(f"rate is {self.rate}; accepted: above 0, up to 1.")
         if problems:
             raise SettingError("LTB: " + " ".join(problems))
-        self._histogram = Histogram(self.per_channel)
+        self._histogram = Histogram(self.per_channel, follow=True)
 
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch, shape (N, C, ...)."""

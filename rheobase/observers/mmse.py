@@ -62,7 +62,7 @@ class MMSE(Observer):
 
     def __post_init__(self) -> None:
         _values(self.levels, self.powers_of_two)
-        self._histogram = Histogram(self.per_channel)
+        self._histogram = Histogram(self.per_channel, follow=True)
 
     def update(self, x: Tensor) -> None:
         """Take in the pre-activations of one batch, shape (N, C, ...)."""
