@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
+from rheobase.precision import type_of_sums
 
 __all__ = [
     "ConstantCurrent",
@@ -123,7 +124,8 @@ class Readout(ABC):
 
 
 def _sums(outputs: Tensor, before: Tensor | None) -> Tensor:
-    """The sums of all outputs up to each step. Shape (K, N, ...)."""
+    """The sums of all outputs up to each step, in the type of sums. Shape (K, N, ...)."""
+    outputs = outputs.to(type_of_sums(outputs.dtype))
     if before is not None:
         outputs = torch.cat([outputs[:1] + before, outputs[1:]])
     return outputs.cumsum(0)
@@ -141,7 +143,7 @@ class Mean(Readout):
 
     def read(self, outputs: Tensor, first_step: int, state: Any) -> tuple[Tensor, Any]:
         totals = _sums(outputs, state)
-        return _divided(totals, first_step), totals[-1]
+        return _divided(totals, first_step).to(outputs.dtype), totals[-1]
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class RunningSum(Readout):
 
     def read(self, outputs: Tensor, first_step: int, state: Any) -> tuple[Tensor, Any]:
         totals = _sums(outputs, state)
-        return totals, totals[-1]
+        return totals.to(outputs.dtype), totals[-1]
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class MeanOfSums(Readout):
     def read(self, outputs: Tensor, first_step: int, state: Any) -> tuple[Tensor, Any]:
         held = _sums(outputs, None if state is None else state[0])
         totals = _sums(held, None if state is None else state[1])
-        return _divided(totals, first_step), (held[-1], totals[-1])
+        return _divided(totals, first_step).to(outputs.dtype), (held[-1], totals[-1])
 
 
 @dataclass(frozen=True)
@@ -200,4 +202,4 @@ class Delayed(Readout):
             totals = _sums(outputs[early:], state)
             parts.append(_divided(totals, first_step + early - self.after))
             state = totals[-1]
-        return torch.cat(parts), state
+        return torch.cat(parts).to(outputs.dtype), state

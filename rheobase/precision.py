@@ -1,4 +1,4 @@
-"""How exactly a graphics processor multiplies float32."""
+"""How exactly numbers are added up over steps, and how exactly a graphics processor multiplies float32."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["float32_products"]
+__all__ = ["float32_products", "type_of_sums"]
+
+
+def type_of_sums(dtype: torch.dtype) -> torch.dtype:
+    """In what numbers of this type are added up over the steps: float32 for those of half precision, else their own.
+
+    In bfloat16 a sum of ones stays at 256, where the next number is 258.
+    """
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 @contextmanager

@@ -120,6 +120,20 @@ def test_a_readout_does_not_depend_on_the_chunks(readout: Readout, sizes: list[i
     torch.testing.assert_close(torch.cat(answers), readout.read(o, 1, None)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("readout", [Mean(), RunningSum(), MeanOfSums(), Delayed(100)], ids=repr)
+@pytest.mark.parametrize("chunk", [1, 32])
+def test_many_outputs_of_half_precision_are_added_up_without_rounding(
+    readout: Readout, dtype: torch.dtype, chunk: int
+) -> None:
+    o, state, answers = torch.full((1024, 1), 0.7, dtype=dtype), None, []
+    for done, part in enumerate(o.split(chunk)):
+        read, state = readout.read(part, 1 + done * chunk, state)
+        answers.append(read)
+    expected = readout.read(o.double(), 1, None)[0].to(dtype)
+    torch.testing.assert_close(torch.cat(answers), expected, rtol=torch.finfo(dtype).eps, atol=0)
+
+
 def test_the_readouts_say_what_their_equations_say() -> None:
     o = outputs(6)
     for t in range(1, 7):

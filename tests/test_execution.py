@@ -265,6 +265,20 @@ def test_pooled_charge_is_the_pool_of_the_charge(pool: tuple[nn.Module, int], se
     torch.testing.assert_close(torch.cat([cumulative(part) for part in x.split(1)]), y, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_pooled_charge_of_half_precision_is_the_pool_of_the_charge(dtype: torch.dtype, edges: bool, chunk: int) -> None:
+    layer, seed = nn.MaxPool1d(2), torch.Generator().manual_seed(0)
+    held = torch.tensor([0.7]) + torch.rand(600, 2, 3, 8, generator=seed) / 16  # a constant and what rounds
+    x = torch.cat([held[:1], held.diff(dim=0)] if edges else [held]).to(dtype)
+    cumulative = CumulativeMaxPool(layer, edges)
+    y = torch.cat([cumulative(part) for part in x.split(chunk)])
+    assert y.dtype == dtype
+    sums = [part.double().cumsum(0).sum(0) if edges else part.double().sum(0) for part in (x, y)]
+    torch.testing.assert_close(sums[1], layer(sums[0]), atol=4 * torch.finfo(dtype).eps, rtol=1e-6)
+
+
 @given(kernel=st.integers(1, 3), stride=st.integers(1, 3), dilation=st.integers(1, 2), seed=st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_max_pooling_equals_its_reference(kernel: int, stride: int, dilation: int, seed: int) -> None:

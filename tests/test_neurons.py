@@ -160,6 +160,14 @@ def test_a_graded_neuron_loses_no_charge(seed: int, levels: int) -> None:
     torch.testing.assert_close(state.sent, values.sum(0))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_graded_neuron_of_half_precision_takes_back_all_of_many_spikes(dtype: torch.dtype) -> None:
+    ones = torch.ones(3000, 1, 1, dtype=dtype)
+    sent = GradedIF(1.0).to(dtype)(torch.cat([ones, -ones, -ones[:20]]))
+    assert sent.dtype == dtype
+    assert float(sent.sum(dtype=torch.float64)) == 0
+
+
 def test_a_schedule_goes_on_with_its_last_row() -> None:
     x = currents(2).float()
     short = GradedIF(torch.tensor([[0.8], [0.4]]))

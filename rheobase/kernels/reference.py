@@ -325,7 +325,7 @@ def graded_scan(
     Args:
         current: x. Shape (K, N, C, ...).
         potential: v. Shape (N, C, ...).
-        sent: r, the sum of what was sent. Shape (N, C, ...).
+        sent: r, the sum of what was sent, in float32 where the current is of half precision. Shape (N, C, ...).
         threshold: greater than 0. Shape (K or 1, C or 1), as fire and offset.
         fire: the smallest |q| that fires.
         offset: added to q.
@@ -341,7 +341,7 @@ def graded_scan(
     for k, x in enumerate(current.unbind(0)):
         theta, beta, b = (_row(p, k, x) for p in (threshold, fire, offset))
         v_pre = v + x
-        e = torch.maximum(v_pre, -r) if memory else v_pre
+        e = torch.maximum(v_pre, -r).to(v_pre.dtype) if memory else v_pre  # r may be wider
         q = e * (1 / theta) + b
         s = level(q, beta, levels, powers, signed)
         y = s * theta

@@ -19,12 +19,16 @@ from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload
 from rheobase.neurons.integrate_fire import positive, summary
+from rheobase.precision import type_of_sums
 
 __all__ = ["GradedIF", "GradedState"]
 
 
 class GradedState(NamedTuple):
-    """The potential v and the sum r of what was sent, each of shape (N, ...), and the steps done."""
+    """The potential v and the sum r of what was sent, each of shape (N, ...), and the steps done.
+
+    In half precision, r is in float32.
+    """
 
     potential: Tensor
     sent: Tensor
@@ -118,7 +122,7 @@ class GradedIF(Neuron):
 
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)
-        return GradedState(zero, zero, 0)
+        return GradedState(zero, zero.to(type_of_sums(zero.dtype)), 0)
 
     def step(self, current: Tensor, state: GradedState) -> tuple[Tensor, GradedState]:
         y, new = self.scan(current.unsqueeze(0), state)

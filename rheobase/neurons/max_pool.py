@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.neurons._base import Temporal
+from rheobase.precision import type_of_sums
 
 __all__ = ["CumulativeMaxPool", "MaxPoolGate", "MaxPoolState"]
 
 
 class MaxPoolState(NamedTuple):
     """The running sum C, its pooled value, and with edges the value held and the change sent last.
+
+    In half precision all are in float32, and instead of the pooled value and its change there is what has been sent
+    of them.
 
     Shapes (N, C, ...) and (N, C, pooled ...).
     """
@@ -40,7 +44,8 @@ class CumulativeMaxPool(Temporal):
         y(t) = maxpool(C(t)) - maxpool(C(t-1)),   maxpool(C(0)) = 0
 
     so that sum over t of y(t) = maxpool(sum over t of x(t)) exactly, whatever the kernel, stride,
-    padding, dilation or sign. Pooling each step by itself would give more than that.
+    padding, dilation or sign. Pooling each step by itself would give more than that. In half precision C is
+    added up in float32, and y(t) = maxpool(C(t)) - sum over t' < t of y(t'), rounded, so that rounding does not add up.
 
     Args:
         pool: the max pooling module, of any dimension, fixed or adaptive.
@@ -57,7 +62,7 @@ class CumulativeMaxPool(Temporal):
         self.edges = edges
 
     def initial_state(self, current: Tensor) -> MaxPoolState:
-        zero = torch.zeros_like(current)
+        zero = torch.zeros_like(current, dtype=type_of_sums(current.dtype))
         pooled = torch.zeros_like(self.pool(zero))
         return MaxPoolState(zero, pooled, zero, pooled)
 
@@ -66,7 +71,11 @@ class CumulativeMaxPool(Temporal):
         total = state.total + held
         pooled = self.pool(total)
         change = pooled - state.pooled
-        sent = change - state.change if self.edges else change
+        exact = change - state.change if self.edges else change
+        sent = exact.to(current.dtype)
+        if sent.dtype != exact.dtype:  # go on from what has been sent
+            change = state.change + sent if self.edges else sent.to(exact.dtype)
+            pooled = state.pooled + change
         return sent, MaxPoolState(total, pooled, held, change)
 
 
