@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 import rheobase as rb
 from rheobase import evaluation, resume
 from rheobase.calibration import gradient
-from rheobase.cli import app
+from rheobase.cli import app, files
+from rheobase.cli.files import refuse_existing
 from rheobase.cli.samples import Samples
 from rheobase.curve import Curve
 from rheobase.data import ImageBatches
@@ -310,13 +311,42 @@ def test_a_wrong_toml_file_says_what_is_accepted(text: str, message: str) -> Non
             "no data set './absent': looked for the folder",
         ),
         (("compare", *SHORT, "--method", "MSAT", "--method", "MSAT()"), "only these differ: MSAT()"),
-        (("convert", *SOURCE, "--output", "nets.py/net.rheobase"), "cannot be written"),
+        (("convert", *SOURCE, "--output", "pictures"), "pictures exists already"),
+        (("convert", *SOURCE, "--output", "pictures", "--force"), "pictures is a folder, no file"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_clear_error(arguments: tuple[str, ...], message: str) -> None:
     text = _error(*arguments)
     assert text.startswith("error: ")
     assert message in text
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "--model", "absent.py:net", "--data", "absent", "--output", "nets.py/sub/net.rheobase"),
+        ("evaluate", "--model", "absent.py:net", "--data", "absent", "--method", "MSAT", "--output", "nets.py"),
+        ("compare", "--model", "absent.py:net", "--data", "absent", "--method", "MSAT", "--output", "nets.py/sub"),
+        ("demo", "--output", "nets.py"),
+    ],
+)
+def test_output_that_cannot_be_written_is_found_before_the_work(arguments: tuple[str, ...]) -> None:
+    assert "nets.py is a file, no folder; give another --output." in _error(*arguments)
+
+
+def test_looking_whether_output_can_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_existing(False, tmp_path / "new" / "net.rheobase")
+    assert not list(tmp_path.iterdir())
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "TemporaryDirectory", full)
+    with pytest.raises(rb.SettingError, match=r"net.rheobase cannot be written .No space left on device.; give another"):
+        refuse_existing(False, tmp_path / "new" / "net.rheobase")
 
 
 @pytest.mark.usefixtures("folder")

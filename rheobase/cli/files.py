@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rheobase import __version__
@@ -18,14 +20,31 @@ __all__ = ["curve_files", "curves_json", "refuse_existing", "write_atomically", 
 
 
 def refuse_existing(force: bool, *paths: Path) -> None:
-    """Raise before the work begins if a file is there already and may not be replaced.
+    """Raise before the work begins if a file is there already and may not be replaced, or cannot be written.
 
     Raises:
-        SettingError: a file exists and `force` is false.
+        SettingError: a file exists and `force` is false, or `path` is a folder or in none that can be written to.
     """
-    existing = [str(path) for path in paths if path.exists()] if is_first() else []
+    if not is_first():
+        return
+    existing = [str(path) for path in paths if os.path.lexists(path)]
     if existing and not force:
         raise SettingError(f"{' and '.join(existing)} exists already; give another --output, or --force to replace it.")
+    for path in paths:
+        _refuse_unwritable(path)
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise if `write_atomically` could not write a file; its folder need not exist, and nothing is left in it."""
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder, no file; give another --output.")
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise SettingError(f"{parent.name} is a file, no folder; give another --output.")
+    try:
+        TemporaryDirectory(prefix=f".{path.name}.", dir=parent).cleanup()
+    except OSError as error:
+        raise SettingError(f"{path} cannot be written ({error.strerror}); give another --output.") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

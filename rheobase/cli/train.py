@@ -56,8 +56,7 @@ def train(
     if publish is not None and config.folds:
         raise SettingError("--publish is for trainings on the official split, and this is one on a fold; leave it out.")
     folder = output if output is not None else Path("runs") / config.name
-    if not resume:
-        refuse_existing(force, folder / "last.ckpt")
+    refuse_existing(resume or force, folder / "last.ckpt")
     try:
         from rheobase.training import train as run
     except ImportError as error:
