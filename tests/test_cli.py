@@ -41,6 +41,10 @@ def data(split):
     generator = torch.Generator().manual_seed(len(split))
     return torch.rand(10, 3, 8, 8, generator=generator), torch.arange(10) % 2
 
+def unseen(split):
+    inputs, labels = data(split)
+    return (inputs, labels) if split == "train" else (inputs[:0], labels[:0])
+
 def pooled():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -311,6 +315,7 @@ def test_a_wrong_toml_file_says_what_is_accepted(text: str, message: str) -> Non
             "no data set './absent': looked for the folder",
         ),
         (("compare", *SHORT, "--method", "MSAT", "--method", "MSAT()"), "only these differ: MSAT()"),
+        (("evaluate", *SHORT, "--method", "MSAT", "--data", "nets.py:unseen"), "The data gave no batch"),
         (("convert", *SOURCE, "--output", "pictures"), "pictures exists already"),
         (("convert", *SOURCE, "--output", "pictures", "--force"), "pictures is a folder, no file"),
     ],

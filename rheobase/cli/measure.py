@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from torch import nn
 
 import rheobase as rb
-from rheobase.batches import as_batch
+from rheobase.batches import as_batches
 from rheobase.cli.files import write_curves
 from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
@@ -59,7 +58,7 @@ class Measurement:
             with converting(f"Converting with {how}", not self.quiet):
                 snn = rb.convert(self.network, self.samples.calibration(), how)
         data = self.samples.evaluation()
-        shape = tuple(as_batch(next(itertools.islice(iter(data), 1))).inputs.shape[1:])
+        shape = tuple(next(iter(as_batches(data))).inputs.shape[1:])
         if shape != snn.graph.input_shape:
             raise DataError(
                 f"An image of split {self.samples.evaluated} has the shape {shape}; the network was converted for "
