@@ -252,6 +252,7 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
 
     Raises:
         ConversionError: matplotlib is not installed.
+        SettingError: the suffix names no format that matplotlib writes.
         DataError: there is no curve, or one has neither accuracy nor agreement.
     """
     try:
@@ -259,6 +260,10 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
     except ImportError as error:
         raise ConversionError("Drawing a curve needs the package matplotlib: pip install 'rheobase[plot]'.") from error
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    formats, suffix = figure.canvas.get_supported_filetypes(), Path(path).suffix
+    if suffix and suffix[1:].lower() not in formats:
+        accepted = ", ".join(f".{name}" for name in sorted(formats))
+        raise SettingError(f"plot: {path} has the suffix {suffix}; accepted are {accepted}.")
     axes = figure.add_subplot()
     draw_curves(axes, curves)
     images = next(iter(curves.values())).images

@@ -193,6 +193,12 @@ def test_a_plot_without_labels_shows_agreement(tmp_path: Path) -> None:
     assert "agreement with the original network (%)" in (tmp_path / "curve.svg").read_text()
 
 
+def test_an_unknown_suffix_names_those_that_are_accepted(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"curve.txt has the suffix .txt; accepted are .*\.pdf, .*\.png, .*\.svg"):
+        CURVE.plot(tmp_path / "curve.txt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'IF\(\)' has neither accuracy nor agreement"):
         BARE.plot(tmp_path / "curve.png")
