@@ -10,4 +10,13 @@ torch.Size([3, 2])
 import lazy_loader
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # what there is: __init__.pyi
+_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # what there is: __init__.pyi
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _attribute(name)
+    except AttributeError as error:
+        if name[:1].isupper() and name in _attribute("methods").__all__:
+            raise AttributeError(f"rheobase has no {name}; it is rheobase.methods.{name}.", name=name) from error
+        raise

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import rheobase as rb
 from rheobase import MSAT, ConstantThreshold, SettingError, methods
 from rheobase.methods._base import Method
 from rheobase.methods.parse import parse_method
@@ -67,7 +68,9 @@ def test_a_method_of_a_file_is_parsed_and_the_file_run_once() -> None:
             "Foo()",
             r"There is no method 'Foo'. Accepted: .*MSAT\(...\).*vgg16.*ConstantThreshold\(...\).*ClassName",
         ),
-        ("MSAT.vgg19()", r"no method 'MSAT.vgg19'. Accepted: .*MSAT"),
+        ("MSTA()", r"no method 'MSTA'. Did you mean MSAT\? Accepted: "),
+        ("msat.vgg16", r"no method 'msat.vgg16'. Did you mean MSAT.vgg16\? Accepted: "),
+        ("MSAT.vgg19()", r"no method 'MSAT.vgg19'. Did you mean MSAT.vgg16\? Accepted: .*MSAT"),
         ("MSAT.observer()", r"no method 'MSAT.observer'"),
         ("Method()", r"no method 'Method'"),
         ("MSAT(beta=1)", r"unexpected keyword argument 'beta'. Its settings are alpha=0.3, "),
@@ -102,3 +105,10 @@ def test_files_of_the_same_name_in_two_folders_are_two_modules(tmp_path: Path) -
         (tmp_path / folder / "twin_method.py").write_text(text)
     assert repr(parse_method(f"{tmp_path}/a/twin_method.py:First")) == "First()"
     assert repr(parse_method(f"{tmp_path}/b/twin_method.py:Second")) == "Second()"
+
+
+def test_a_method_that_is_only_in_methods_says_where_it_is() -> None:
+    with pytest.raises(AttributeError, match=r"rheobase.methods.TemporalBias"):
+        rb.TemporalBias  # type: ignore[attr-defined]  # noqa: B018 - reading it is the test
+    with pytest.raises(AttributeError, match="No rheobase attribute Absent"):
+        rb.Absent  # type: ignore[attr-defined]  # noqa: B018 - reading it is the test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import re
 from typing import Any
@@ -43,7 +44,10 @@ def parse_method(text: str) -> Method:
     kind = known.get(names[0])
     if kind is None or len(names) > 2 or (len(names) == 2 and names[1] not in _presets(kind)):
         place = "" if match is None else f" in {match['place']}"
-        raise SettingError(f"There is no method {'.'.join(names)!r}{place}. {_accepted(known, own=match is not None)}")
+        raise SettingError(
+            f"There is no method {'.'.join(names)!r}{place}. {_close('.'.join(names), known)}"
+            f"{_accepted(known, own=match is not None)}"
+        )
     try:
         made = (kind if len(names) == 1 else getattr(kind, names[1]))(*arguments, **settings)
     except ConversionError:
@@ -79,8 +83,19 @@ def _settings(kind: type[Method]) -> str:
     return ", ".join(f"{p.name}={p.default!r}" for p in inspect.signature(kind).parameters.values()) or "none"
 
 
+def _names(known: dict[str, type[Method]]) -> list[str]:
+    """The methods and their presets, as they are written."""
+    return [".".join((n, *p)) for n, kind in known.items() for p in ((), *((q,) for q in _presets(kind)))]
+
+
+def _close(name: str, known: dict[str, type[Method]]) -> str:
+    lower = {known_name.lower(): known_name for known_name in _names(known)}
+    found = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"Did you mean {lower[found[0]]}? " if found else ""
+
+
 def _accepted(known: dict[str, type[Method]], own: bool) -> str:
-    found = [".".join((n, *p)) + "(...)" for n, kind in known.items() for p in ((), *((q,) for q in _presets(kind)))]
+    found = [f"{name}(...)" for name in _names(known)]
     hint = "" if own else " For a method of your own, give path/file.py:ClassName(...)."
     return f"Accepted: {', '.join(found) or 'nothing, for it defines no subclass of Method'}.{hint}"
 
