@@ -228,6 +228,21 @@ def test_compare_prints_one_table_and_writes_both_files() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_comparison_that_fails_prints_the_methods_that_are_done(form: str) -> None:
+    methods = ("--method", "ConstantThreshold", "--method", "ParallelConversion(steps=4)", "--exit", "margin:0.5")
+    result = _run("compare", *SHORT, *methods, *["--json"] * (form == "json"))
+    assert result.exit_code == 2
+    assert "error: ParallelConversion(steps=4" in result.stderr
+    assert "layer-synchronous" in result.stderr
+    if form == "json":
+        assert list(json.loads(result.stdout)["curves"]) == ["ConstantThreshold()"]
+    else:
+        assert "T=4" in result.stdout
+        assert "ConstantThreshold()" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
 def test_json_is_all_that_is_printed_on_standard_output() -> None:
     result = _run("compare", *SHORT, "--method", "MSAT", "--json", "--output", "results")
     assert json.loads(result.stdout)["curves"]["MSAT()"]["steps"] == 4
@@ -350,7 +365,7 @@ def test_looking_whether_output_can_be_written_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "TemporaryDirectory", full)
-    with pytest.raises(rb.SettingError, match=r"net.rheobase cannot be written .No space left on device.; give another"):
+    with pytest.raises(rb.SettingError, match=r"net.rheobase cannot be written .No space left on device.; give"):
         refuse_existing(False, tmp_path / "new" / "net.rheobase")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from rheobase.cli import options
-from rheobase.errors import SettingError
+from rheobase.errors import ConversionError, SettingError
 
 __all__ = ["compare"]
 
@@ -76,9 +76,15 @@ def compare(
     try:
         for place, (label, how) in enumerate(methods.items(), 1):
             curves[label] = measurement.curve(how, place)
-    except BaseException:  # also an interruption: what was measured is kept
+    except BaseException as error:  # also an interruption: what was measured is kept
         if curves:
+            if json_:
+                typer.echo(curves_json(curves, facts))
+            else:
+                say(comparison_table(curves, console_width()))
             measurement.write(output, curves, facts)
+        if isinstance(error, ConversionError):
+            raise ConversionError(f"{label} failed: {error}") from error
         raise
     if json_:
         typer.echo(curves_json(curves, facts))
