@@ -141,7 +141,10 @@ Columns = Annotated[
     ),
 ]
 
-_METHOD = "such as 'MSAT.resnet20(confidence=True)', or path/file.py:ClassName(...) for your own"
+_METHOD = (
+    "such as 'MSAT.resnet20(confidence=True)', Auto, which chooses one (docs/methods.md has all), or "
+    "path/file.py:ClassName(...) for your own"
+)
 Method = Annotated[str, typer.Option(help=f"How: {_METHOD}.", metavar="METHOD", rich_help_panel=_RUN)]
 MethodOrFile = Annotated[
     str | None, typer.Option(help=f"How to convert now: {_METHOD}.", metavar="METHOD", rich_help_panel=_RUN)
