@@ -260,6 +260,21 @@ def test_quiet_prints_the_result_alone() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_auto_says_what_it_took_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rb.Auto, "resolve", lambda *_: (rb.MSAT(), "a table\nTaken: MSAT()."))
+    auto = ("--method", "Auto")
+    plan = json.loads(_ok("convert", *SOURCE, *auto, "--json", "--output", "net.rheobase"))
+    assert plan["method"].startswith("Auto(")
+    assert f"Taken: {plan['taken']}." in plan["reason"]
+    again = ("--output", "net.rheobase", "--force")
+    assert plan["reason"] in _ok("convert", *SOURCE, *auto, *again)
+    assert "Taken: " not in _ok("convert", *SOURCE, *auto, *again, "--quiet")
+    measured = _run("evaluate", *SHORT, *auto, "--json")
+    assert Curve.from_json(measured.stdout).method == plan["taken"]
+    assert plan["reason"] in measured.stderr
+
+
+@pytest.mark.usefixtures("folder")
 def test_data_may_come_from_a_function() -> None:
     text = _ok("evaluate", "--model", "nets.py:tiny", "--data", "nets.py:data", "--method", "MSAT", "--steps", "2")
     assert "of 10 images correctly" in text

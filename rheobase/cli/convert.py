@@ -70,10 +70,12 @@ def convert(
         snn = rb.convert(network, calibration, how)
     write_atomically(output, snn.save)
     if json_:
-        say_json = {"method": repr(how), "output": str(output), "sites": plan_rows(snn)}
-        typer.echo(json.dumps(say_json))
+        plan = {"method": repr(how), "taken": snn.plan.method, "reason": snn.plan.reason}
+        typer.echo(json.dumps({**plan, "output": str(output), "sites": plan_rows(snn)}))
     else:
         say(plan_table(snn))
+        if snn.plan.reason and not quiet:
+            say(snn.plan.reason, wrap=False)
     if not quiet:
         count = len(calibration.dataset)  # type: ignore[arg-type]
         note(f"Calibrated on {count:,} images of {data}, split {calibration_split}. Written to {output}.")

@@ -57,6 +57,8 @@ class Measurement:
         else:
             with converting(f"Converting with {how}", not self.quiet):
                 snn = rb.convert(self.network, self.samples.calibration(), how)
+            if snn.plan.reason and not self.quiet:
+                note(snn.plan.reason)
         data = self.samples.evaluation()
         shape = tuple(next(iter(as_batches(data))).inputs.shape[1:])
         if shape != snn.graph.input_shape:
