@@ -84,7 +84,7 @@ def compare(
                 say(comparison_table(curves, console_width()))
             measurement.write(output, curves, facts)
         if isinstance(error, ConversionError):
-            raise ConversionError(f"{label} failed: {error}") from error
+            raise ConversionError(f"{list(methods)[len(curves)]} failed: {error}") from error
         raise
     if json_:
         typer.echo(curves_json(curves, facts))
