@@ -337,14 +337,20 @@ def weigh(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tens
     Raises:
         SettingError: the CPU backend is asked for and cannot take these tensors.
     """
-    if backend != "reference" and _choose("cpu" if backend == "cpu" else "auto", (values,)) == "cpu":
+    if _weighs_on_cpu(values, backend):
         return cpu.weigh(values, weights)
     return reference.weigh(values, weights)
 
 
 def weigh_by_sample(values: Tensor, weights: Tensor, *, backend: Backend = "auto") -> Tensor:
     """As `weigh`, for each step and sample. Shapes: (K, N, ...), (...) -> (K, N), int64."""
-    return weigh(values.flatten(0, 1).unsqueeze(1), weights, backend=backend).view(values.shape[:2])
+    if _weighs_on_cpu(values, backend):
+        return cpu.weigh(values.flatten(0, 1).unsqueeze(1), weights).view(values.shape[:2])
+    return reference.weigh_by_sample(values, weights)
+
+
+def _weighs_on_cpu(values: Tensor, backend: Backend) -> bool:
+    return backend != "reference" and _choose("cpu" if backend == "cpu" else "auto", (values,)) == "cpu"
 
 
 def _choose(backend: Backend, tensors: tuple[Tensor, ...], gradients: tuple[str, ...] = ()) -> str:

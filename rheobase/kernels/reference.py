@@ -28,6 +28,7 @@ __all__ = [
     "msat_threshold",
     "signed_msat_scan",
     "weigh",
+    "weigh_by_sample",
 ]
 
 LEAST = 0.05
@@ -366,6 +367,11 @@ def weigh(values: Tensor, weights: Tensor) -> Tensor:
         int64. Shape (K,).
     """
     return torch.stack([((y != 0) * weights.to(torch.int64)).sum() for y in values.unbind(0)])
+
+
+def weigh_by_sample(values: Tensor, weights: Tensor) -> Tensor:
+    """As `weigh`, for each step and sample. Shapes: (K, N, ...), (...) -> (K, N), int64."""
+    return ((values != 0) * weights.to(torch.int64)).flatten(2).sum(2)
 
 
 def _row(parameter: Tensor, k: int, x: Tensor) -> Tensor:
