@@ -140,7 +140,7 @@ def test_recipe_that_cannot_be_trained_is_one_clear_error(recipe: str | None, me
 
 
 def test_output_that_is_a_file_is_a_clear_error() -> None:
-    assert "small-fast.toml cannot be made (File exists)" in _error(
+    assert "small-fast.toml is a file, no folder; give another --output" in _error(
         "train", "small-fast.toml", "-q", "--output", "small-fast.toml"
     )
 
