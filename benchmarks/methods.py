@@ -82,9 +82,14 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "calibration_seconds": seconds,
         **({"device": torch.cuda.get_device_name(), "torch": torch.__version__} if on.calibration.is_cuda else {}),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(shorten(content)))
+    _store(path, shorten(content))
     return content
+
+
+def _store(path: Path, content: Any) -> None:
+    """Keep a finished cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content))
 
 
 def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
@@ -105,9 +110,8 @@ def keep(on: Bench, count: int) -> None:
         for content in stored.get("twins", ()):
             cells[twin_path(on, content["levels"], count)] = {"commit": stored["commit"], **content}
         for kept, content in cells.items():
-            kept.parent.mkdir(parents=True, exist_ok=True)
             if not kept.exists():
-                write_atomically(kept, json.dumps(content))
+                _store(kept, content)
 
 
 def twin_path(on: Bench, levels: int, count: int) -> Path:
@@ -136,8 +140,7 @@ def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
             )
     found = {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
     content = {"commit": record.provenance(0)["commit"], **found}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content))
+    _store(path, content)
     return content
 
 

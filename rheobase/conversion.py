@@ -43,9 +43,10 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
     if isinstance(model, SpikingModel):
         raise ConversionError("The network is converted already; give the network that it was converted from.")
+    parameter = None
     if isinstance(model, nn.Module):  # trace refuses others
         check_kind(model)
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        parameter = next(model.parameters(), None)
     device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
     data = as_batches(batches, device=device, dtype=dtype)
     (first,) = itertools.islice(iter(data), 1)

@@ -6,7 +6,7 @@ A site is one call of ReLU, not one module: a block that calls ``self.relu`` twi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from rheobase.operations import POOLS, check_operations, reached, where
 from rheobase.precision import float32_products
 from rheobase.symbolic import own_copy, symbolic_trace
 
-__all__ = ["Graph", "trace"]
+__all__ = ["Graph", "site_shapes", "trace"]
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,20 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
         _verify(module, parts, expected)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    nodes = {str(n.target): n for n in module.graph.nodes if n.op == "call_module"}
-    sites = tuple(p for p in nodes if isinstance(module.get_submodule(p), nn.ReLU))
+    calls = (str(n.target) for n in module.graph.nodes if n.op == "call_module")
+    sites = tuple(p for p in calls if isinstance(module.get_submodule(p), nn.ReLU))
     if not sites:
         raise UnsupportedOperationError(
             f"{type(model).__name__} has no ReLU, so there is nothing to convert: every layer of neurons comes "
             "from a ReLU (nn.ReLU, F.relu, torch.relu, x.relu()). Train the network with ReLU activations."
         )
-    shapes = {p: tuple(nodes[p].meta["shape"][1:]) for p in sites}
-    return Graph(module, sites, shapes, tuple(example.shape[1:]))
+    return Graph(module, sites, site_shapes(module, sites), tuple(example.shape[1:]))
+
+
+def site_shapes(module: fx.GraphModule, sites: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample at each site."""
+    nodes = {str(n.target): n for n in module.graph.nodes if n.op == "call_module"}
+    return {site: tuple(nodes[site].meta["shape"][1:]) for site in sites}
 
 
 def _samples(model: nn.Module, example: Any) -> tuple[Tensor, Tensor]:

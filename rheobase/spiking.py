@@ -15,7 +15,7 @@ from rheobase import kernels
 from rheobase.digest import structure
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution
-from rheobase.graph import Graph, trace
+from rheobase.graph import Graph, site_shapes, trace
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.ownership import Ownership
@@ -269,8 +269,7 @@ def _with_spikes_pooled(graph: Graph) -> Graph:
     """The same network with its max poolings behind the neurons that they are before."""
     module = copy.deepcopy(graph.module)
     pool_spikes(module)
-    nodes = {str(n.target): n for n in module.graph.nodes if n.op == "call_module"}
-    return dataclasses.replace(graph, module=module, shapes={s: tuple(nodes[s].meta["shape"][1:]) for s in graph.sites})
+    return dataclasses.replace(graph, module=module, shapes=site_shapes(module, graph.sites))
 
 
 def _pooling(plan: Plan, layer: nn.Module) -> nn.Module:

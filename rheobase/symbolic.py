@@ -139,7 +139,7 @@ def check_kind(model: nn.Module) -> None:
     for inside, kinds in (("module", ("DataParallel", "DistributedDataParallel")), ("_orig_mod", ("OptimizedModule",))):
         if name in kinds:
             raise ConversionError(f"A {name} is around the network; give what is in it, net.{inside}.")
-    if any(p.is_meta for p in model.parameters() if type(p) is nn.Parameter):  # others have their own
+    if any(p.is_meta for p in model.parameters() if type(p) is nn.Parameter):  # a subclass may hold values
         raise ConversionError(f"{name} has parameters without values (on the meta device); load its weights first.")
 
 

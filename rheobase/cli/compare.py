@@ -73,29 +73,30 @@ def compare(
     measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
+
+    def show() -> None:
+        if json_:
+            typer.echo(curves_json(curves, facts))
+        else:
+            say(comparison_table(curves, console_width()))
+
     try:
         for place, (label, how) in enumerate(methods.items(), 1):
             curves[label] = measurement.curve(how, place)
     except BaseException as error:  # also an interruption: what was measured is kept
         if curves:
-            if json_:
-                typer.echo(curves_json(curves, facts))
-            else:
-                say(comparison_table(curves, console_width()))
+            show()
             measurement.write(output, curves, facts)
         if isinstance(error, ConversionError):
             raise ConversionError(f"{list(methods)[len(curves)]} failed: {error}") from error
         raise
-    if json_:
-        typer.echo(curves_json(curves, facts))
-    else:
-        say(comparison_table(curves, console_width()))
-        if not quiet:
-            say(original(next(iter(curves.values()))))
-            say(grid({label: latency(curve) for label, curve in curves.items()}))
-            say(f"Synaptic operations of T = {steps}, through the layers after the first neurons:")
-            say(grid({label: curve.cost(steps) for label, curve in curves.items()}))
-            if rule is not None:
-                say(grid({label: exits(curve) for label, curve in curves.items()}))
+    show()
+    if not (json_ or quiet):
+        say(original(next(iter(curves.values()))))
+        say(grid({label: latency(curve) for label, curve in curves.items()}))
+        say(f"Synaptic operations of T = {steps}, through the layers after the first neurons:")
+        say(grid({label: curve.cost(steps) for label, curve in curves.items()}))
+        if rule is not None:
+            say(grid({label: exits(curve) for label, curve in curves.items()}))
     measurement.write(output, curves, facts)
     measurement.finish(len(curves))
