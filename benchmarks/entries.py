@@ -182,7 +182,7 @@ def _powers(iterations: int) -> Callable[[int], Method]:
 
 
 def _levels(t: int) -> Method:
-    return RateCoding(steps=t, levels=15, iterations=60, weight_rate=5e-3)
+    return RateCoding(steps=t, levels=15, iterations=300 if t == 1 else 60, weight_rate=5e-3)
 
 
 def _msat(t: int) -> Method:
@@ -196,10 +196,10 @@ BARS = (
     Bar(GRADED, _powers(200), 4, 0.2),
     Bar(SYNCHRONOUS, _parallel(600), 8, 1.0),
     Bar(SYNCHRONOUS, _parallel(300), 16, 0.3),
-    Bar(WEIGHTED, _annealed(1500), 2, 8.0),
+    Bar(WEIGHTED, _annealed(1000), 2, 8.0),
     Bar(WEIGHTED, _annealed(600), 4, 2.0),
-    Bar(WEIGHTED, _annealed(500), 6, 0.5),
-    Bar(WEIGHTED, _annealed(160), 8, 0.2),
+    Bar(WEIGHTED, _annealed(300), 6, 0.5),
+    Bar(WEIGHTED, _annealed(200), 8, 0.2),
     Bar(TERNARY, _snm(400), 4, 4.0),
     Bar(TERNARY, _snm(150), 8, 1.0),
     Bar(TERNARY, _snm(60), 16, 0.2),

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import RESIDUAL_INPUT, inputs, residual
 from torch import Tensor, nn
 
@@ -451,6 +452,21 @@ def test_weighing_all_answers_makes_the_early_ones_better() -> None:
     graph, snn = converted(DeltaCoding(steps=4))
     last, all_of_them = (tune(snn, graph, data(), 4, Tuning(iterations=60, anytime=anytime)) for anytime in (0.0, 3.0))
     assert error(graph, all_of_them, 2) < error(graph, last, 2)
+
+
+def test_weighing_the_divergence_makes_it_smaller_on_the_calibration_samples() -> None:
+    def divergence(weight: float) -> float:
+        net = residual()
+        classifier = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+        with torch.no_grad():
+            classifier.weight *= 30.0  # so that classes are told with some certainty
+            classifier.bias *= 30.0
+        snn = rb.convert(net, X, DeltaCoding(steps=3, iterations=100, divergence=weight, flip=False))
+        with torch.no_grad():
+            wanted, found = (o.log_softmax(1) for o in (net(X), simulate(snn, X, 3).output))
+        return float(F.kl_div(found, wanted, log_target=True, reduction="batchmean"))
+
+    assert divergence(10.0) < 0.8 * divergence(0.0)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -65,7 +65,8 @@ class Tuning:
             of others into the rest (cutmix). With many iterations, what is tuned then fits the calibration samples less
             and all others more.
         anytime: weight of the answers before the last step, against 1 for the last.
-        divergence: weight of the Kullback-Leibler divergence of the answers.
+        divergence: weight of the Kullback-Leibler divergence of the answers. It makes what is tuned fit the calibration
+            samples more and all others less.
         bfloat16: multiply weights in bfloat16; if not given, on a processor that does so by itself (AMX, AVX512-BF16),
             where it is 2 to 5 times faster, and on a graphics processor. On others it is much slower than float32.
         images: the most samples that are used, the first ones; they are held in memory.
@@ -82,7 +83,7 @@ class Tuning:
     flip: bool = True
     mix: bool = False
     anytime: float = 0.0
-    divergence: float = 0.3
+    divergence: float = 0.0
     bfloat16: bool | None = None
     images: int = 1024
     seed: int = 0
@@ -346,7 +347,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
         answer = execution.answer(outputs[steps - 1 - back])
         weight = tuning.anytime / (steps - 1) if back else 1.0
         error = _relative(answer, wanted)
-        if answer.ndim == 2 and answer.shape[1] > 1:
+        if tuning.divergence and answer.ndim == 2 and answer.shape[1] > 1:
             target = wanted.log_softmax(1)
             kl = F.kl_div(answer.log_softmax(1), target, log_target=True, reduction="batchmean")
             error = error + tuning.divergence * kl

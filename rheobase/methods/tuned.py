@@ -24,6 +24,7 @@ class Tuned(Scaled):
         weight_rate: learning rate of the weights in it, in units of their root mean square, for answers that are
             wholly wrong; 0 leaves them.
         anytime: weight of the answers before the last step in it, against 1 for the last.
+        divergence: weight of the Kullback-Leibler divergence of the answers in it, beside their squared error.
         flip: whether it mirrors half of the samples left to right, where they are images.
         mix: whether it shifts and mixes images; of use with many iterations.
         seed: of its random order.
@@ -35,12 +36,13 @@ class Tuned(Scaled):
     layer_iterations: int = 0
     weight_rate: float = 0.0
     anytime: float = 0.0
+    divergence: float = 0.0
     flip: bool = True
     mix: bool = False
     seed: int = 0
 
     def _problems(self) -> list[str]:
-        names = ("iterations", "layer_iterations", "weight_rate", "anytime", "seed")
+        names = ("iterations", "layer_iterations", "weight_rate", "anytime", "divergence", "seed")
         wrong = [f"{n} is {getattr(self, n)}; it must be at least 0" for n in names if not getattr(self, n) >= 0]
         return super()._problems() + wrong
 
@@ -50,5 +52,5 @@ class Tuned(Scaled):
             snn = tune_layers(snn, graph, batches, self.steps, layers)
         if not self.iterations:
             return snn
-        names = ("iterations", "weight_rate", "anytime", "flip", "mix", "seed")
+        names = ("iterations", "weight_rate", "anytime", "divergence", "flip", "mix", "seed")
         return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
