@@ -59,7 +59,8 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         method, reason = method.resolve(graph, data)
         _check_clips(graph, method)
         plan = method.plan(graph, observe(graph, data, method.observer()))
-        return method.refine(SpikingModel(graph, dataclasses.replace(plan, reason=reason)), graph, data)
+        plan = dataclasses.replace(plan, reason=reason, steps=method.total_steps())
+        return method.refine(SpikingModel(graph, plan), graph, data)
 
 
 def _check_answers(model: nn.Module, answers: Tensor) -> None:

@@ -21,7 +21,7 @@ from rheobase.exits import Exit
 from rheobase.precision import float32_products
 from rheobase.reading import Reading
 from rheobase.resume import Stored, identity
-from rheobase.simulation import stream
+from rheobase.simulation import stream, total_steps
 from rheobase.spiking import SpikingModel
 from rheobase.sums import Sums
 
@@ -32,7 +32,7 @@ __all__ = ["evaluate"]
 def evaluate(
     snn: SpikingModel,
     loader: Any,
-    steps: int,
+    steps: int | None = None,
     reference: nn.Module | None = None,
     *,
     seeds: Sequence[int] = (0,),
@@ -47,7 +47,7 @@ def evaluate(
     Args:
         snn: the converted network.
         loader: test data: whatever yields ``(x, y)``, dictionaries, or inputs alone.
-        steps: T, at least 1.
+        steps: T, at least 1. If not given, the T that the network was converted for (`Plan.steps`).
         reference: the original network, for agreement and logit error; it is left as it is.
         seeds: a run for each, where the network is random; otherwise only the first counts. At least 0.
         chunk: steps that go through a layer at once; see `simulate`.
@@ -66,16 +66,16 @@ def evaluate(
         The curve, with ``accuracy[t - 1]`` after t steps.
 
     Raises:
-        SettingError: the network is not converted, the reference is no network, steps is below 1, there are no seeds,
-            one is negative, or there is an exit rule for a layer-synchronous network; or the file of `resume` is of
-            another evaluation (what differs is listed).
+        SettingError: the network is not converted, the reference is no network, steps is below 1, or not given where
+            the network was converted for any number of them, there are no seeds, one is negative, or there is an exit
+            rule for a layer-synchronous network; or the file of `resume` is of another evaluation (what differs is
+            listed).
         DataError: no data, outputs that are not classes although labels are given, a reference with
             other outputs, values that are not finite, or other data than the file of `resume` was begun with; or
             under `torchrun` the processes read different batches.
         ConversionError: under `torchrun`, the processes have different networks or settings.
     """
-    if not isinstance(snn, SpikingModel):
-        raise SettingError(f"evaluate: a {type(snn).__name__} cannot be evaluated; convert it with rheobase.convert.")
+    steps = total_steps(snn, steps, "evaluate")
     problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
     if isinstance(seeds, str) or not isinstance(seeds, Sized):
         problems += [f"seeds is {seeds!r}; it must be a list of whole numbers"]

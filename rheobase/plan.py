@@ -42,6 +42,7 @@ class Plan:
         reason: why this method, where it was chosen among others.
         pooling: how max pooling reads neurons: the change of the pooled "sum" (exact), the same for held values that
             are sent as "edges", or a "gate" for the unit that has sent the most.
+        steps: T, the steps that it was made for and that a simulation has where none are given; None for any number.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Plan:
     edits: Mapping[str, Tensor] = field(default_factory=dict)
     reason: str = ""
     pooling: Literal["sum", "edges", "gate"] = "sum"
+    steps: int | None = None
 
     def with_neuron(self, site: str, neuron: Neuron) -> Plan:
         """The same plan with another neuron at one site.
@@ -79,6 +81,7 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         coding = f"input: {type(self.encoder).__name__}, output: {type(self.readout).__name__}"
+        coding += "" if self.steps is None else f", T = {self.steps}"
         return "\n".join([self.method, *self.reason.splitlines(), coding, *lines])
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -100,6 +103,7 @@ class Plan:
             "encoder": _to_json(self.encoder, "encoder", tensors),
             "readout": _to_json(self.readout, "readout", tensors),
             "pooling": self.pooling,
+            "steps": self.steps,
             **(extra or {}),
         }
         blob = safetensors.torch.save(tensors, {_FORMAT: json.dumps(header)})
@@ -139,6 +143,7 @@ class Plan:
                 {key.removeprefix("edits/"): value for key, value in tensors.items() if key.startswith("edits/")},
                 header.get("reason", ""),
                 header.get("pooling", "sum"),
+                header.get("steps"),
             )
         except DataError as error:
             raise DataError(f"{path} cannot be read: {error}") from error

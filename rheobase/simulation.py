@@ -15,7 +15,7 @@ from rheobase.exits import Exit
 from rheobase.neurons._base import select
 from rheobase.spiking import SpikingModel
 
-__all__ = ["CHUNK_RULE", "Chunk", "Run", "simulate", "stream"]
+__all__ = ["CHUNK_RULE", "Chunk", "Run", "simulate", "stream", "total_steps"]
 
 _FOLDED_BATCH = 128  # samples times steps in one pass through a layer, when the chunk is chosen here, at least
 _WIDE_BATCH, _LARGEST = 2048, 2**28  # and at most; while the largest value of a pass has no more bytes
@@ -94,10 +94,24 @@ class Run:
         return "\n".join(lines)
 
 
+def total_steps(snn: SpikingModel, steps: int | None, what: str) -> int:
+    """The number of steps that is given, or the one that the network was converted for.
+
+    Raises:
+        SettingError: there is neither, or the network is not converted; ``what`` is what was asked for, a verb.
+    """
+    if not isinstance(snn, SpikingModel):
+        raise SettingError(f"{what}: a {type(snn).__name__} cannot be {what}d; convert it with rheobase.convert.")
+    found = snn.plan.steps if steps is None else steps
+    if found is None:
+        raise SettingError(f"{what}: steps is not given, and {snn.plan.method} is for any number; give it, such as 64.")
+    return found
+
+
 def stream(
     snn: SpikingModel,
     x: Tensor,
-    steps: int,
+    steps: int | None = None,
     *,
     chunk: int | None = None,
     record: Collection[str] = (),
@@ -110,7 +124,7 @@ def stream(
     Args:
         snn: the converted network; it is reset, and can be in one simulation at a time.
         x: the input. Shape (N, ...).
-        steps: T, at least 1.
+        steps: T, at least 1. If not given, the T that the network was converted for (`Plan.steps`).
         chunk: K, how many steps go through a layer at once; it changes the speed, and the result
             by no more than rounding. By default as many as make a batch of 2048, or down to 128 where that would
             take much memory, and at most 32; with an exit rule, after its first step, as many as make a batch of 128,
@@ -128,15 +142,15 @@ def stream(
         Chunks of at most K steps; memory does not grow with T, except in layer-synchronous networks.
 
     Raises:
-        SettingError: the network is not converted, a setting is of another kind, steps or chunk is below 1, a
-            recorded site does not exist, the network is layer-synchronous and the chunk is not T, or there is an exit
-            rule for such a network or for a record.
+        SettingError: the network is not converted, a setting is of another kind, steps or chunk is below 1, steps
+            is not given and the network was converted for any number of them, a recorded site does not exist, the
+            network is layer-synchronous and the chunk is not T, or there is an exit rule for such a network or for a
+            record.
         DataError: the input is empty, no dense tensor, not finite, or does not fit the network, or there is an exit
             rule and the answers are not classes.
         ConversionError: the network was reset, or another simulation of it has begun, before this one was done.
     """
-    if not isinstance(snn, SpikingModel):
-        raise SettingError(f"simulate: a {type(snn).__name__} cannot be simulated; convert it with rheobase.convert.")
+    steps = total_steps(snn, steps, "simulate")
     problems = miscounted("steps", steps) + ([] if chunk is None else miscounted("chunk", chunk))
     problems += mistyped("until", until, Exit, "rheobase.Exit")
     problems += mistyped("generator", generator, torch.Generator, "torch.Generator")
@@ -308,7 +322,7 @@ class _Leaving:
 def simulate(
     snn: SpikingModel,
     x: Tensor,
-    steps: int,
+    steps: int | None = None,
     *,
     record: Collection[str] = (),
     chunk: int | None = None,
@@ -316,11 +330,14 @@ def simulate(
     until: Exit | None = None,
     operations: bool = False,
 ) -> Run:
-    """Simulate a batch for T steps; see `stream` for the arguments.
+    """Simulate a batch for T steps, those that the network was converted for if none are given.
+
+    The arguments and errors are those of `stream`.
 
     Returns:
         The run. Memory grows with T by the recorded sites only.
     """
+    steps = total_steps(snn, steps, "simulate")
     spikes: dict[str, Tensor] = {}
     costs: dict[str, Tensor] = {}
     values: dict[str, list[Tensor]] = {}

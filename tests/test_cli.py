@@ -204,6 +204,19 @@ def test_images_that_have_decided_leave() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("method", "steps"), [("RateCoding(steps=3)", 3), ("MSAT", 64)])
+def test_evaluate_takes_the_steps_that_a_conversion_is_for(method: str, steps: int) -> None:
+    assert Curve.from_json(_ok("evaluate", *SOURCE, "--method", method, "--json")).steps == steps
+    _ok("convert", *SOURCE, "--method", method, "--output", "net.rheobase")
+    result = _run("evaluate", "net.rheobase", *SOURCE, "--output", "results")
+    assert "is calibrated for" not in result.stderr
+    assert json.loads(Path("results/curve.json").read_text())["steps"] == steps
+    other = _run("evaluate", "net.rheobase", *SHORT)
+    told = "RateCoding(steps=3) is calibrated for T = 3, and simulated for 4 steps." in " ".join(other.stderr.split())
+    assert told == (method != "MSAT")
+
+
+@pytest.mark.usefixtures("folder")
 def test_evaluate_prints_the_powers_of_two_and_the_original_accuracy() -> None:
     text = _ok("evaluate", *SHORT, "--method", "ConstantThreshold(fraction=0.5)")
     assert "ConstantThreshold(fraction=0.5)" in text

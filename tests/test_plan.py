@@ -145,6 +145,26 @@ def test_a_saved_network_runs_as_before(method: rb.MSAT, dtype: torch.dtype, tmp
     assert_same_run(loaded, snn, inputs(RESIDUAL_INPUT, 4, seed=2).to(dtype))
 
 
+@pytest.mark.parametrize(
+    ("method", "steps"), [(rb.methods.RateCoding(steps=3), 3), (rb.methods.SRP(steps=3, first_phase=2), 5)], ids=repr
+)
+def test_a_network_is_simulated_for_the_steps_that_it_was_converted_for(
+    method: rb.methods.RateCoding, steps: int, tmp_path: Path
+) -> None:
+    snn = rb.convert(mlp(), X, method)
+    assert f"T = {steps}" in str(snn.plan)
+    snn.save(tmp_path / "net.rheobase")
+    for network in (snn, rb.load(tmp_path / "net.rheobase", mlp())):
+        assert simulate(network, X).steps == steps == rb.evaluate(network, X).steps
+        assert simulate(network, X, 2).steps == 2 == rb.evaluate(network, X, 2).steps
+
+
+@pytest.mark.parametrize("run", [simulate, rb.evaluate])
+def test_a_network_for_any_number_of_steps_needs_to_be_told(run: Any) -> None:
+    with pytest.raises(SettingError, match=r"steps is not given, and MSAT\(\) is for any number; give it, such as 64"):
+        run(rb.convert(mlp(), X, rb.MSAT()), X)
+
+
 def test_a_saved_network_with_edits_runs_as_before(tmp_path: Path) -> None:
     edits = {"4.bias": torch.randn(4), "0.weight": torch.randn(6, 10).T}  # the second is not contiguous
     snn = SpikingModel(rb.trace(mlp(), X), dataclasses.replace(plan(), edits=edits))

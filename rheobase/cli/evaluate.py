@@ -34,7 +34,7 @@ def evaluate(
     batch_size: options.BatchSize = 50,
     columns: options.Columns = None,
     method: options.MethodOrFile = None,
-    steps: options.Steps = 64,
+    steps: options.OwnSteps = None,
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,

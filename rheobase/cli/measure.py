@@ -23,6 +23,8 @@ from rheobase.methods._base import Method
 
 __all__ = ["Measurement"]
 
+_STEPS = 64
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -31,7 +33,7 @@ class Measurement:
     Args:
         network: the original network.
         samples: the data.
-        steps: T.
+        steps: T; None for that of the conversion, and 64 where it is for any number.
         seeds: a run for each, where a method is random.
         until: the rule by which images exit early.
         resume: a folder for what is done, from which the same measurement goes on after a kill.
@@ -40,7 +42,7 @@ class Measurement:
 
     network: nn.Module
     samples: Samples
-    steps: int
+    steps: int | None
     seeds: tuple[int, ...]
     until: Exit | None = None
     resume: Path | None = None
@@ -59,6 +61,9 @@ class Measurement:
                 snn = rb.convert(self.network, self.samples.calibration(), how)
             if snn.plan.reason and not self.quiet:
                 note(snn.plan.reason)
+        steps = self.steps or snn.plan.steps or _STEPS
+        if snn.plan.steps not in (None, steps) and not self.quiet:
+            note(f"{snn.plan.method} is calibrated for T = {snn.plan.steps}, and simulated for {steps} steps.")
         data = self.samples.evaluation()
         shape = tuple(next(iter(as_batches(data))).inputs.shape[1:])
         if shape != snn.graph.input_shape:
@@ -69,7 +74,7 @@ class Measurement:
         return rb.evaluate(
             snn,
             data,
-            self.steps,
+            steps,
             reference=self.network,
             seeds=self.seeds,
             until=self.until,
@@ -106,7 +111,8 @@ class Measurement:
         """Write the curves to a folder, if there is one."""
         if folder is None:
             return
-        count = next(iter(curves.values())).images
+        first = next(iter(curves.values()))
+        count, facts = first.images, {**facts, "steps": first.steps}
         what = f"{self.samples.data}, split {self.samples.evaluated}: {count:,} images; bands are 95 % intervals"
         write_curves(folder, curves, facts, what)
         if not self.quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ __all__ = [
     "Model",
     "ModelArgs",
     "OutputFolder",
+    "OwnSteps",
     "Publish",
     "Quiet",
     "Resize",
@@ -153,7 +154,9 @@ Methods = Annotated[
     list[str],
     typer.Option(help=f"How: {_METHOD}; once for each to compare.", metavar="METHOD", rich_help_panel=_RUN),
 ]
-Steps = Annotated[int, typer.Option(help="T, the time steps to simulate.", min=1, metavar="T", rich_help_panel=_RUN)]
+_STEPS: dict[str, Any] = {"help": "T, the time steps to simulate.", "min": 1, "metavar": "T", "rich_help_panel": _RUN}
+Steps = Annotated[int, typer.Option(**_STEPS)]
+OwnSteps = Annotated[int | None, typer.Option(**_STEPS, show_default="those of the conversion, or 64")]
 Seed = Annotated[int, typer.Option(help="Of the choice of calibration images.", metavar="N", rich_help_panel=_RUN)]
 Seeds = Annotated[
     str,

@@ -57,6 +57,10 @@ class Method(ABC):
         """The method that is to be used, and why; a method is itself, unless it chooses among others."""
         return self, ""
 
+    def total_steps(self) -> int | None:
+        """The steps that a network so converted is to be simulated for, or None where it serves any number of them."""
+        return getattr(self, "steps", None)
+
     def clips(self) -> bool:
         """Whether neurons send at most the threshold that a site was trained with (`rheobase.qcfs`).
 

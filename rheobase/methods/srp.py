@@ -42,6 +42,9 @@ class SRP(Scaled):
     def _problems(self) -> list[str]:
         return [] if self.first_phase >= 1 else [f"first_phase is {self.first_phase}; it must be at least 1"]
 
+    def total_steps(self) -> int:
+        return self.first_phase + self.steps
+
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         neurons = {site: ResidualIF(th, self.first_phase) for site, th in self.scales(graph, statistics).items()}
         return Plan(repr(self), neurons, readout=Delayed(self.first_phase))
