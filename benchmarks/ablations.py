@@ -31,6 +31,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "layer by layer, weights left alone": {"iterations": 0, "layer_iterations": 60},
     "layer by layer, then end to end": {"layer_iterations": 30},
     "the last answer alone (anytime 0)": {"anytime": 0.0},
+    "the divergence of the answers too": {"divergence": 0.3},
     "a quarter of the rate of weights": {"weight_rate": 0.25 * AnnealedDelta.weight_rate},
     "four times the rate of weights": {"weight_rate": 4 * AnnealedDelta.weight_rate},
     "positive events only (binary)": {"signed": False},

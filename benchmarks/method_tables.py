@@ -19,7 +19,7 @@ from rheobase.curve import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 
-__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "others", "twins"]
+__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "held_out", "others", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
@@ -162,7 +162,8 @@ def _line(row: dict[str, Any]) -> str:
     elsewhere = DAGGER if "device" in last else ""
     cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
               f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
-    return f"| {row['name']}{latency} | {' | '.join(cells)} |"
+    before = OLDER if any(cell.get("older") for cell in row["cells"]) else ""
+    return f"| {row['name']}{before}{latency} | {' | '.join(cells)} |"
 
 
 def others() -> str:
@@ -242,6 +243,31 @@ def depth() -> str:
     return "\n".join(lines)
 
 
+def held_out() -> str:
+    """What settings of tuning do to images that it sees, and to others."""
+    if not (record.RESULTS / "held-out.json").exists():
+        return "Not measured yet: `python -m benchmarks.held_out`."
+    result = record.read("held-out")
+    titles = ["method", "other classes, others %", "calibration images %", "error, others %", "calibration images %"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in result["trials"]:
+        seen, others = row["calibration"], row["held_out"]
+        figures = [f"{100 * part[what]:.2f}" for what in ("disagreement", "error") for part in (others, seen)]
+        lines.append(f"| `{row['method']}` | {' | '.join(figures)} |")
+    count, least = (
+        result["trials"][0]["held_out"]["images"],
+        min(r["held_out"]["disagreement"] for r in result["trials"]),
+    )
+    low, high = wilson(least, count)
+    note = (
+        f"{NETWORKS[result['network']]}, tuned on {result['calibration_images']:,} training images; others are "
+        f"{count:,} training images that calibration does not see. Other classes: the share whose largest answer "
+        f"is not the ANN's (95 % interval of the smallest ±{50 * (high - low):.2f}); error: |o(T) - o| / |o|. "
+        f"`{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def twins() -> str:
     """The ANN with its activations quantised."""
     if not (record.RESULTS / f"{TABLE}.json").exists():
@@ -257,6 +283,8 @@ def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
     network = NETWORKS[result.get("network", "resnet20-cifar10")]
     devices = {c["device"] for row in result.get("methods", ()) for c in row["cells"] if "device" in c}
     elsewhere = f";{DAGGER} on {', '.join(sorted(devices))}, shared by ten processes" if devices else ""
+    before = {c["commit"][:7] for row in result.get("methods", ()) for c in row["cells"] if c.get("older")}
+    elsewhere += f";{OLDER} in part at commits {', '.join(sorted(before))}, with their rule of tuning" if before else ""
     return (
         f"{network}, {result['images']:,} test images, on which the ANN has "
         f"{100 * cell['reference_accuracy']:.2f} % (95 % interval ±{50 * (high - low):.2f}); calibrated on "

@@ -104,7 +104,7 @@ def keep(on: Bench, count: int) -> None:
         stored = json.loads(path.read_text()) if path.exists() else {}
         if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
             continue
-        found = [content for entry in stored.get("methods", ()) for content in entry["cells"]]
+        found = [c for entry in stored.get("methods", ()) for c in entry["cells"] if not c.get("older")]
         found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not goal.get("older")]
         cells = {cell_path(on, content["method"], content["steps"], count): content for content in found}
         for content in stored.get("twins", ()):
@@ -170,13 +170,25 @@ def steps_of(entry: Entry) -> tuple[int, ...]:
     return (entry.last,) if entry.fixed else tuple(t for t in STEPS if entry.first <= t <= entry.last)
 
 
+def older_cells(on: Bench, entry: Entry) -> dict[int, dict[str, Any]]:
+    """What the stored table has of a method, by the number of steps, marked as older."""
+    path = record.RESULTS / f"methods-{on.name}.json"
+    rows = json.loads(path.read_text())["methods"] if path.exists() else []
+    found = [row["cells"] for row in rows if (row["group"], row["name"]) == (entry.group, entry.name)]
+    return {cell["steps"]: {**cell, "older": True} for cells in found for cell in cells}
+
+
 def row(
     on: Bench, entry: Entry, at: Sequence[int], count: int, enough: float = ENOUGH, finished: bool = False
 ) -> dict[str, Any]:
-    """One method at some numbers of steps, until it is near enough; only cells that are there where that is wanted."""
-    cells = []
+    """One method at some numbers of steps, until it is near enough.
+
+    Where finished cells alone are wanted, one that is not there is taken from the stored table.
+    """
+    cells, older = [], older_cells(on, entry) if finished else {}
     for steps in at:
         if finished and not cell_path(on, repr(entry.make(steps)), steps, count).exists():
+            cells += [older[steps]] if steps in older else []
             continue
         last = cell(on, entry.make(steps), steps, count)
         cells.append(last)

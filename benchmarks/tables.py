@@ -106,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "guide": method_tables.guide,
     "goals": method_tables.goals,
     "twins": method_tables.twins,
+    "held_out": method_tables.held_out,
     "ablations": method_tables.ablations,
     "depth": method_tables.depth,
     "trained": zoo_tables.trained,

@@ -11,11 +11,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks import methods, record
+import rheobase as rb
+from benchmarks import held_out, methods, record
 from benchmarks.best import accuracies, best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY
 from benchmarks.methods import STEPS
 from benchmarks.networks import Bench, bench
+from rheobase.methods import RateCoding
+from rheobase.simulation import simulate
+
+NEAR = {"accuracy": 0.9, "reference_accuracy": 0.9, "calibration_seconds": 1.0}
 
 
 def row(group: str, name: str, accuracy: dict[int, float], reference: float = 0.9) -> dict[str, Any]:
@@ -57,7 +62,13 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     x, y = torch.rand(20, 1, 3, 3), torch.arange(20) % 3
     on = Bench("tiny", net, x[:8], DataLoader(TensorDataset(x, y), batch_size=10), "none")
     stored = {"images": 20, "calibration_images": 8, "commit": "before", "twins": [{"levels": 2, "accuracy": 0.25}]}
-    (tmp_path / "methods-tiny.json").write_text(json.dumps({**stored, "methods": []}))
+    entry = next(entry for entry in ENTRIES if entry.name == "FTBC, tuned")
+    kept, old = (
+        {"method": repr(entry.make(8)), "steps": 8},
+        {"method": repr(entry.make(16)), "steps": 16, "older": True},
+    )
+    rows = [{"group": entry.group, "name": entry.name, "cells": [{**kept, **NEAR}, {**old, **NEAR}]}]
+    (tmp_path / "methods-tiny.json").write_text(json.dumps({**stored, "methods": rows}))
     goals = [{"cell": {"method": "A", "steps": 1}}, {"cell": {"method": "B", "steps": 1}, "older": True}]
     (tmp_path / "bars-tiny.json").write_text(json.dumps({**stored, "bars": goals}))
     monkeypatch.setattr(record, "RESULTS", tmp_path)
@@ -65,7 +76,30 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     methods.keep(on, 20)
     assert methods.twin(on, 2, 20) == {"commit": "before", "levels": 2, "accuracy": 0.25}
     assert [methods.cell_path(on, name, 1, 20).exists() for name in ("A", "B")] == [True, False]
+    assert methods.cell_path(on, kept["method"], 8, 20).exists()
+    assert not methods.cell_path(on, old["method"], 16, 20).exists()
+    found = methods.row(on, entry, (4, 8, 16), 20, enough=-1.0, finished=True)
+    assert [(cell["steps"], cell.get("older")) for cell in found["cells"]] == [(8, None), (16, True)]
     measured = methods.twin(on, 15, 20)
     assert measured["agreement"] >= 0.9
     monkeypatch.setattr(methods, "quantised_twin", None)
     assert methods.twin(on, 15, 20) == measured
+
+
+def test_a_trial_is_compared_on_images_that_it_has_seen_and_on_others() -> None:
+    on = bench("cnn-digits", 10, 64)
+    snn = rb.convert(on.model, on.calibration, RateCoding(steps=1))
+    found = held_out.compared(on, snn, 1, on.calibration)
+    with torch.no_grad():
+        run, wanted = simulate(snn, on.calibration, 1).output, on.model(on.calibration)
+    assert found["images"] == 64
+    assert found["disagreement"] == float((run.argmax(1) != wanted.argmax(1)).sum()) / 64 > 0
+    assert found["error"] == pytest.approx(float((run - wanted).norm() / wanted.norm()))
+
+
+def test_images_that_a_trial_has_not_seen_are_none_of_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.arange(12.0).reshape(12, 1, 1, 1)
+    monkeypatch.setattr(held_out, "calibration_images", lambda *_: drawn)
+    on = Bench("tiny", nn.Identity(), drawn[1:4], None, "none")
+    assert held_out.unseen(on, 3).flatten().tolist() == [0.0, 4.0, 5.0]
+    assert len({repr(method) for method in held_out.TRIALS}) == len(held_out.TRIALS)

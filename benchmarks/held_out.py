@@ -1,0 +1,118 @@
+"""What settings of gradient calibration are worth on images that it has not seen: by these, settings are chosen.
+
+    python -m benchmarks.held_out [--only TEXT] [--images 4000] [--threads N]
+
+ResNet-20 on CIFAR-10 is converted with each trial on 1,024 training images, and its answers are compared with the
+ANN's on these and on others of the training split, so that no test image has a say in any setting. No labels are used.
+Finished cells are kept in runs/held_out/; with --finished, those alone are written. $RHEOBASE_WEIGHTS and
+$RHEOBASE_DATA are those of `benchmarks.methods`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.networks import Bench, bench
+from benchmarks.pixels import calibration_images
+from rheobase.files import write_atomically
+from rheobase.methods import AnnealedDelta, ParallelConversion
+from rheobase.methods.scaled import Scaled
+from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD
+from rheobase.simulation import simulate
+from rheobase.spiking import SpikingModel
+
+NETWORK, CALIBRATION = "resnet20-cifar10", 1024
+
+TRIALS: tuple[Scaled, ...] = tuple(
+    dataclasses.replace(method, **change)
+    for method in (
+        ParallelConversion(steps=8, iterations=300, weight_rate=5e-3),
+        AnnealedDelta(steps=4, iterations=300, anytime=0.0),
+    )
+    for change in ({}, {"divergence": 0.3}, {"divergence": 1.0}, {"mix": True}, {"weight_rate": 2e-2})
+)
+
+
+def cell(on: Bench, others: Tensor, method: Scaled) -> dict[str, Any]:
+    """One trial; measured once."""
+    path = cell_path(on, others, method)
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    start = time.perf_counter()
+    snn = rb.convert(on.model, list(torch.split(on.calibration, 128)), method)
+    content = {
+        "commit": record.provenance(0)["commit"],
+        "method": repr(method),
+        "calibration_seconds": time.perf_counter() - start,
+        "held_out": compared(on, snn, method.steps, others),
+        "calibration": compared(on, snn, method.steps, on.calibration),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content))
+    return content
+
+
+def cell_path(on: Bench, others: Tensor, method: Scaled) -> Path:
+    """Where a finished trial is kept."""
+    key = repr((on.weights, method, len(on.calibration), len(others)))
+    return Path("runs/held_out") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+@torch.no_grad()
+def compared(on: Bench, snn: SpikingModel, steps: int, images: Tensor) -> Mapping[str, float]:
+    """How often another class has the largest answer than in the ANN, and the relative error |o(T) - o| / |o|."""
+    parts = torch.split(images, 250)
+    found = torch.cat([simulate(snn, x, steps).output for x in parts])
+    wanted = torch.cat([on.model(x) for x in parts])
+    return {
+        "images": len(images),
+        "disagreement": float((found.argmax(1) != wanted.argmax(1)).double().mean()),
+        "error": float((found - wanted).norm() / wanted.norm()),
+    }
+
+
+def unseen(on: Bench, count: int) -> Tensor:
+    """Images of the training split that are not among the calibration images."""
+    drawn = calibration_images("cifar10", AKAMASTER_MEAN, AKAMASTER_STD, count + 2 * len(on.calibration))
+    known = {image.numpy().tobytes() for image in on.calibration}
+    return torch.stack([image for image in drawn if image.numpy().tobytes() not in known][:count])
+
+
+def main() -> None:
+    """Measure what is missing, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4000, help="training images that calibration does not see")
+    parser.add_argument("--only", default="", help="trials that have this in their text; nothing is written then")
+    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rb.keep_memory()
+    on = bench(NETWORK, 1, CALIBRATION)
+    others = unseen(on, arguments.images)
+    rows = []
+    for method in TRIALS:
+        if arguments.only not in repr(method) or (arguments.finished and not cell_path(on, others, method).exists()):
+            continue
+        rows.append(cell(on, others, method))
+        told = " / ".join(f"{100 * rows[-1][part]['disagreement']:.2f} %" for part in ("held_out", "calibration"))
+        print(f"{method!r}: {told}", flush=True)
+    if not arguments.only:
+        content = {**record.provenance(0), "network": NETWORK, "calibration_images": CALIBRATION, "trials": rows}
+        print(record.write("held-out", content))
+
+
+if __name__ == "__main__":
+    main()
