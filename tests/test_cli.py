@@ -145,7 +145,9 @@ def test_an_interrupted_conversion_goes_on_where_it_was(monkeypatch: pytest.Monk
         return loss(*arguments)
 
     monkeypatch.setattr(gradient, "_loss", interrupted)
-    assert _run("convert", *SOURCE, *method, "--output", "net.rheobase").exit_code != 0
+    stopped = _run("convert", *SOURCE, *method, "--output", "net.rheobase")
+    assert stopped.exit_code != 0
+    assert "calibrated so far is in net.rheobase.calibration; repeat the command" in " ".join(stopped.stderr.split())
     assert Path("net.rheobase.calibration").is_dir()
     assert not Path("net.rheobase").exists()
     _ok("convert", *SOURCE, *method, "--output", "net.rheobase")

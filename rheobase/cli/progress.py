@@ -78,13 +78,24 @@ def converting(text: str, show: bool = True, state: Path | None = None) -> Itera
             TimeRemainingColumn(),
             TextColumn("left"),
         )
-        with Bar(*columns, console=console, transient=True) as bar, session(_moving(bar, text), state):
+        with _told(state), Bar(*columns, console=console, transient=True) as bar, session(_moving(bar, text), state):
             yield
     else:
-        with session(_calibration_lines(text), state):
+        with _told(state), session(_calibration_lines(text), state):
             yield
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
+
+
+@contextmanager
+def _told(state: Path | None) -> Iterator[None]:
+    """Say at an interruption where the calibration can be taken up again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state is not None and state.exists():
+            note(f"Interrupted. What is calibrated so far is in {state}; repeat the command to go on.")
+        raise
 
 
 def _moving(bar: Bar, text: str) -> Callable[[Calibrated], None]:
