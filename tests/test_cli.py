@@ -45,6 +45,9 @@ def unseen(split):
     inputs, labels = data(split)
     return (inputs, labels) if split == "train" else (inputs[:0], labels[:0])
 
+def unlabelled(split):
+    return data(split)[0]
+
 def pooled():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -216,6 +219,17 @@ def test_evaluate_takes_the_steps_that_a_conversion_is_for(method: str, steps: i
     other = _run("evaluate", "net.rheobase", *SHORT)
     told = "RateCoding(steps=3) is calibrated for T = 3, and simulated for 4 steps." in " ".join(other.stderr.split())
     assert told == (method != "MSAT")
+
+
+@pytest.mark.usefixtures("folder")
+def test_labels_are_not_needed() -> None:
+    source = ("--model", "nets.py:tiny", "--data", "nets.py:unlabelled")
+    _ok("convert", *source, "--method", "RMP", "--output", "net.rheobase")
+    curve = Curve.from_json(_ok("evaluate", "net.rheobase", *source, "--steps", "4", "--json"))
+    assert curve.accuracy is None
+    assert curve.agreement is not None
+    with_labels = _ok("evaluate", "net.rheobase", *source[:3], "nets.py:data", "--steps", "4", "--json")
+    assert Curve.from_json(with_labels).agreement == curve.agreement
 
 
 @pytest.mark.usefixtures("folder")

@@ -82,7 +82,7 @@ Data = Annotated[
     str,
     typer.Option(
         help="An image folder, cifar10 or another name on the Hugging Face hub (a copy under $RHEOBASE_DATA "
-        "comes first), or path/file.py:function, which gives (inputs, labels) for a split.",
+        "comes first), or path/file.py:function, which gives (inputs, labels) for a split, or inputs alone.",
         metavar="DATA",
         rich_help_panel=_DATA,
     ),

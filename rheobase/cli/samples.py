@@ -27,7 +27,7 @@ class Samples:
 
     Args:
         data: a known name, a folder, a hub name, or ``package.module:function``, a function of the
-            split that gives two tensors (inputs, labels) or a data set of such pairs.
+            split that gives inputs, with labels (inputs, labels), or a data set of one or the other.
         split: to evaluate on; None for the one with labels that nothing is trained on.
         calibration_split: the training split or a part of it.
         calibration_images: how many of it, at random; fewer where it has fewer.
@@ -137,15 +137,17 @@ class Samples:
             raise
         except Exception as error:
             raise DataError(f"--data {self.data}: {split!r} raised {type(error).__name__}: {error}.") from error
+        if isinstance(found, Tensor):
+            return TensorDataset(found)
         if isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(t, Tensor) for t in found):
             if len(found[0]) != len(found[1]):
                 raise DataError(f"--data {self.data}: {len(found[0])} inputs and {len(found[1])} labels for {split!r}.")
             return TensorDataset(*found)
-        if hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, tuple | list | Tensor):
+        if hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, tuple | list):
             return found  # type: ignore[no-any-return]
         raise DataError(
-            f"--data {self.data}: {split!r} gave a {type(found).__name__}; accepted are two tensors "
-            "(inputs, labels) and a torch.utils.data.Dataset of such pairs."
+            f"--data {self.data}: {split!r} gave a {type(found).__name__}; accepted are inputs, one tensor, "
+            "with labels (inputs, labels), and a torch.utils.data.Dataset of one or the other."
         )
 
 
