@@ -197,7 +197,7 @@ BARS = (
     Bar(SYNCHRONOUS, _parallel(600), 8, 1.0),
     Bar(SYNCHRONOUS, _parallel(300), 16, 0.3),
     Bar(WEIGHTED, _annealed(1000), 2, 8.0),
-    Bar(WEIGHTED, _annealed(600), 4, 2.0),
+    Bar(WEIGHTED, _annealed(1000), 4, 2.0),
     Bar(WEIGHTED, _annealed(300), 6, 0.5),
     Bar(WEIGHTED, _annealed(200), 8, 0.2),
     Bar(TERNARY, _snm(400), 4, 4.0),
