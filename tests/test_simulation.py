@@ -504,7 +504,7 @@ def test_a_network_whose_input_depends_on_the_step_cannot_be_called_step_by_step
     ("wrong", "message"),
     [
         ({"steps": 4.0}, "steps is 4.0; it must be a whole number"), ({"steps": "4"}, "steps is '4'"),
-        ({"steps": None}, "steps is None"), ({"steps": True}, "steps is True"), ({"chunk": 2.0}, "chunk is 2.0"),
+        ({"steps": None}, "steps is not given"), ({"steps": True}, "steps is True"), ({"chunk": 2.0}, "chunk is 2.0"),
         ({"record": "relu"}, "record is 'relu'; it must be a list"), ({"record": None}, "record is None"),
         ({"until": "margin:0.5"}, "until is 'margin:0.5'; it must be a rheobase.Exit"),
         ({"generator": 3}, "generator is 3; it must be a torch.Generator"),
