@@ -27,7 +27,7 @@ def compare(
     resize: options.Resize = None,
     batch_size: options.BatchSize = 50,
     columns: options.Columns = None,
-    steps: options.Steps = 64,
+    steps: options.Steps = options.ANY_STEPS,
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,

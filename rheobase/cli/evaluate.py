@@ -93,5 +93,6 @@ def evaluate(
             say(f"T = {curve.steps} costs {curve.cost(curve.steps)} through the layers after the first neurons.")
             if rule is not None:
                 say(f"Early exit with {exits(curve)}.")
-    measurement.write(output, {curve.method: curve}, measurement.facts({"model": model, "checkpoint": checkpoint}))
+    facts = {**measurement.facts({"model": model, "checkpoint": checkpoint}), "steps": curve.steps}
+    measurement.write(output, {curve.method: curve}, facts)
     measurement.finish(1)

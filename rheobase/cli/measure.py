@@ -12,6 +12,7 @@ from torch import nn
 import rheobase as rb
 from rheobase.batches import as_batches
 from rheobase.cli.files import write_curves
+from rheobase.cli.options import ANY_STEPS
 from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
 from rheobase.cli.terminal import note
@@ -23,8 +24,6 @@ from rheobase.methods._base import Method
 
 __all__ = ["Measurement"]
 
-_STEPS = 64
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -33,7 +32,7 @@ class Measurement:
     Args:
         network: the original network.
         samples: the data.
-        steps: T; None for that of the conversion, and 64 where it is for any number.
+        steps: T; None for that of the conversion, or `ANY_STEPS` where it is for any number.
         seeds: a run for each, where a method is random.
         until: the rule by which images exit early.
         resume: a folder for what is done, from which the same measurement goes on after a kill.
@@ -61,7 +60,7 @@ class Measurement:
                 snn = rb.convert(self.network, self.samples.calibration(), how)
             if snn.plan.reason and not self.quiet:
                 note(snn.plan.reason)
-        steps = self.steps or snn.plan.steps or _STEPS
+        steps = self.steps or snn.plan.steps or ANY_STEPS
         if snn.plan.steps not in (None, steps) and not self.quiet:
             note(f"{snn.plan.method} is calibrated for T = {snn.plan.steps}, and simulated for {steps} steps.")
         data = self.samples.evaluation()
@@ -111,8 +110,7 @@ class Measurement:
         """Write the curves to a folder, if there is one."""
         if folder is None:
             return
-        first = next(iter(curves.values()))
-        count, facts = first.images, {**facts, "steps": first.steps}
+        count = next(iter(curves.values())).images
         what = f"{self.samples.data}, split {self.samples.evaluated}: {count:,} images; bands are 95 % intervals"
         write_curves(folder, curves, facts, what)
         if not self.quiet:

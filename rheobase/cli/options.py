@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rheobase.exits import Exit as Rule
 
 __all__ = [
+    "ANY_STEPS",
     "BatchSize",
     "CalibrationImages",
     "CalibrationSplit",
@@ -154,9 +155,10 @@ Methods = Annotated[
     list[str],
     typer.Option(help=f"How: {_METHOD}; once for each to compare.", metavar="METHOD", rich_help_panel=_RUN),
 ]
-_STEPS: dict[str, Any] = {"help": "T, the time steps to simulate.", "min": 1, "metavar": "T", "rich_help_panel": _RUN}
-Steps = Annotated[int, typer.Option(**_STEPS)]
-OwnSteps = Annotated[int | None, typer.Option(**_STEPS, show_default="those of the conversion, or 64")]
+ANY_STEPS = 64  # where neither the user nor the conversion says T
+_TIME: dict[str, Any] = {"help": "T, the time steps to simulate.", "min": 1, "metavar": "T", "rich_help_panel": _RUN}
+Steps = Annotated[int, typer.Option(**_TIME)]
+OwnSteps = Annotated[int | None, typer.Option(**_TIME, show_default=f"those of the conversion, or {ANY_STEPS}")]
 Seed = Annotated[int, typer.Option(help="Of the choice of calibration images.", metavar="N", rich_help_panel=_RUN)]
 Seeds = Annotated[
     str,
