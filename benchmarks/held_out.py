@@ -4,7 +4,7 @@
 
 ResNet-20 on CIFAR-10 is converted with each trial on 1,024 training images, and its answers are compared with the
 ANN's on these and on others of the training split, so that no test image has a say in any setting. No labels are used.
-Finished cells are kept in runs/held_out/; with --finished, those alone are written. $RHEOBASE_WEIGHTS and
+Finished cells are kept in runs/methods/; with --finished, those alone are written. $RHEOBASE_WEIGHTS and
 $RHEOBASE_DATA are those of `benchmarks.methods`.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -23,14 +22,12 @@ import torch
 from torch import Tensor
 
 import rheobase as rb
-from benchmarks import record
+from benchmarks import methods, record
 from benchmarks.networks import Bench, bench
 from benchmarks.pixels import calibration_images
-from rheobase.files import write_atomically
 from rheobase.methods import AnnealedDelta, ParallelConversion
 from rheobase.methods.scaled import Scaled
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD
-from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
 NETWORK, CALIBRATION = "resnet20-cifar10", 1024
@@ -56,31 +53,24 @@ def cell(on: Bench, others: Tensor, method: Scaled) -> dict[str, Any]:
         "commit": record.provenance(0)["commit"],
         "method": repr(method),
         "calibration_seconds": time.perf_counter() - start,
-        "held_out": compared(on, snn, method.steps, others),
-        "calibration": compared(on, snn, method.steps, on.calibration),
+        "held_out": compared(on, snn, others),
+        "calibration": compared(on, snn, on.calibration),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content))
+    methods.store(path, content)
     return content
 
 
 def cell_path(on: Bench, others: Tensor, method: Scaled) -> Path:
     """Where a finished trial is kept."""
-    key = repr((on.weights, method, len(on.calibration), len(others)))
-    return Path("runs/held_out") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return methods.cell_path(on, f"{method!r} on images not seen", method.steps, len(others))
 
 
-@torch.no_grad()
-def compared(on: Bench, snn: SpikingModel, steps: int, images: Tensor) -> Mapping[str, float]:
+def compared(on: Bench, snn: SpikingModel, images: Tensor) -> Mapping[str, float]:
     """How often another class has the largest answer than in the ANN, and the relative error |o(T) - o| / |o|."""
-    parts = torch.split(images, 250)
-    found = torch.cat([simulate(snn, x, steps).output for x in parts])
-    wanted = torch.cat([on.model(x) for x in parts])
-    return {
-        "images": len(images),
-        "disagreement": float((found.argmax(1) != wanted.argmax(1)).double().mean()),
-        "error": float((found - wanted).norm() / wanted.norm()),
-    }
+    curve = rb.evaluate(snn, list(torch.split(images, 250)), reference=on.model)
+    assert curve.agreement is not None
+    assert curve.logit_error is not None
+    return {"images": curve.images, "disagreement": 1 - curve.agreement[-1], "error": curve.logit_error[-1]}
 
 
 def unseen(on: Bench, count: int) -> Tensor:

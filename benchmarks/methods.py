@@ -22,7 +22,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,11 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "calibration_seconds": seconds,
         **({"device": torch.cuda.get_device_name(), "torch": torch.__version__} if on.calibration.is_cuda else {}),
     }
-    _store(path, shorten(content))
+    store(path, shorten(content))
     return content
 
 
-def _store(path: Path, content: Any) -> None:
+def store(path: Path, content: Any) -> None:
     """Keep a finished cell."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content))
@@ -111,7 +111,7 @@ def keep(on: Bench, count: int) -> None:
             cells[twin_path(on, content["levels"], count)] = {"commit": stored["commit"], **content}
         for kept, content in cells.items():
             if not kept.exists():
-                _store(kept, content)
+                store(kept, content)
 
 
 def twin_path(on: Bench, levels: int, count: int) -> Path:
@@ -140,7 +140,7 @@ def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
             )
     found = {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
     content = {"commit": record.provenance(0)["commit"], **found}
-    _store(path, content)
+    store(path, content)
     return content
 
 
@@ -170,24 +170,28 @@ def steps_of(entry: Entry) -> tuple[int, ...]:
     return (entry.last,) if entry.fixed else tuple(t for t in STEPS if entry.first <= t <= entry.last)
 
 
-def older_cells(on: Bench, entry: Entry) -> dict[int, dict[str, Any]]:
-    """What the stored table has of a method, by the number of steps, marked as older."""
+def older_cells(on: Bench) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
+    """What the stored table has, by group and name of the method and by the number of steps, marked as older."""
     path = record.RESULTS / f"methods-{on.name}.json"
     rows = json.loads(path.read_text())["methods"] if path.exists() else []
-    found = [row["cells"] for row in rows if (row["group"], row["name"]) == (entry.group, entry.name)]
-    return {cell["steps"]: {**cell, "older": True} for cells in found for cell in cells}
+    return {(r["group"], r["name"]): {c["steps"]: {**c, "older": True} for c in r["cells"]} for r in rows}
 
 
 def row(
-    on: Bench, entry: Entry, at: Sequence[int], count: int, enough: float = ENOUGH, finished: bool = False
+    on: Bench,
+    entry: Entry,
+    at: Sequence[int],
+    count: int,
+    enough: float = ENOUGH,
+    older: Mapping[int, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """One method at some numbers of steps, until it is near enough.
 
-    Where finished cells alone are wanted, one that is not there is taken from the stored table.
+    With older cells nothing is measured: one of them stands for a cell that is not finished, if there is one.
     """
-    cells, older = [], older_cells(on, entry) if finished else {}
+    cells = []
     for steps in at:
-        if finished and not cell_path(on, repr(entry.make(steps)), steps, count).exists():
+        if older is not None and not cell_path(on, repr(entry.make(steps)), steps, count).exists():
             cells += [older[steps]] if steps in older else []
             continue
         last = cell(on, entry.make(steps), steps, count)
@@ -227,7 +231,11 @@ def main() -> None:
     if arguments.share:
         first, every = map(int, arguments.share.split("/"))
         wanted = wanted[first::every]
-    measured = (row(on, e, steps_of(e), arguments.images, finished=arguments.finished) for e in wanted)
+    older = older_cells(on) if arguments.finished else None
+    measured = (
+        row(on, e, steps_of(e), arguments.images, older=None if older is None else older.get((e.group, e.name), {}))
+        for e in wanted
+    )
     rows = [found for found in measured if found["cells"]]
     if len(wanted) < len(ENTRIES):
         return

@@ -78,7 +78,7 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     assert [methods.cell_path(on, name, 1, 20).exists() for name in ("A", "B")] == [True, False]
     assert methods.cell_path(on, kept["method"], 8, 20).exists()
     assert not methods.cell_path(on, old["method"], 16, 20).exists()
-    found = methods.row(on, entry, (4, 8, 16), 20, enough=-1.0, finished=True)
+    found = methods.row(on, entry, (4, 8, 16), 20, -1.0, methods.older_cells(on)[entry.group, entry.name])
     assert [(cell["steps"], cell.get("older")) for cell in found["cells"]] == [(8, None), (16, True)]
     measured = methods.twin(on, 15, 20)
     assert measured["agreement"] >= 0.9
@@ -89,7 +89,7 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
 def test_a_trial_is_compared_on_images_that_it_has_seen_and_on_others() -> None:
     on = bench("cnn-digits", 10, 64)
     snn = rb.convert(on.model, on.calibration, RateCoding(steps=1))
-    found = held_out.compared(on, snn, 1, on.calibration)
+    found = held_out.compared(on, snn, on.calibration)
     with torch.no_grad():
         run, wanted = simulate(snn, on.calibration, 1).output, on.model(on.calibration)
     assert found["images"] == 64
