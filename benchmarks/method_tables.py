@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -162,8 +163,7 @@ def _line(row: dict[str, Any]) -> str:
     elsewhere = DAGGER if "device" in last else ""
     cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
               f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
-    before = OLDER if any(cell.get("older") for cell in row["cells"]) else ""
-    return f"| {row['name']}{before}{latency} | {' | '.join(cells)} |"
+    return f"| {row['name']}{OLDER if _older([row]) else ''}{latency} | {' | '.join(cells)} |"
 
 
 def others() -> str:
@@ -182,10 +182,15 @@ def others() -> str:
         about.append(f"{title} {100 * reference:.2f} % of {result['images']:,} test images (±{50 * (high - low):.2f})")
     titles = ["spikes", "method", *found]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    shown: list[dict[str, Any]] = []
     for entry, first in best_of_each_group(record.read(TABLE)["methods"]):
-        cells = [_drops(rows.get((entry.group, entry.name)), first) for rows in found.values()]
+        of_entry = [rows.get((entry.group, entry.name)) for rows in found.values()]
+        shown += [row for row in of_entry if row is not None]
+        cells = [_drops(row, first) for row in of_entry]
         lines.append(f"| {entry.group} | {entry.name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}."])
+    before = _older(shown)
+    note = f"{OLDER} in part at commits {before}, with their rule of tuning." if before else ""
+    return "\n".join([*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}.{note}"])
 
 
 def _drops(row: dict[str, Any] | None, first: int) -> str:
@@ -198,7 +203,7 @@ def _drops(row: dict[str, Any] | None, first: int) -> str:
             texts.append(f"{100 * (reference - accuracy):.2f} ({steps})")
             if reference - accuracy <= NEAR:
                 break
-    return ", ".join(texts)
+    return ", ".join(texts) + (OLDER if texts and _older([row]) else "")
 
 
 def ablations() -> str:
@@ -278,13 +283,18 @@ def twins() -> str:
     return "\n".join(lines)
 
 
+def _older(rows: Iterable[dict[str, Any]]) -> str:
+    """The commits of the cells that are marked as older, in words; nothing where none is."""
+    return ", ".join(sorted({c["commit"][:7] for row in rows for c in row["cells"] if c.get("older")}))
+
+
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
     low, high = wilson(cell["reference_accuracy"], result["images"])
     network = NETWORKS[result.get("network", "resnet20-cifar10")]
     devices = {c["device"] for row in result.get("methods", ()) for c in row["cells"] if "device" in c}
     elsewhere = f";{DAGGER} on {', '.join(sorted(devices))}, shared by ten processes" if devices else ""
-    before = {c["commit"][:7] for row in result.get("methods", ()) for c in row["cells"] if c.get("older")}
-    elsewhere += f";{OLDER} in part at commits {', '.join(sorted(before))}, with their rule of tuning" if before else ""
+    before = _older(result.get("methods", ()))
+    elsewhere += f";{OLDER} in part at commits {before}, with their rule of tuning" if before else ""
     return (
         f"{network}, {result['images']:,} test images, on which the ANN has "
         f"{100 * cell['reference_accuracy']:.2f} % (95 % interval ±{50 * (high - low):.2f}); calibrated on "
