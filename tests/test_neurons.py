@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 
@@ -160,12 +161,49 @@ def test_a_graded_neuron_loses_no_charge(seed: int, levels: int) -> None:
     torch.testing.assert_close(state.sent, values.sum(0))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_graded_neuron_of_half_precision_takes_back_all_of_many_spikes(dtype: torch.dtype) -> None:
-    ones = torch.ones(3000, 1, 1, dtype=dtype)
-    sent = GradedIF(1.0).to(dtype)(torch.cat([ones, -ones, -ones[:20]]))
+HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+
+
+@HALF
+@pytest.mark.parametrize("neuron", [GradedIF(0.5), SignedMSAT(1.0, Adaptation())])
+def test_a_signed_neuron_of_half_precision_takes_back_all_of_many_spikes(neuron: Neuron, dtype: torch.dtype) -> None:
+    x = torch.full((3000, 1, 1), 0.5, dtype=dtype)
+    sent = copy.deepcopy(neuron).to(dtype)(torch.cat([x, -x, -x[:200]]))
     assert sent.dtype == dtype
-    assert float(sent.sum(dtype=torch.float64)) == 0
+    assert float(sent[: len(x)].sum(dtype=torch.float64)) > 1000
+    assert float(sent.sum(dtype=torch.float64)) == pytest.approx(0.0, abs=1e-2)
+
+
+@HALF
+@pytest.mark.parametrize("neuron", [MSAT(1.0, Adaptation()), BDETT(1.0), SignedMSAT(1.0, Adaptation())])
+def test_the_mean_potential_of_half_precision_still_moves_after_many_steps(neuron: Neuron, dtype: torch.dtype) -> None:
+    few, many = torch.zeros(1000, 1, 1, dtype=dtype), torch.full((3000, 1, 1), 0.125, dtype=dtype)
+    neuron = copy.deepcopy(neuron).to(dtype)
+    neuron.threshold.fill_(4096.0)  # nothing fires, and v is 0.125 t
+    values, state = neuron.scan(torch.cat([few, many]), neuron.initial_state(few[0]))
+    assert values.dtype == dtype
+    assert not bool(values.any())
+    v = torch.zeros(1, dtype=dtype)
+    potentials = torch.stack([v := v + x.flatten() for x in torch.cat([few, many])])
+    assert float(state.mean) == pytest.approx(float(potentials.double().mean()), rel=1e-3)
+
+
+@HALF
+def test_a_retracting_neuron_of_half_precision_counts_many_steps(dtype: torch.dtype) -> None:
+    neuron = Retracting(IF(1.0), 2.0)
+    currents = torch.cat([torch.ones(700, 1, 1), torch.zeros(900, 1, 1)])
+    assert torch.equal(copy.deepcopy(neuron).to(dtype)(currents.to(dtype)).float(), neuron(currents))
+
+
+@HALF
+def test_an_edge_of_half_precision_holds_the_sum_of_many_small_changes(dtype: torch.dtype) -> None:
+    changes = torch.full((1200, 1, 1), 2.0**-12)
+    changes[0] = 1.0
+    neuron = EdgeTransmission(IF(4.0)).to(dtype)
+    values, state = neuron.scan(changes[:600].to(dtype), neuron.initial_state(changes[0].to(dtype)))
+    _, state = neuron.scan(changes[600:].to(dtype), state)
+    assert values.dtype == dtype
+    assert float(state.held) == float(changes.sum())
 
 
 def test_a_schedule_goes_on_with_its_last_row() -> None:

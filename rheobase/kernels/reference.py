@@ -84,7 +84,7 @@ def msat_scan(
     Args:
         current: x. Shape (K, N, ...).
         potential: v, after firing. Shape (N, ...).
-        mean: the mean of v over the steps done. Shape (N, ...).
+        mean: the mean of v over the steps done, in float32 where the current is of half precision. Shape (N, ...).
         last: v_pre of the step before. Shape (N, ...).
         steps_done: t, the steps done since the reset.
         threshold: M. Shape () or broadcastable to (N, ...).
@@ -210,7 +210,7 @@ def _adaptive_scan(
     v, values = potential, []
     for t, x in enumerate(current.unbind(0), start=steps_done):
         v_pre = v + x
-        th = threshold if t == 0 else threshold_of(v - mean, v_pre - last, x)
+        th = threshold if t == 0 else threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
         y = torch.where(v_pre >= th, th, 0.0)
         v = v_pre - y
         mean = mean + (v - mean) / (t + 1)
@@ -270,7 +270,7 @@ def signed_msat_scan(
     Args:
         current: x. Shape (K, N, C, ...).
         potential: v, as for `msat_scan`. Shape (N, C, ...).
-        sent: r, the sum of what was sent. Shape (N, C, ...).
+        sent: r, the sum of what was sent, in float32 where the current is of half precision. Shape (N, C, ...).
         mean: as for `msat_scan`. Shape (N, C, ...).
         last: as for `msat_scan`. Shape (N, C, ...).
         steps_done: t.
@@ -291,10 +291,10 @@ def signed_msat_scan(
         if t > 0:
             with torch.no_grad():
                 drive = x if drive_is_current else v_pre - last
-                share = msat_threshold(v - mean, drive, m, **adaptation) / m
+                share = msat_threshold((v - mean).to(v.dtype), drive, m, **adaptation) / m  # the mean may be wider
             th = m * share
-        s = level(torch.maximum(v_pre, -r) / th + b, beta)
-        y = torch.maximum(th * s, -r)
+        s = level(torch.maximum(v_pre, -r).to(v_pre.dtype) / th + b, beta)
+        y = torch.maximum(th * s, -r).to(v_pre.dtype)
         v, r = v_pre - y, r + y
         mean, last = mean + (v.detach() - mean) / (t + 1), v_pre.detach()
         values.append(y)

@@ -16,12 +16,16 @@ from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
+from rheobase.precision import type_of_sums
 
 __all__ = ["BDETT", "BDETTState"]
 
 
 class BDETTState(NamedTuple):
-    """The potential after firing, its mean over the steps, and the one before firing, of the last step. (N, ...)."""
+    """The potential after firing, its mean over the steps, and the one before firing, of the last step. (N, ...).
+
+    In half precision, the mean is in float32.
+    """
 
     potential: Tensor
     mean: Tensor
@@ -82,7 +86,7 @@ class BDETT(Neuron):
 
     def initial_state(self, current: Tensor) -> BDETTState:
         zero = torch.zeros_like(current)
-        return BDETTState(zero, zero, zero, 0)
+        return BDETTState(zero, zero.to(type_of_sums(zero.dtype)), zero, 0)
 
     def step(self, current: Tensor, state: BDETTState) -> tuple[Tensor, BDETTState]:
         y, new = self.scan(current.unsqueeze(0), state)

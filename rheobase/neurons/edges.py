@@ -14,12 +14,16 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper
+from rheobase.precision import type_of_sums
 
 __all__ = ["EdgeState", "EdgeTransmission"]
 
 
 class EdgeState(NamedTuple):
-    """The state of the neuron inside, the held current h, and what the neuron sent last. Shapes (N, ...)."""
+    """The state of the neuron inside, the held current h, and what the neuron sent last. Shapes (N, ...).
+
+    In half precision, h is in float32.
+    """
 
     inner: Any
     held: Tensor
@@ -54,7 +58,7 @@ class EdgeTransmission(Wrapper):
 
     def initial_state(self, current: Tensor) -> EdgeState:
         zero = torch.zeros_like(current)
-        return EdgeState(self.neuron.initial_state(current), zero, zero)
+        return EdgeState(self.neuron.initial_state(current), zero.to(type_of_sums(zero.dtype)), zero)
 
     def step(self, current: Tensor, state: EdgeState) -> tuple[Tensor, EdgeState]:
         y, new = self.scan(current.unsqueeze(0), state)
@@ -62,7 +66,7 @@ class EdgeTransmission(Wrapper):
 
     def scan(self, current: Tensor, state: EdgeState) -> tuple[Tensor, EdgeState]:
         held = torch.cat([state.held.unsqueeze(0), current]).cumsum(0)[1:]
-        sent, inner = self.neuron.scan(held, state.inner)
+        sent, inner = self.neuron.scan(held.to(current.dtype), state.inner)
         before = torch.cat([state.sent.unsqueeze(0), sent[:-1]])
         return sent - before, EdgeState(inner, held[-1], sent[-1])
 

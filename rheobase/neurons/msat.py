@@ -20,6 +20,7 @@ from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
 from rheobase.neurons.integrate_fire import positive, summary
+from rheobase.precision import type_of_sums
 
 __all__ = ["MSAT", "Adaptation", "MSATState"]
 
@@ -117,7 +118,7 @@ class MSATState(NamedTuple):
 
     Attributes:
         potential: v, after firing.
-        mean: v_m, the running mean of v over the steps done.
+        mean: v_m, the running mean of v over the steps done, in half precision in float32.
         before_firing: v_pre of the last step.
         steps: how many steps have been done.
     """
@@ -173,7 +174,7 @@ class MSAT(Neuron):
 
     def initial_state(self, current: Tensor) -> MSATState:
         zero = torch.zeros_like(current)
-        return MSATState(zero, zero, zero, 0)
+        return MSATState(zero, zero.to(type_of_sums(zero.dtype)), zero, 0)
 
     def step(self, current: Tensor, state: MSATState) -> tuple[Tensor, MSATState]:
         y, new = self.scan(current.unsqueeze(0), state)

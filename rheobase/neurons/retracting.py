@@ -14,12 +14,15 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
+from rheobase.precision import type_of_sums
 
 __all__ = ["Retracting", "RetractingState"]
 
 
 class RetractingState(NamedTuple):
     """The state of the neuron inside; spikes sent in all, those taken back (n), and the steps of the last ones.
+
+    Numbers of spikes and steps are in float32 where the currents are of half precision.
 
     Attributes:
         inner: of the neuron inside.
@@ -69,7 +72,7 @@ class Retracting(Wrapper):
         self.allowance = allowance
 
     def initial_state(self, current: Tensor) -> RetractingState:
-        zero = torch.zeros_like(current)
+        zero = torch.zeros_like(current, dtype=type_of_sums(current.dtype))
         return RetractingState(self.neuron.initial_state(current), zero, zero, zero, zero, 0)
 
     def step(self, current: Tensor, state: RetractingState) -> tuple[Tensor, RetractingState]:
@@ -82,7 +85,7 @@ class Retracting(Wrapper):
         back = ~spike & (state.sent > 0) & (quiet > last / fired.clamp(min=1) + self.allowance)
         charge = along_channels(self.threshold, current) * back
         inner = self.neuron.refund(inner, charge)
-        sent = state.sent + spike.to(y.dtype) - back.to(y.dtype)
+        sent = state.sent + spike - back.to(state.sent.dtype)
         return y - charge, RetractingState(inner, sent, fired, last, quiet.masked_fill(back, 0), t)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:

@@ -18,12 +18,13 @@ from rheobase.neurons._base import Alphabet, Neuron, Payload
 from rheobase.neurons.graded import along, at_steps
 from rheobase.neurons.integrate_fire import positive, summary
 from rheobase.neurons.msat import Adaptation
+from rheobase.precision import type_of_sums
 
 __all__ = ["SignedMSAT", "SignedMSATState"]
 
 
 class SignedMSATState(NamedTuple):
-    """That of `MSAT`, and the sum of what was sent; each tensor has the shape (N, ...)."""
+    """That of `MSAT`, and the sum of what was sent, in half precision in float32. Each tensor: (N, ...)."""
 
     potential: Tensor
     sent: Tensor
@@ -87,7 +88,8 @@ class SignedMSAT(Neuron):
 
     def initial_state(self, current: Tensor) -> SignedMSATState:
         zero = torch.zeros_like(current)
-        return SignedMSATState(zero, zero, zero, zero, 0)
+        wide = zero.to(type_of_sums(zero.dtype))
+        return SignedMSATState(zero, wide, wide, zero, 0)
 
     def step(self, current: Tensor, state: SignedMSATState) -> tuple[Tensor, SignedMSATState]:
         y, new = self.scan(current.unsqueeze(0), state)
