@@ -356,6 +356,7 @@ def graded_neuron(
     memory: bool = True,
     fire: float = 0.5,
     offset: float = 0.0,
+    doubled: bool = False,
 ) -> Array:
     """Graded integrate and fire, neuron by neuron; ``thresholds`` has one entry a step. (T, n) -> (T, n)."""
     x = np.asarray(currents, dtype=np.float64)
@@ -373,9 +374,11 @@ def graded_neuron(
             if powers:
                 possible = [0.5**k for k in range(levels) if 0.5**k * fire <= abs(q)]
                 size = max(possible, default=0.0)
+            elif doubled and t == 0:
+                size = float(min(max(math.floor(q + 1 - fire), 0), 2 * levels))
             else:
                 size = float(max(0, min(math.floor(abs(q) + 1 - fire), levels)))
-            s = size if q > 0 else -size if signed else 0.0
+            s = size if q > 0 or (doubled and t == 0) else -size if signed else 0.0
             values[t, i] = s * theta
             v -= s * theta
             sent += s * theta

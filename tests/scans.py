@@ -78,8 +78,19 @@ bdett_constants = st.fixed_dictionaries(
 
 GRADED_SHAPES = [(2,), (3, 10), (2, 700), (3, 5, 40), (2, 16, 5, 4), (1, 3, 3, 3), (2, 24, 9, 9)]
 RULES = st.fixed_dictionaries(
-    {"levels": st.integers(1, 5), "powers": st.booleans(), "signed": st.booleans(), "memory": st.booleans()}
-)
+    {
+        "levels": st.integers(1, 5),
+        "powers": st.booleans(),
+        "signed": st.booleans(),
+        "memory": st.booleans(),
+        "first": st.sampled_from([0, 0, 1, 2, 7]),
+    }
+).map(lambda rule: rule | {"first": 0} if rule["powers"] else rule)
+
+
+def in_chunk(rule: dict[str, Any], start: int) -> dict[str, Any]:
+    """The rule of a chunk that begins with this step: only the first one has the first step."""
+    return rule if start == 0 else rule | {"first": 0}
 
 
 @st.composite

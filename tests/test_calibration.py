@@ -161,6 +161,7 @@ def test_no_more_samples_are_held_than_there_is_room_for(monkeypatch: pytest.Mon
 METHODS = [
     DeltaCoding(steps=3),
     DeltaCoding(steps=3, schedule="constant"),
+    DeltaCoding(steps=3, doubled=True),
     DeltaCoding(steps=2, levels=3, powers=True, fire=0.75),
     RateCoding(steps=4, signed=True),
     SignedMSAT(steps=4, fraction=1.0),

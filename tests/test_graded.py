@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from scans import RULES, graded_problems
+from scans import RULES, graded_problems, in_chunk
 from torch import Tensor
 
 from rheobase import kernels
@@ -64,7 +64,8 @@ def test_gradients_flow_from_chunk_to_chunk(problem: list[Tensor], rule: dict[st
         values = []
         for k in range(parts):
             rows = [p if len(p) == 1 or parts == 1 else p[k : k + 1] for p in (threshold, fire, offset)]
-            y, v, r = kernels.graded_scan(x if parts == 1 else x[k : k + 1], v, r, *rows, **rule, backend="cpu")
+            part = x if parts == 1 else x[k : k + 1]
+            y, v, r = kernels.graded_scan(part, v, r, *rows, **in_chunk(rule, k), backend="cpu")  # type: ignore[arg-type]
             values.append(y)
         sent = torch.cat(values)
         weights = torch.linspace(-1, 2, sent.numel()).view(sent.shape)

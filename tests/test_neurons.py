@@ -123,6 +123,8 @@ RULES = {
     "signed levels": {"levels": 3},
     "powers": {"levels": 4, "powers": True, "fire": 0.75},
     "offset": {"offset": 0.1},
+    "doubled": {"doubled": True},
+    "doubled levels": {"levels": 2, "doubled": True, "fire": 0.75, "offset": -0.1},
 }
 
 
@@ -226,10 +228,39 @@ def test_shifts_round_a_schedule_to_powers_of_two_of_its_first_row() -> None:
     assert float(neuron.threshold.grad[1, 0]) == pytest.approx(0.4 / 0.5)
 
 
+@given(seed=SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_a_doubled_neuron_sends_three_symbols_in_each_step(seed: int) -> None:
+    schedule = torch.tensor([[0.4], *(0.8 * 0.7**t for t in torch.arange(1, 30)[:, None])])
+    sent = GradedIF(schedule, doubled=True)(3 * currents(seed).float())
+    counts = (sent / schedule.view(-1, *[1] * (sent.ndim - 1))).round(decimals=5)
+    assert set(counts[0].unique().tolist()) <= {0.0, 1.0, 2.0}
+    assert set(counts[1:].unique().tolist()) <= {-1.0, 0.0, 1.0}
+
+
+def test_a_doubled_neuron_goes_on_in_the_next_chunk() -> None:
+    x = 2 * currents(4).float().abs()
+    neuron = GradedIF(torch.tensor([[0.4], [0.4], [0.2]]), doubled=True)
+    values, state = neuron.scan(x, neuron.initial_state(x[0]))
+    assert bool((values[0] == 0.8).any())
+    for start in (1, 2):
+        first, half = neuron.scan(x[:start], neuron.initial_state(x[0]))
+        rest, ended = neuron.scan(x[start:], half)
+        assert torch.equal(torch.cat([first, rest]), values)
+        assert torch.equal(ended.sent, state.sent)
+
+
+@pytest.mark.parametrize("wrong", [{"powers": True}, {"signed": False}, {"memory": False}])
+def test_no_other_spikes_can_be_doubled(wrong: dict[str, bool]) -> None:
+    with pytest.raises(SettingError, match=f"GradedIF: doubled is True; with {next(iter(wrong))}="):
+        GradedIF(1.0, doubled=True, **wrong)  # type: ignore[arg-type]
+
+
 def test_the_alphabet_says_what_a_graded_spike_carries() -> None:
     schedule = torch.tensor([[0.8], [0.4]])
     assert str(GradedIF(1.0, signed=False).alphabet) == "binary"
     assert str(GradedIF(schedule).alphabet) == "ternary, step-weighted"
+    assert str(GradedIF(1.0, doubled=True).alphabet) == "ternary, step-weighted"
     assert str(GradedIF(1.0, 5, signed=False).alphabet) == "integer(5)"
     assert str(GradedIF(schedule, 4, powers=True).alphabet) == "signed power_of_two(4), step-weighted"
 
@@ -264,6 +295,8 @@ def examples() -> dict[str, Neuron]:
         "GradedIF ternary": GradedIF(half),
         "GradedIF without memory": GradedIF(half, memory=False, fire=1.0),
         "GradedIF levels": GradedIF(half, 3, fire=1.0),
+        "GradedIF doubled": GradedIF(half, doubled=True),
+        "GradedIF doubled levels": GradedIF(half, 2, fire=1.0, doubled=True),
         "GradedIF powers": GradedIF(half, 4, powers=True, fire=0.75),
         "GradedIF per channel": GradedIF(torch.tensor([0.25, 0.5, 1.0, 2.0]), 2),
         "Biased": Biased(GradedIF(half), torch.tensor([0.0, 0.125, -0.25, 0.0]), 0.25),

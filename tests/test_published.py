@@ -27,6 +27,7 @@ from rheobase.methods import (
     AdaFire,
     Burst,
     CalibratedMSAT,
+    DeltaCoding,
     DoubleThreshold,
     GroupNeurons,
     LocalBalancing,
@@ -351,6 +352,20 @@ def test_bdett_equals_its_equations() -> None:
             np.testing.assert_allclose(found[t, n], sent, atol=1e-12)
             v, before = v_pre - sent, v_pre
             mean = (t * mean + v) / (t + 1)
+
+
+def test_a_doubled_schedule_has_half_of_the_threshold_and_twice_the_levels_at_first() -> None:
+    plain, doubled = (
+        rb.convert(mlp(), MLP_X.float(), DeltaCoding(steps=3, doubled=d)).plan.neurons["3"] for d in (False, True)
+    )
+    assert doubled.threshold[0].equal(plain.threshold[0] / 2)
+    assert doubled.threshold[1:].equal(plain.threshold[1:])
+    large = torch.full((3, 1, doubled.threshold.shape[1]), 100.0)
+    assert doubled(large)[0].equal(2 * doubled.threshold[:1])
+    assert rb.AnnealedDelta(steps=3).doubled
+    for wrong in ({"powers": True, "levels": 4}, {"signed": False}, {"schedule": "constant"}):
+        with pytest.raises(SettingError, match=f"doubled is True; with {next(iter(wrong))}="):
+            DeltaCoding(doubled=True, **wrong)  # type: ignore[arg-type]
 
 
 def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> None:

@@ -26,6 +26,7 @@ from scans import (
     constants,
     flags,
     graded_problems,
+    in_chunk,
     msat_flat,
     problems,
     signed_msat,
@@ -159,7 +160,7 @@ def test_a_schedule_goes_on_in_the_next_chunk(problem: list[Tensor], rule: dict[
     values, sent, state = [], [], [v, r, zero, zero]
     for k in range(len(current)):
         now = [p if len(p) == 1 else p[k : k + 1] for p in rows]
-        y, v, r = graded_scan(current[k : k + 1], v, r, *now, **rule)
+        y, v, r = graded_scan(current[k : k + 1], v, r, *now, **in_chunk(rule, k))
         values.append(y)
         y, *state = kernels.signed_msat_scan(current[k : k + 1], *state, k, *now, **PAPER, backend="triton")
         sent.append(y)

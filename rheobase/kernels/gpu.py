@@ -210,6 +210,7 @@ def graded_scan(
     powers: bool,
     signed: bool,
     memory: bool,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`, bit for bit; without a gradient."""
     current, strides = dense(current)
@@ -218,7 +219,8 @@ def graded_scan(
     values = values_for(current, strides)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
     _launch(
-        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, 0.5 ** (levels - 1),
+        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, first,
+        0.5 ** (levels - 1),
         POWERS=powers, SIGNED=signed, MEMORY=memory, SCHEDULE=len(rows) > 1,
     )  # fmt: skip
     return values, after[0], after[1]

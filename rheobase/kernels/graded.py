@@ -14,7 +14,7 @@ from rheobase.kernels.layout import dense, ordered, values_for
 __all__ = ["SUMS", "scan", "task_of", "to_rows"]
 
 _PIECE = 448  # neurons that a thread takes at a time, at most a row of its workspace
-_TASK = 22  # int64 slots, as in `graded_loops`, which is not imported before it is needed
+_TASK = 23  # int64 slots, as in `graded_loops`, which is not imported before it is needed
 
 SUMS = 16
 """Partial sums of a gradient: their number must not depend on the threads."""
@@ -31,6 +31,7 @@ def scan(
     powers: bool,
     signed: bool,
     memory: bool,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`; differentiable with respect to the current and the three parameters."""
     wide = (threshold + fire + offset).detach()
@@ -38,10 +39,10 @@ def scan(
     rows = torch.stack([p.expand(wide.shape) for p in parameters], 1)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (current, potential, sent, rows)):
         y, v, r = _Scan.apply(  # type: ignore[no-untyped-call]
-            current, potential, sent, rows, levels, powers, signed, memory
+            current, potential, sent, rows, levels, powers, signed, memory, first
         )
         return y, v, r
-    return _forward(current, potential, sent, rows, levels, powers, signed, memory)
+    return _forward(current, potential, sent, rows, levels, powers, signed, memory, first)
 
 
 class _Scan(torch.autograd.Function):
@@ -62,7 +63,7 @@ class _Scan(torch.autograd.Function):
         gradient = ordered(gradient, y.shape, y.stride())
         result = y.new_empty_strided(y.shape, y.stride())
         width, task, _keep = task_of(current, y, rows)
-        task[14:18] = ctx.rule
+        *task[14:18], task[22] = ctx.rule
         states = [y.new_empty_strided(shape, strides).copy_(g) for g in (gradient_v, gradient_r)]
         undone = [ordered(state, tuple(shape), strides).clone() for state in (v, r)]
         sums = y.new_zeros(SUMS, current.shape[0], 3, width)
@@ -71,7 +72,7 @@ class _Scan(torch.autograd.Function):
         _launch("gradient", task)
         found = to_rows(sums.sum(0), rows, shape, strides)
         zero = torch.zeros_like(found[:, :1])  # that of the reciprocal
-        return result, *states, torch.cat([found[:, :1], zero, found[:, 1:]], 1), None, None, None, None
+        return result, *states, torch.cat([found[:, :1], zero, found[:, 1:]], 1), *[None] * 5
 
 
 def _forward(
@@ -80,7 +81,7 @@ def _forward(
     current, strides = dense(current)
     shape, y = current.shape[1:], values_for(current, strides)
     _, task, _keep = task_of(current, y, rows)
-    task[14:18] = rule
+    *task[14:18], task[22] = rule
     before = [ordered(state, tuple(shape), strides) for state in (potential, sent)]
     v, r = (y.new_empty_strided(shape, strides) for _ in range(2))
     task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))

@@ -37,6 +37,7 @@ class AnnealedDelta(DeltaCoding):
     iterations: int = 160
     weight_rate: float = 5e-3
     anytime: float = 1.0
+    doubled: bool = True
 
     @classmethod
     def fast(cls, **changes: object) -> Self:

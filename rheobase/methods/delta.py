@@ -31,6 +31,7 @@ class DeltaCoding(Calibrated):
         theta(t) = first M                constant
                    first M / t            harmonic
                    first M decay^(t-1)    geometric
+        theta(1) = first M / 2            with doubled: at t = 1, twice as many positive levels and no negative ones
 
     with M the scale of the channel. The answer is the sum of the outputs.
 
@@ -39,6 +40,8 @@ class DeltaCoding(Calibrated):
         first: the threshold of the first step, as a share of M; greater than 0.
         decay: of the geometric schedule, above 0 and at most 1; None takes one for T.
         shifts: each threshold of a channel is a power of two times its first one, also after tuning.
+        doubled: in the first step, where nothing can be taken back, the symbols of negative spikes stand for larger
+            positive ones; see `rheobase.neurons.GradedIF`. For signed levels that are no powers, and a schedule.
 
     The other arguments are those of `Calibrated`.
     """
@@ -50,6 +53,7 @@ class DeltaCoding(Calibrated):
     first: float = 0.5
     decay: float | None = None
     shifts: bool = False
+    doubled: bool = False
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -59,6 +63,9 @@ class DeltaCoding(Calibrated):
             problems.append(f"first is {self.first}; it must be greater than 0")
         if self.decay is not None and not 0 < self.decay <= 1:
             problems.append(f"decay is {self.decay}; it must be above 0 and at most 1")
+        if self.doubled and (self.powers or not self.signed or self.schedule == "constant"):
+            found = "powers=True" if self.powers else "schedule='constant'" if self.signed else "signed=False"
+            problems.append(f"doubled is True; with {found} it must be False")
         return problems
 
     def clips(self) -> bool:
@@ -69,10 +76,10 @@ class DeltaCoding(Calibrated):
         t = torch.arange(self.steps, dtype=torch.float64)
         if self.schedule == "constant":
             return torch.full_like(t, self.first)
-        if self.schedule == "harmonic":
-            return self.first / (1 + t)
         decay = self.decay or 0.7 + 0.15 * min(max(self.steps - 6, 0), 10) / 10
-        return torch.as_tensor(self.first * decay**t)
+        shares = self.first / (1 + t) if self.schedule == "harmonic" else torch.as_tensor(self.first * decay**t)
+        shares[0] /= 2 if self.doubled else 1
+        return shares
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         neurons = {}
@@ -81,6 +88,6 @@ class DeltaCoding(Calibrated):
             theta = shares.to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
             fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (self.fire, 0.0))
             neurons[site] = GradedIF(
-                theta, self.levels, self.powers, self.signed, self.signed, fire, offset, self.shifts
+                theta, self.levels, self.powers, self.signed, self.signed, fire, offset, self.shifts, self.doubled
             )
         return Plan(repr(self), neurons, SentOnce(), RunningSum())

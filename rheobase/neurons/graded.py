@@ -50,9 +50,14 @@ class GradedIF(Neuron):
         level(m) = min(floor(m + 1 - fire), levels), or with powers the largest of
                    1, 1/2, ..., 2^(1 - levels) that is at most m / fire, or 0
 
+        with doubled, at t = 1: s(1) = min(floor(q + 1 - fire), 2 levels), 0 where q < 0
+
     With memory, max(v_pre, -r) = relu(C) - r, where C is the sum of all currents: negative spikes
     take back what was sent too much, so that the sum stays that of a ReLU, up to rounding: where steps differ in size
     (a schedule, or powers), a negative spike may be larger than what is left of the sum.
+
+    At the first step there is nothing to take back, and a negative symbol would never be sent. With ``doubled`` it
+    stands for a larger spike there: a ternary neuron sends 0, threshold(1) or 2 threshold(1), and then 0 or a sign.
 
     Args:
         threshold: greater than 0, in units of the activation. Shape (), (C,) a channel, or (T, C) or
@@ -66,9 +71,11 @@ class GradedIF(Neuron):
         offset: added to q. Shapes as for the threshold.
         shifts: round the schedule, so that threshold(t) = threshold(1) 2^k(t) with a whole k(t), and a receiver
             whose weights are scaled for threshold(1) shifts what it gets. Of use with a schedule.
+        doubled: whether the first step has twice as many positive magnitudes instead of negative ones. For signed
+            spikes with memory, which are no powers.
 
     Raises:
-        SettingError: a value is outside its range.
+        SettingError: a value is outside its range, or ``doubled`` is for other spikes.
 
     Example:
         >>> import torch
@@ -92,21 +99,26 @@ class GradedIF(Neuron):
         fire: Tensor | float = 0.5,
         offset: Tensor | float = 0.0,
         shifts: bool = False,
+        doubled: bool = False,
     ) -> None:
         super().__init__()
         most = 16 if powers else 2**16
         if not 1 <= levels <= most:
             raise SettingError(f"GradedIF: levels is {levels}; it must be from 1 to {most}.")
+        if doubled and (powers or not signed or not memory):
+            found = "powers=True" if powers else "memory=False" if signed else "signed=False"
+            raise SettingError(f"GradedIF: doubled is True; with {found} it must be False.")
         self.register_buffer("threshold", positive(threshold, "GradedIF"))
         dtype = self.threshold.dtype
         self.register_buffer("fire", positive(torch.as_tensor(fire, dtype=dtype), "GradedIF, fire"))
         self.register_buffer("offset", torch.as_tensor(offset, dtype=dtype))
         self.levels, self.powers, self.signed, self.memory, self.shifts = levels, powers, signed, memory, shifts
+        self.doubled = doubled
 
     @property
     def alphabet(self) -> Alphabet:  # type: ignore[override]
         """What one spike may carry."""
-        weighted = self.threshold.ndim == 2 and len(self.threshold) > 1
+        weighted = self.doubled or (self.threshold.ndim == 2 and len(self.threshold) > 1)
         if self.levels == 1:
             return Alphabet(Payload.TERNARY if self.signed else Payload.BINARY, 1, weighted)
         return Alphabet(Payload.POWER_OF_TWO if self.powers else Payload.INTEGER, self.levels, weighted, self.signed)
@@ -118,7 +130,7 @@ class GradedIF(Neuron):
         unit = self.threshold.reshape(-1)
         if self.powers:
             return kernels.Code(unit * 2.0 ** (1 - self.levels), 2 ** (self.levels - 1), self.signed)
-        return kernels.Code(unit, self.levels, self.signed)
+        return kernels.Code(unit, 2 * self.levels if self.doubled else self.levels, self.signed)
 
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)
@@ -139,6 +151,7 @@ class GradedIF(Neuron):
             powers=self.powers,
             signed=self.signed,
             memory=self.memory,
+            first=2 * self.levels if self.doubled and state.steps == 0 else 0,
             backend=self.backend,
         )
         return y, GradedState(v, r, state.steps + k)
@@ -155,7 +168,8 @@ class GradedIF(Neuron):
         """The clip of the levels, rounded: r(T) = floor(x T / threshold + 1 - fire) threshold / T.
 
         Exact for 0 <= x <= levels * threshold with one threshold for all steps, a fire of at most 1 and no
-        offset; above, the neuron sends its top level at every step after the first that fires. Negative x
+        offset; above, the neuron sends its top level at every step after the first that fires, and at that one too
+        unless it is the first of all and ``doubled``. Negative x
         gives 0 with memory or unsigned, and the mirrored rate else. With powers or a schedule the rate
         differs from the clipped current by at most `rate_bound`.
         """
@@ -167,7 +181,11 @@ class GradedIF(Neuron):
         size = x.abs().clamp(min=1e-30)
         first = torch.ceil(fire * threshold / size).clamp(min=1.0)
         count = torch.floor(size * steps / threshold + 1 - fire)
-        count = torch.minimum(count, (steps - first + 1) * self.levels)
+        most = (steps - first + 1) * self.levels
+        if self.doubled:  # more at t = 1, for a neuron that fires then
+            more = torch.floor(size / threshold + 1 - fire).clamp(self.levels, 2 * self.levels) - self.levels
+            most = most + torch.where(first == 1, more, 0.0)
+        count = torch.minimum(count, most)
         return torch.sign(x) * torch.where(first <= steps, count, 0.0) * threshold / steps
 
     def rate_bound(self, steps: int) -> float:
@@ -178,7 +196,8 @@ class GradedIF(Neuron):
         return state._replace(potential=state.potential + charge, sent=state.sent - charge)
 
     def extra_repr(self) -> str:
-        return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}"
+        doubled = ", doubled=True" if self.doubled else ""
+        return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}{doubled}"
 
 
 def at_steps(parameter: Tensor, done: int, k: int) -> Tensor:
