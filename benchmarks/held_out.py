@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,13 @@ from rheobase.spiking import SpikingModel
 
 NETWORK, CALIBRATION = "resnet20-cifar10", 1024
 
-TRIALS: tuple[Scaled, ...] = tuple(
-    dataclasses.replace(method, **change)
-    for method in (
-        ParallelConversion(steps=8, iterations=300, weight_rate=5e-3),
-        AnnealedDelta(steps=4, iterations=300, anytime=0.0),
-    )
-    for change in ({}, {"divergence": 0.3}, {"divergence": 1.0}, {"mix": True}, {"weight_rate": 2e-2})
-)
+PARALLEL = ParallelConversion(steps=8, iterations=300, weight_rate=5e-3)
+ANNEALED = AnnealedDelta(steps=4, iterations=300, anytime=0.0)
+CHANGES: Mapping[Scaled, Sequence[Mapping[str, Any]]] = {
+    PARALLEL: ({}, {"divergence": 0.3}),
+    ANNEALED: ({}, {"doubled": False}, {"divergence": 0.3}, {"mix": True}, {"weight_rate": 2e-2}),
+}
+TRIALS = tuple(dataclasses.replace(method, **change) for method, changes in CHANGES.items() for change in changes)
 
 
 def cell(on: Bench, others: Tensor, method: Scaled) -> dict[str, Any]:
