@@ -21,12 +21,12 @@ __all__ = ["AnnealedDelta"]
 
 @dataclass(frozen=True, repr=False)
 class AnnealedDelta(DeltaCoding):
-    """Delta coding with signs alone, a geometric schedule to start from, and everything tuned by gradient.
+    """Ternary delta coding with a geometric schedule to start from, and everything tuned by gradient.
 
     Tuned are the threshold of each channel and step (by its logarithm), the level that fires, an offset, and the
     weights and biases, on at most some 1,000 images without labels. Each layer works in the same step as the one
-    before it (causal). The alphabet is ternary and step-weighted: an event carries a sign, and its size is known
-    from the step.
+    before it (causal). The alphabet is ternary and step-weighted: an event is one of two symbols, and the step says
+    what they are worth, theta(1) and 2 theta(1) in the first, theta(t) and -theta(t) later (``doubled``).
 
     Args:
         iterations: of 32 images each; `fast` and `best` are presets.
