@@ -198,7 +198,7 @@ BARS = (
     Bar(SYNCHRONOUS, _parallel(300), 16, 0.3),
     Bar(WEIGHTED, _annealed(400), 2, 8.0),
     Bar(WEIGHTED, _annealed(400), 4, 2.0),
-    Bar(WEIGHTED, _annealed(600), 6, 0.5),
+    Bar(WEIGHTED, _annealed(400), 6, 0.5),
     Bar(WEIGHTED, _annealed(200), 8, 0.2),
     Bar(TERNARY, _snm(400), 4, 4.0),
     Bar(TERNARY, _snm(150), 8, 1.0),
