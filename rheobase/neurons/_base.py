@@ -42,8 +42,8 @@ class Alphabet:
         payload: binary {0, 1}, ternary {-1, 0, 1}, integer {0, ..., levels},
             power of two {0, 2^0, ..., 2^(1 - levels)}, or a real number.
         levels: how many non-zero magnitudes there are (integer and power-of-two payloads).
-        step_weighted: whether the value of a spike also depends on the step it is sent in,
-            by a schedule that the receiver knows.
+        step_weighted: whether what a symbol stands for also depends on the step it is sent in, by a schedule that the
+            receiver knows. Of one step, a ternary spike then has any two values.
         signed: whether integers and powers of two may be negative too.
     """
 
