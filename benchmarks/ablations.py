@@ -3,7 +3,8 @@
     python -m benchmarks.ablations [--images 2000] [--threads N]
 
 Accuracy after each step for ResNet-20 on CIFAR-10, and what depth does for other networks of the zoo. Finished cells
-are kept in runs/methods/. Environment variables are those of `benchmarks.methods`.
+are kept in runs/methods/; with --finished nothing is measured, and rows without a finished cell stay as they are
+stored, marked as older. Environment variables are those of `benchmarks.methods`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import record
-from benchmarks.methods import cell
+from benchmarks.methods import as_older, cell, cell_path
 from benchmarks.networks import bench
 from rheobase.methods import AnnealedDelta
 
@@ -59,18 +60,23 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
+    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows, place = [], cache(bench)  # several rows have one network and its data
     first, every = map(int, (arguments.share or "0/1").split("/"))
     turns: list[str] = []
+    stored = record.read("ablations")["rows"]
 
     def measure(network: str, label: str, how: AnnealedDelta, calibration: int = CALIBRATION) -> None:
         turns.append(label)
         if arguments.share and (len(turns) - 1 - first) % every:
             return
         on = place(network, arguments.images, calibration, arguments.device)
+        if arguments.finished and not cell_path(on, repr(how), how.steps, len(on.test.dataset)).exists():
+            rows.extend(as_older(row) for row in stored if (row["network"], row["label"]) == (network, label))
+            return
         found = cell(on, how, how.steps, len(on.test.dataset))
         rows.append({"network": network, "label": label, "calibration_images": len(on.calibration), "cell": found})
         print(f"{network}, {label}: {100 * found['accuracy']:.2f} %, ANN {100 * found['reference_accuracy']:.2f} %",

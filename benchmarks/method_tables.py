@@ -117,13 +117,10 @@ def goals() -> str:
         lines.append(
             f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
             f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | "
-            f"`{cell['method']}`{OLDER if row.get('older') else ''} |"
+            f"`{cell['method']}`{OLDER if cell.get('older') else ''} |"
         )
     note = _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))
-    commits = sorted({row["cell"]["commit"][:7] for row in result["bars"] if row["cell"] and row.get("older")})
-    if commits:
-        note += f"{OLDER} at commits {', '.join(commits)}, with the settings and the rule of tuning that were there."
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", f"{note} {_marked(result['bars'])}".strip()])
 
 
 def choices() -> str:
@@ -215,13 +212,14 @@ def ablations() -> str:
     lines = ["| changed | accuracy after each step, % | events a neuron | calibration |", "|---|---|---|---|"]
     for row in rows:
         curve = ", ".join(f"{100 * a:.1f}" for a in row["cell"]["accuracy_by_step"])
-        lines.append(f"| {row['label']} | {curve} | {row['cell']['events_per_neuron']:.2f} | "
+        mark = OLDER if row["cell"].get("older") else ""
+        lines.append(f"| {row['label']}{mark} | {curve} | {row['cell']['events_per_neuron']:.2f} | "
                      f"{row['cell']['calibration_seconds']:.0f} s |")  # fmt: skip
     note = (
         f"T = {result['steps']}, {result['iterations']} iterations and 1,024 calibration images where the row does not "
         f"say otherwise. {_note({**result, 'calibration_images': 1024}, rows[0]['cell'])}"
     )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", f"{note} {_marked(rows)}".strip()])
 
 
 def depth() -> str:
@@ -238,14 +236,15 @@ def depth() -> str:
         "events a neuron",
     ]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for row in record.read("ablations")["rows"]:
+    rows = [row for row in record.read("ablations")["rows"] if row["network"] != "resnet20-cifar10"]
+    for row in rows:
         cell = row["cell"]
-        if row["network"] != "resnet20-cifar10":
-            changed = "" if row["label"].startswith("T =") else f", {row['label']}"
-            lines.append(f"| {row['network']}{changed} | {cell['steps']} | {100 * cell['accuracy']:.1f} | "
-                         f"{100 * cell['reference_accuracy']:.1f} | {100 * cell['agreement']:.1f} | "
-                         f"{100 * cell['logit_error']:.1f} | {cell['events_per_neuron']:.2f} |")  # fmt: skip
-    return "\n".join(lines)
+        changed = "" if row["label"].startswith("T =") else f", {row['label']}"
+        lines.append(f"| {row['network']}{changed}{OLDER if cell.get('older') else ''} | {cell['steps']} | "
+                     f"{100 * cell['accuracy']:.1f} | {100 * cell['reference_accuracy']:.1f} | "
+                     f"{100 * cell['agreement']:.1f} | {100 * cell['logit_error']:.1f} | "
+                     f"{cell['events_per_neuron']:.2f} |")  # fmt: skip
+    return "\n".join([*lines, *(["", marked] if (marked := _marked(rows)) else [])])
 
 
 def held_out() -> str:
@@ -286,6 +285,12 @@ def twins() -> str:
 def _older(rows: Iterable[dict[str, Any]]) -> str:
     """The commits of the cells that are marked as older, in words; nothing where none is."""
     return ", ".join(sorted({c["commit"][:7] for row in rows for c in row["cells"] if c.get("older")}))
+
+
+def _marked(rows: Iterable[dict[str, Any]]) -> str:
+    """What the mark at rows of one cell means; nothing where there is none."""
+    commits = ", ".join(sorted({row["cell"]["commit"][:7] for row in rows if row["cell"] and row["cell"].get("older")}))
+    return f"{OLDER.strip()} at commits {commits}, with the settings and the rule of tuning of then." if commits else ""
 
 
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:

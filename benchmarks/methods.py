@@ -105,7 +105,7 @@ def keep(on: Bench, count: int) -> None:
         if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
             continue
         found = [c for entry in stored.get("methods", ()) for c in entry["cells"] if not c.get("older")]
-        found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not goal.get("older")]
+        found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not content.get("older")]
         cells = {cell_path(on, content["method"], content["steps"], count): content for content in found}
         for content in stored.get("twins", ()):
             cells[twin_path(on, content["levels"], count)] = {"commit": stored["commit"], **content}
@@ -152,7 +152,7 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
     for bar in BARS:
         if arguments.finished and not cell_path(on, repr(bar.make(bar.steps)), bar.steps, arguments.images).exists():
             nothing = {"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": None, "cell": None}
-            rows.append({**stored.get((bar.group, bar.steps), nothing), "older": True})
+            rows.append(as_older(stored.get((bar.group, bar.steps), nothing)))
         elif arguments.only in bar.group:
             found = cell(on, bar.make(bar.steps), bar.steps, arguments.images)
             drop = 100 * (found["reference_accuracy"] - found["accuracy"])
@@ -163,6 +163,11 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
         content = {**record.provenance(0), "network": on.name, "images": arguments.images,
                    "calibration_images": len(on.calibration), "bars": rows}  # fmt: skip
         print(record.write(f"bars-{on.name}", content))
+
+
+def as_older(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a stored result, with its cell marked as what is not measured again."""
+    return {**row, "cell": row["cell"] and {**row["cell"], "older": True}}
 
 
 def steps_of(entry: Entry) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     )
     rows = [{"group": entry.group, "name": entry.name, "cells": [{**kept, **NEAR}, {**old, **NEAR}]}]
     (tmp_path / "methods-tiny.json").write_text(json.dumps({**stored, "methods": rows}))
-    goals = [{"cell": {"method": "A", "steps": 1}}, {"cell": {"method": "B", "steps": 1}, "older": True}]
+    goals = [{"cell": {"method": "A", "steps": 1}}, {"cell": {"method": "B", "steps": 1, "older": True}}]
     (tmp_path / "bars-tiny.json").write_text(json.dumps({**stored, "bars": goals}))
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.chdir(tmp_path)
