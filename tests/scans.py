@@ -83,14 +83,14 @@ RULES = st.fixed_dictionaries(
         "powers": st.booleans(),
         "signed": st.booleans(),
         "memory": st.booleans(),
-        "first": st.sampled_from([0, 0, 1, 2, 7]),
+        "first_levels": st.sampled_from([0, 0, 1, 2, 7]),
     }
-).map(lambda rule: rule | {"first": 0} if rule["powers"] else rule)
+).map(lambda rule: rule | {"first_levels": 0} if rule["powers"] else rule)
 
 
 def in_chunk(rule: dict[str, Any], start: int) -> dict[str, Any]:
     """The rule of a chunk that begins with this step: only the first one has the first step."""
-    return rule if start == 0 else rule | {"first": 0}
+    return rule if start == 0 else rule | {"first_levels": 0}
 
 
 @st.composite

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import graded_neuron, if_neuron, msat_neuron, signed_msat_neuron
-from torch import Tensor
+from torch import Tensor, nn
 
 from rheobase import neurons
 from rheobase.errors import ConversionError, SettingError
@@ -24,6 +24,7 @@ from rheobase.neurons import (
     Biased,
     EdgeTransmission,
     GradedIF,
+    MaxPoolGate,
     Neuron,
     OffsetIF,
     Parallel,
@@ -198,6 +199,15 @@ def test_a_retracting_neuron_of_half_precision_counts_many_steps(dtype: torch.dt
 
 
 @HALF
+def test_a_gate_of_half_precision_knows_who_leads_after_many_steps(dtype: torch.dtype) -> None:
+    spikes = torch.ones(5000, 1, 1, 2)
+    spikes[::2, ..., 0] = 0
+    passed = MaxPoolGate(nn.MaxPool1d(2)).to(dtype)(spikes.to(dtype))
+    assert passed.dtype == dtype
+    assert bool((passed[1:] == 1).all())
+
+
+@HALF
 def test_an_edge_of_half_precision_holds_the_sum_of_many_small_changes(dtype: torch.dtype) -> None:
     changes = torch.full((1200, 1, 1), 2.0**-12)
     changes[0] = 1.0
@@ -236,6 +246,16 @@ def test_a_doubled_neuron_sends_three_symbols_in_each_step(seed: int) -> None:
     counts = (sent / schedule.view(-1, *[1] * (sent.ndim - 1))).round(decimals=5)
     assert set(counts[0].unique().tolist()) <= {0.0, 1.0, 2.0}
     assert set(counts[1:].unique().tolist()) <= {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_what_a_doubled_neuron_sends_fits_into_its_code(levels: int) -> None:
+    neuron = GradedIF(0.5, levels, doubled=True)
+    code = neuron.code
+    assert code is not None
+    counts = neuron(5 * currents(3).float()) / code.unit
+    assert counts.equal(counts.round())
+    assert (float(counts.min()), float(counts.max()), code.levels) == (-levels, 2 * levels, 2 * levels)
 
 
 def test_a_doubled_neuron_goes_on_in_the_next_chunk() -> None:

@@ -257,7 +257,7 @@ def graded_scan(
     powers: bool = False,
     signed: bool = True,
     memory: bool = True,
-    first: int = 0,
+    first_levels: int = 0,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Graded integrate and fire, K steps: equations and arguments are in `reference.graded_scan`.
@@ -270,11 +270,11 @@ def graded_scan(
     tensors = (current, potential, sent, threshold, fire, offset)
     match _choose(backend, tensors, gradients=("cpu",)):
         case "triton":
-            return gpu.graded_scan(*tensors, levels, powers, signed, memory, first)
+            return gpu.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
         case "cpu":
-            return graded.scan(*tensors, levels, powers, signed, memory, first)
+            return graded.scan(*tensors, levels, powers, signed, memory, first_levels)
         case _:
-            return reference.graded_scan(*tensors, levels, powers, signed, memory, first)
+            return reference.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
 
 
 def synchronous_scan(

@@ -210,7 +210,7 @@ def graded_scan(
     powers: bool,
     signed: bool,
     memory: bool,
-    first: int = 0,
+    first_levels: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`, bit for bit; without a gradient."""
     current, strides = dense(current)
@@ -219,7 +219,7 @@ def graded_scan(
     values = values_for(current, strides)
     pairs = [tensor for pair in zip(before, after, strict=True) for tensor in pair]
     _launch(
-        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, first,
+        "graded", current, values, rows, *pairs, *_sizes(current), inner, rows.shape[2], levels, first_levels,
         0.5 ** (levels - 1),
         POWERS=powers, SIGNED=signed, MEMORY=memory, SCHEDULE=len(rows) > 1,
     )  # fmt: skip

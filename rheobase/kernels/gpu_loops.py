@@ -17,7 +17,7 @@ import triton.language as tl
 
 __all__ = ["count_kernel", "graded_kernel", "if_kernel", "msat_kernel", "signed_msat_kernel"]
 
-_VARYING = ("steps", "done", "levels", "first")  # numbers for which no kernel of their own is compiled
+_VARYING = ("steps", "done", "levels", "first_levels")  # numbers for which no kernel of their own is compiled
 
 
 @triton.jit
@@ -149,7 +149,7 @@ def _level(m, fire, levels, lowest, POWERS: tl.constexpr):
 @triton.jit(do_not_specialize=_VARYING)
 def graded_kernel(
     current, values, parameters, potential, potential_after, sent, sent_after,
-    neurons, steps, stride, inner, channels, levels, first, lowest,
+    neurons, steps, stride, inner, channels, levels, first_levels, lowest,
     POWERS: tl.constexpr, SIGNED: tl.constexpr, MEMORY: tl.constexpr, SCHEDULE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The equations of `reference.graded_scan`; with SCHEDULE there are parameters for each step."""
@@ -166,8 +166,8 @@ def graded_kernel(
         pre = v + tl.load(x_place, mask=live)
         e = tl.maximum(pre, -r, propagate_nan=tl.PropagateNan.ALL) if MEMORY else pre
         q = e * inverse + offset
-        opening = (step == 0) & (first > 0)  # all its levels are positive
-        k = _level(tl.abs(q), fire, tl.where(opening, first, levels), lowest, POWERS)
+        opening = (step == 0) & (first_levels > 0)  # all its levels are positive
+        k = _level(tl.abs(q), fire, tl.where(opening, first_levels, levels), lowest, POWERS)
         y = tl.where(q > 0, k, tl.where(opening, 0.0, -k) if SIGNED else 0.0) * theta
         v, r = pre - y, r + y
         tl.store(y_place, y, mask=live)

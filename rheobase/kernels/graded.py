@@ -31,7 +31,7 @@ def scan(
     powers: bool,
     signed: bool,
     memory: bool,
-    first: int = 0,
+    first_levels: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.graded_scan`; differentiable with respect to the current and the three parameters."""
     wide = (threshold + fire + offset).detach()
@@ -39,10 +39,10 @@ def scan(
     rows = torch.stack([p.expand(wide.shape) for p in parameters], 1)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (current, potential, sent, rows)):
         y, v, r = _Scan.apply(  # type: ignore[no-untyped-call]
-            current, potential, sent, rows, levels, powers, signed, memory, first
+            current, potential, sent, rows, levels, powers, signed, memory, first_levels
         )
         return y, v, r
-    return _forward(current, potential, sent, rows, levels, powers, signed, memory, first)
+    return _forward(current, potential, sent, rows, levels, powers, signed, memory, first_levels)
 
 
 class _Scan(torch.autograd.Function):

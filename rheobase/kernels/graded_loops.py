@@ -22,7 +22,7 @@ __all__ = ["compiled"]
 
 TICKET, NEURONS, STEPS, WIDTH, PIECE, STRIDE, TABLE, TABLE_STRIDE = range(8)
 CURRENT, VALUES, POTENTIAL, SENT, POTENTIAL_AFTER, SENT_AFTER = range(8, 14)
-LEVELS, POWERS, SIGNED, MEMORY, GRADIENT, CURRENT_GRADIENT, SUMS, SLOTS, FIRST = range(14, 23)
+LEVELS, POWERS, SIGNED, MEMORY, GRADIENT, CURRENT_GRADIENT, SUMS, SLOTS, FIRST_LEVELS = range(14, 23)
 ROWS = 4
 """Rows of a table for each step: threshold, its reciprocal, lowest level that fires, offset."""
 Q, K, TOTAL, SLOPE = (row * 464 for row in range(4))
@@ -91,7 +91,7 @@ def _scan_kernel(task: Any) -> None:
     """K steps."""
     neurons, width = task[NEURONS], task[WIDTH]
     levels, powers, signed, memory = task[LEVELS], task[POWERS] != 0, task[SIGNED] != 0, task[MEMORY] != 0
-    first = task[FIRST]
+    first_levels = task[FIRST_LEVELS]
     w = _workspace()
     while True:
         start, offset, size = _span(task, _fetch_add(task, 1))
@@ -105,12 +105,12 @@ def _scan_kernel(task: Any) -> None:
             x = _floats(task[CURRENT], k * task[STRIDE] + start)
             y = _floats(task[VALUES], k * neurons + start)
             p = _floats(task[TABLE], k * task[TABLE_STRIDE] + offset)
-            opening = (k == 0) & (first > 0)  # all its levels are positive
+            opening = (k == 0) & (first_levels > 0)  # all its levels are positive
             _error_row(x, v, r, p, w, width, size, memory)
             if powers:
                 _power_row(p, w, width, size, levels)
             else:
-                _level_row(p, w, width, size, first if opening else levels)
+                _level_row(p, w, width, size, first_levels if opening else levels)
             _send_row(y, v, r, p, w, size, signed & (not opening))
 
 
@@ -174,7 +174,8 @@ def _gradient_kernel(task: Any) -> None:
     which are undone.
     """
     neurons, width, steps, slots = task[NEURONS], task[WIDTH], task[STEPS], task[SLOTS]
-    powers, signed, memory, first = task[POWERS] != 0, task[SIGNED] != 0, task[MEMORY] != 0, task[FIRST]
+    powers, signed, memory = task[POWERS] != 0, task[SIGNED] != 0, task[MEMORY] != 0
+    first_levels = task[FIRST_LEVELS]
     repeats = (neurons + width - 1) // width
     pieces = (width + task[PIECE] - 1) // task[PIECE]
     w = _workspace()
@@ -196,9 +197,9 @@ def _gradient_kernel(task: Any) -> None:
                     _floats(task[CURRENT_GRADIENT], k * neurons + start),
                 )
                 p = _floats(task[TABLE], k * task[TABLE_STRIDE] + offset)
-                opening = (k == 0) & (first > 0)
+                opening = (k == 0) & (first_levels > 0)
                 both = signed & (not opening)
-                top = (ONE if powers else np.float32(first if opening else task[LEVELS])) + MARGIN
+                top = (ONE if powers else np.float32(first_levels if opening else task[LEVELS])) + MARGIN
                 _undo_row(x, y, v, r, p, w, width, size, memory)
                 _slope_row(p, g, gv, gr, w, width, size, top, both)
                 _sum_row(y, p, _floats(task[SUMS], (slot * steps + k) * 3 * width + offset), w, width, size, both)

@@ -312,14 +312,14 @@ def graded_scan(
     powers: bool,
     signed: bool,
     memory: bool,
-    first: int = 0,
+    first_levels: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Graded integrate and fire, K steps.
 
     Each step: v_pre = v + x; e = max(v_pre, -r) with memory, else v_pre; q = e / threshold + offset;
     k = level(|q|) sign(q), 0 where q < 0 and not signed; y = k threshold; v = v_pre - y; r = r + y.
     level(m) = min(floor(m + 1 - fire), levels), or with powers the largest 2^-i <= m / fire, 0 <= i < levels,
-    or 0. In the first of the K steps, levels is ``first`` and no negative value is sent, where ``first`` is not 0.
+    or 0. In the first of the K steps, levels is ``first_levels`` and no negative value is sent, where that is not 0.
 
     Where a gradient is asked for, dk/dq = 1 for |q| <= levels + 0.2 (unsigned: -0.2 <= q), and
     dk/dfire = -sign(q) max(0, 1 - 2 ||q| - fire|), as if the level were a ramp.
@@ -335,7 +335,7 @@ def graded_scan(
         powers: the magnitudes are 1, 1/2, 1/4, ... instead of 1, 2, 3, ...
         signed: whether negative values are sent.
         memory: whether r stays above 0, up to half a threshold.
-        first: how many magnitudes there are in the first step, all of them positive; 0 for those of the others.
+        first_levels: how many magnitudes there are in the first step, all of them positive; 0 for those of the others.
             Not with powers.
 
     Returns:
@@ -347,7 +347,8 @@ def graded_scan(
         v_pre = v + x
         e = torch.maximum(v_pre, -r).to(v_pre.dtype) if memory else v_pre  # r may be wider
         q = e * (1 / theta) + b
-        s = level(q, beta, first, powers, signed=False) if first and k == 0 else level(q, beta, levels, powers, signed)
+        opening = k == 0 and first_levels > 0
+        s = level(q, beta, first_levels if opening else levels, powers, signed and not opening)
         y = s * theta
         v, r = v_pre - y, r + y
         values.append(y)

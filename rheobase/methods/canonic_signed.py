@@ -20,7 +20,7 @@ __all__ = ["CanonicSigned"]
 
 @dataclass(frozen=True, repr=False)
 class CanonicSigned(DeltaCoding):
-    """Delta coding with signs alone and a geometric schedule; arguments are those of `DeltaCoding`."""
+    """Ternary delta coding with a geometric schedule; arguments are those of `DeltaCoding`."""
 
     first: float = 1.0
     decay: float | None = 0.7

@@ -41,7 +41,8 @@ class DeltaCoding(Calibrated):
         decay: of the geometric schedule, above 0 and at most 1; None takes one for T.
         shifts: each threshold of a channel is a power of two times its first one, also after tuning.
         doubled: in the first step, where nothing can be taken back, the symbols of negative spikes stand for larger
-            positive ones; see `rheobase.neurons.GradedIF`. For signed levels that are no powers, and a schedule.
+            positive ones; see `rheobase.neurons.GradedIF`. For signed levels that are no powers, with a schedule that
+            falls.
 
     The other arguments are those of `Calibrated`.
     """

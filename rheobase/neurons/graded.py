@@ -56,8 +56,8 @@ class GradedIF(Neuron):
     take back what was sent too much, so that the sum stays that of a ReLU, up to rounding: where steps differ in size
     (a schedule, or powers), a negative spike may be larger than what is left of the sum.
 
-    At the first step there is nothing to take back, and a negative symbol would never be sent. With ``doubled`` it
-    stands for a larger spike there: a ternary neuron sends 0, threshold(1) or 2 threshold(1), and then 0 or a sign.
+    At the first step there is nothing to take back, and without an offset no negative symbol is sent. With ``doubled``
+    it stands for a larger spike there: a ternary neuron sends 0, threshold(1) or 2 threshold(1), and then 0 or a sign.
 
     Args:
         threshold: greater than 0, in units of the activation. Shape (), (C,) a channel, or (T, C) or
@@ -151,7 +151,7 @@ class GradedIF(Neuron):
             powers=self.powers,
             signed=self.signed,
             memory=self.memory,
-            first=2 * self.levels if self.doubled and state.steps == 0 else 0,
+            first_levels=2 * self.levels if self.doubled and state.steps == 0 else 0,
             backend=self.backend,
         )
         return y, GradedState(v, r, state.steps + k)

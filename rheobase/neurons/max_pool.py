@@ -94,7 +94,7 @@ class MaxPoolGate(Temporal):
         pool: the max pooling module, of any dimension, fixed or adaptive.
 
     Shape:
-        (K, N, C, ...) -> (K, N, C, pooled ...).
+        (K, N, C, ...) -> (K, N, C, pooled ...). In half precision, C is in float32.
     """
 
     def __init__(self, pool: nn.Module) -> None:
@@ -103,7 +103,7 @@ class MaxPoolGate(Temporal):
         self.pool.return_indices = True  # type: ignore[assignment]
 
     def initial_state(self, current: Tensor) -> Any:
-        return torch.zeros_like(current)
+        return torch.zeros_like(current, dtype=type_of_sums(current.dtype))
 
     def step(self, current: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         total = state + current
