@@ -169,8 +169,8 @@ def _snm(iterations: int) -> Callable[[int], Method]:
     return lambda t: SignedMemory(steps=t, calibration="temporal", passes=5, iterations=iterations, weight_rate=5e-3)
 
 
-def _annealed(iterations: int) -> Callable[[int], Method]:
-    return lambda t: AnnealedDelta(steps=t, iterations=iterations, anytime=0.0)  # the goal is for T alone
+def _annealed(t: int) -> Method:
+    return AnnealedDelta(steps=t, iterations=400, anytime=0.0)  # the goal is for T alone
 
 
 def _parallel(iterations: int) -> Callable[[int], Method]:
@@ -196,10 +196,10 @@ BARS = (
     Bar(GRADED, _powers(200), 4, 0.2),
     Bar(SYNCHRONOUS, _parallel(600), 8, 1.0),
     Bar(SYNCHRONOUS, _parallel(300), 16, 0.3),
-    Bar(WEIGHTED, _annealed(400), 2, 8.0),
-    Bar(WEIGHTED, _annealed(400), 4, 2.0),
-    Bar(WEIGHTED, _annealed(400), 6, 0.5),
-    Bar(WEIGHTED, _annealed(200), 8, 0.2),
+    Bar(WEIGHTED, _annealed, 2, 8.0),
+    Bar(WEIGHTED, _annealed, 4, 2.0),
+    Bar(WEIGHTED, _annealed, 6, 0.5),
+    Bar(WEIGHTED, _annealed, 8, 0.2),
     Bar(TERNARY, _snm(400), 4, 4.0),
     Bar(TERNARY, _snm(150), 8, 1.0),
     Bar(TERNARY, _snm(60), 16, 0.2),
