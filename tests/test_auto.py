@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -97,10 +98,12 @@ def test_a_budget_of_events_is_kept() -> None:
     )
 
 
-def test_the_search_goes_on_until_something_within_the_budget_is_good_enough() -> None:
-    free = Auto(accuracy_drop=0.2, iterations=0).choose(graph(), as_batches(X))
-    budget = 0.75 * free.taken.events
-    choice = Auto(accuracy_drop=0.2, iterations=0, energy_budget=budget).choose(graph(), as_batches(X))
+@pytest.mark.parametrize(("share", "step_weighted"), [(0.5, False), (0.75, True)])
+def test_the_search_goes_on_until_something_within_the_budget_is_good_enough(share: float, step_weighted: bool) -> None:
+    auto = Auto(accuracy_drop=0.2, iterations=0, step_weighted=step_weighted)
+    free = auto.choose(graph(), as_batches(X))
+    budget = share * free.taken.events
+    choice = dataclasses.replace(auto, energy_budget=budget).choose(graph(), as_batches(X))
     assert choice.taken.events <= budget < min(c.events for c in choice.tried if c.agreement >= 0.8)
     assert choice.tried[-1].steps > free.taken.steps
     assert f"no T up to {choice.tried[-1].steps}" in str(choice)

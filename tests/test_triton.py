@@ -18,18 +18,8 @@ triton = pytest.importorskip("triton", reason="Triton is not installed; it is in
 
 NUMBERS = ("alpha", "ka", "inverse_ki", "inverse_c", "v_t", "dtt_gain", "det_gain", "least", "lowest")
 INTEGERS = (
-    "neurons",
-    "steps",
-    "stride",
-    "inner",
-    "count",
-    "channels",
-    "levels",
-    "first_levels",
-    "done",
-    "each",
-    "samples",
-)
+    "neurons", "steps", "stride", "inner", "count", "channels", "levels", "first_levels", "done", "each", "samples",
+)  # fmt: skip
 SWITCHES = {"HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "LINEAR", "POWERS", "SIGNED", "MEMORY", "SCHEDULE", "COUNT"}
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
