@@ -67,7 +67,7 @@ def main() -> None:
     rows, place = [], cache(bench)  # several rows have one network and its data
     first, every = map(int, (arguments.share or "0/1").split("/"))
     turns: list[str] = []
-    stored = record.read("ablations")["rows"]
+    stored = record.read("ablations")["rows"] if arguments.finished else []
 
     def measure(network: str, label: str, how: AnnealedDelta, calibration: int = CALIBRATION) -> None:
         turns.append(label)

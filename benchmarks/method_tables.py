@@ -117,7 +117,7 @@ def goals() -> str:
         lines.append(
             f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
             f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | "
-            f"`{cell['method']}`{OLDER if cell.get('older') else ''} |"
+            f"`{cell['method']}`{OLDER if _older([row]) else ''} |"
         )
     note = _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))
     return "\n".join([*lines, "", f"{note} {_marked(result['bars'])}".strip()])
@@ -212,7 +212,7 @@ def ablations() -> str:
     lines = ["| changed | accuracy after each step, % | events a neuron | calibration |", "|---|---|---|---|"]
     for row in rows:
         curve = ", ".join(f"{100 * a:.1f}" for a in row["cell"]["accuracy_by_step"])
-        mark = OLDER if row["cell"].get("older") else ""
+        mark = OLDER if _older([row]) else ""
         lines.append(f"| {row['label']}{mark} | {curve} | {row['cell']['events_per_neuron']:.2f} | "
                      f"{row['cell']['calibration_seconds']:.0f} s |")  # fmt: skip
     note = (
@@ -240,7 +240,7 @@ def depth() -> str:
     for row in rows:
         cell = row["cell"]
         changed = "" if row["label"].startswith("T =") else f", {row['label']}"
-        lines.append(f"| {row['network']}{changed}{OLDER if cell.get('older') else ''} | {cell['steps']} | "
+        lines.append(f"| {row['network']}{changed}{OLDER if _older([row]) else ''} | {cell['steps']} | "
                      f"{100 * cell['accuracy']:.1f} | {100 * cell['reference_accuracy']:.1f} | "
                      f"{100 * cell['agreement']:.1f} | {100 * cell['logit_error']:.1f} | "
                      f"{cell['events_per_neuron']:.2f} |")  # fmt: skip
@@ -283,14 +283,15 @@ def twins() -> str:
 
 
 def _older(rows: Iterable[dict[str, Any]]) -> str:
-    """The commits of the cells that are marked as older, in words; nothing where none is."""
-    return ", ".join(sorted({c["commit"][:7] for row in rows for c in row["cells"] if c.get("older")}))
+    """The commits of the cells that are marked as older, in words; nothing where none is. A row has cells, or one."""
+    cells = [c for row in rows for c in (row["cells"] if "cells" in row else [row["cell"]])]
+    return ", ".join(sorted({c["commit"][:7] for c in cells if c and c.get("older")}))
 
 
 def _marked(rows: Iterable[dict[str, Any]]) -> str:
     """What the mark at rows of one cell means; nothing where there is none."""
-    commits = ", ".join(sorted({row["cell"]["commit"][:7] for row in rows if row["cell"] and row["cell"].get("older")}))
-    return f"{OLDER.strip()} at commits {commits}, with the settings and the rule of tuning of then." if commits else ""
+    before = _older(rows)
+    return f"{OLDER.strip()} at commits {before}, with the settings and the rule of tuning of then." if before else ""
 
 
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
