@@ -169,9 +169,8 @@ class GradedIF(Neuron):
 
         Exact for 0 <= x <= levels * threshold with one threshold for all steps, a fire of at most 1 and no
         offset; above, the neuron sends its top level at every step after the first that fires, and at that one too
-        unless it is the first of all and ``doubled``. Negative x
-        gives 0 with memory or unsigned, and the mirrored rate else. With powers or a schedule the rate
-        differs from the clipped current by at most `rate_bound`.
+        unless it is the first of all and ``doubled``. Negative x gives 0 with memory or unsigned, and the mirrored
+        rate else. With powers or a schedule the rate differs from the clipped current by at most `rate_bound`.
         """
         threshold = along(self.threshold, current)
         x = current if self.signed and not self.memory else current.clamp(min=0.0)
