@@ -73,6 +73,9 @@ class Curve:
             and then only the answer after T steps is that of a network (see `SpikingModel.end_to_end_steps`).
         exit_rule: the rule of early exit, as the line that makes it; None without one.
         exits: share of samples that decide at step t by that rule. What is missing to 1 never decides.
+        alphabet: what a spike may carry, as `Alphabet` says it; all kinds with commas where layers differ.
+        calibration_seconds: how long the conversion took; None where nobody measured it. Curves that differ in it
+            alone are equal.
     """
 
     method: str
@@ -91,6 +94,13 @@ class Curve:
     end_to_end_steps: int | None = None
     exit_rule: str | None = None
     exits: Sequence[float] | None = None
+    alphabet: str = ""
+    calibration_seconds: float | None = field(default=None, compare=False)
+
+    @property
+    def causal(self) -> bool:
+        """Whether all layers work in the same step, so that each answer before the last is that of a network too."""
+        return self.end_to_end_steps in (None, self.steps)
 
     @property
     def rate(self) -> dict[str, list[float]]:
@@ -197,7 +207,7 @@ class Curve:
             low, high = wilson(self.reference_accuracy, self.images)
             percent = f"{100 * self.reference_accuracy:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"accuracy of the original network: {percent}")
-        if self.end_to_end_steps not in (None, self.steps):
+        if not self.causal:
             lines.append(f"layer-synchronous: T = {self.steps} takes {self.end_to_end_steps} steps from end to end")
         if self.exit_rule is not None:
             lines.append(f"early exit: {self.exit_rule}; {self.mean_steps[-1]:.2f} steps/sample")

@@ -97,6 +97,13 @@ def _error(*arguments: str) -> str:
     return result.stderr
 
 
+def _untimed(text: str) -> dict[str, Any]:
+    """A comparison in JSON, without the times of the conversions, which no run has twice."""
+    content: dict[str, Any] = json.loads(text)
+    assert all(curve.pop("calibration_seconds") > 0 for curve in content["curves"].values())
+    return content
+
+
 SOURCE = ("--model", "nets.py:tiny", "--data", "pictures")
 SHORT = (*SOURCE, "--steps", "4")
 
@@ -175,7 +182,7 @@ def test_the_curve_is_that_of_the_library() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_comparison_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("compare", *SHORT, "--method", "MSAT", "--method", "RMP", "--batch-size", "2", "--json")
-    whole = _ok(*arguments)
+    whole = _untimed(_ok(*arguments))
     batches: list[int] = []
     stream = evaluation.stream
 
@@ -190,7 +197,7 @@ def test_a_comparison_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: 
     _run(*arguments, "--resume", "done/so/far")
     assert [json.loads(f.read_text())["batches"] for f in sorted(Path("done/so/far").iterdir())] == [3, 1]
     assert "steps: 4 there, 5 here" in _error(*arguments, "--resume", "done/so/far", "--steps", "5")
-    assert _ok(*arguments, "--resume", "done/so/far") == whole
+    assert _untimed(_ok(*arguments, "--resume", "done/so/far")) == whole
     assert batches == [2] * 7  # three of each method, and the one in which the interruption fell
     assert not list(Path("done/so/far").iterdir())
 
@@ -254,6 +261,41 @@ def test_compare_prints_one_table_and_writes_both_files() -> None:
     assert (content["data"], content["calibration_split"], content["rheobase"]) == ("pictures", "train", rb.__version__)
     assert Path("results/curve.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in Path("results").iterdir()) == ["curve.json", "curve.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_compare_converts_anew_for_each_t_where_a_method_is_for_one() -> None:
+    methods = [
+        text for how in ("MSAT", "RMP", "RateCoding", "RateCoding(steps=3)", "SRP") for text in ("--method", how)
+    ]
+    content = json.loads(_ok("compare", *SOURCE, "--steps", "4,2", "--json", *methods))
+    assert content["steps"] == [2, 4]
+    assert {label: curve["steps"] for label, curve in content["curves"].items()} == {
+        "MSAT()": 4,
+        "RMP()": 4,
+        "RateCoding(steps=2)": 2,
+        "RateCoding(steps=4)": 4,
+        "RateCoding(steps=3)": 4,  # it says its own
+        "SRP(steps=2)": rb.methods.SRP(steps=2).total_steps(),
+        "SRP(steps=4)": rb.methods.SRP(steps=4).total_steps(),
+    }
+    own = json.loads(_ok("compare", *SOURCE, "--json", *methods))
+    assert own["steps"] is None
+    assert {label: curve["steps"] for label, curve in own["curves"].items()} == {
+        "MSAT()": 64,
+        "RMP()": 64,
+        "RateCoding()": rb.RateCoding().steps,
+        "RateCoding(steps=3)": 3,
+        "SRP()": rb.methods.SRP().total_steps(),
+    }
+    assert own["curves"]["RateCoding()"]["alphabet"] == "binary"
+
+
+@pytest.mark.parametrize("steps", ["0", "4,x", "", "4,,8", "-1"])
+@pytest.mark.usefixtures("folder")
+def test_steps_that_are_no_numbers_are_one_clear_error(steps: str) -> None:
+    text = _error("compare", *SOURCE, "--method", "MSAT", f"--steps={steps}")
+    assert f"--steps is '{steps}'; give whole numbers from 1" in " ".join(text.split())
 
 
 @pytest.mark.usefixtures("folder")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from rheobase import Curve, SettingError
-from rheobase.cli.tables import comparison_table, curve_table, early, latency, original
+from rheobase.cli.tables import comparison_table, cost_table, curve_table, early, latency, original
 
 
 def _curve(
@@ -75,3 +75,47 @@ def test_a_comparison_to_256_steps_keeps_its_numbers_in_80_columns(width: int) -
     lines = _lines(comparison_table({m: _curve(accuracy, method=m) for m in methods}, width), width)
     assert all(len(line) <= width for line in lines)
     assert sum(line.count("87.5") for line in lines) == 18
+
+
+def test_a_comparison_is_by_alphabet_and_has_no_answers_before_the_last_of_layers_that_wait() -> None:
+    curves = {
+        "MSAT()": _curve([0.1, 0.2, 0.8, 0.9], alphabet="real", end_to_end_steps=4),
+        "ParallelConversion()": _curve([0.1, 0.2, 0.7, 0.89], alphabet="binary", end_to_end_steps=12),
+        "RateCoding(steps=2)": _curve([0.5, 0.6], alphabet="binary", end_to_end_steps=2),
+    }
+    lines = [" ".join(line.split()) for line in _lines(comparison_table(curves, 80), 80)]
+    found = [line for line in lines if line and "─" not in line]
+    assert found == [
+        "accuracy in % after T time steps",
+        "method T=1 T=2 T=4",
+        "real, causal",
+        "MSAT() 10.0 20.0 90.0",
+        "binary, layer-synchronous",
+        "ParallelConversion() - - 89.0",
+        "binary, causal",
+        "RateCoding(steps=2) 50.0 60.0 -",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_costs_of_a_comparison_stand_under_their_heads(width: int) -> None:
+    more = {"operations": {"fc": [50.0, 30.0]}, "dense_operations": {"fc": 160}}
+    curves = {
+        "MSAT(confidence=True)": _curve([0.1, 0.9], alphabet="real", calibration_seconds=2.51, **more),
+        "ParallelConversion(steps=2)": _curve([0.1, 0.8], alphabet="binary", end_to_end_steps=8),
+        "RMP()": _curve(None, None, alphabet="binary"),
+    }
+    lines = _lines(cost_table(curves, width), width)
+    assert all(len(line) <= width for line in lines)
+    rows = [line.replace(label, "").split() for line in lines for label in [*curves, "nothing"] if label in line]
+    if width == 80:  # a label has a line of its own
+        rows = [line.split() for line in lines if line.split() and line.split()[0] in ("1", "2")]
+    assert rows == [
+        ["2", "2", "2", "90.00", "50.00", "0.100", "0.200", "0.500", "2.5", "s"],
+        ["2", "8", "never", "80.00", "50.00", "0.100", "0.200", "-", "-"],
+        ["1", "1", "-", "-", "50.00", "0.100", "0.100", "-", "-"],
+    ]
+    assert sum("88.0-91.7" in line for line in lines) == 1
+    assert [line.strip() for line in lines if "causal" in line or "synchronous" in line] == [
+        "real, causal", "binary, layer-synchronous", "binary, causal",
+    ]  # fmt: skip

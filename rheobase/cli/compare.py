@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from rheobase.cli import options
 from rheobase.errors import ConversionError, SettingError
+
+if TYPE_CHECKING:
+    from rheobase.methods._base import Method
 
 __all__ = ["compare"]
 
@@ -27,7 +34,7 @@ def compare(
     resize: options.Resize = None,
     batch_size: options.BatchSize = 50,
     columns: options.Columns = None,
-    steps: options.Steps = options.ANY_STEPS,
+    steps: options.CompareSteps = None,
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,
@@ -44,16 +51,18 @@ def compare(
     from rheobase.cli.measure import Measurement
     from rheobase.cli.model import load_model
     from rheobase.cli.samples import Samples
-    from rheobase.cli.tables import comparison_table, exits, grid, latency, original
+    from rheobase.cli.tables import comparison_table, cost_table, exits, grid, original
     from rheobase.cli.terminal import console_width, say
     from rheobase.curve import Curve
     from rheobase.methods.parse import parse_method
 
     if output is not None:
         refuse_existing(force, *curve_files(output))
-    methods = {repr(how): how for how in map(parse_method, method)}
-    if len(methods) < len(method):
-        raise SettingError(f"compare: {len(method)} methods were given, but only these differ: {', '.join(methods)}.")
+    given = {repr(how): how for how in map(parse_method, method)}
+    if len(given) < len(method):
+        raise SettingError(f"compare: {len(method)} methods were given, but only these differ: {', '.join(given)}.")
+    times = options.read_steps(steps)
+    methods = {repr(how): (how, t) for one in given.values() for how, t in _at_each(one, times)}
     rule = options.read_exit(exit_)
     samples = Samples(
         data,
@@ -70,19 +79,21 @@ def compare(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
+    measurement = Measurement(network, samples, None, options.read_seeds(seeds), rule, resume, quiet)
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
+    facts["steps"] = times[0] if len(times) == 1 else times or None
 
     def show() -> None:
         if json_:
             typer.echo(curves_json(curves, facts))
         else:
             say(comparison_table(curves, console_width()))
+            say(cost_table(curves, console_width()))
 
     try:
-        for place, (label, how) in enumerate(methods.items(), 1):
-            curves[label] = measurement.curve(how, place)
+        for place, (label, (how, t)) in enumerate(methods.items(), 1):
+            curves[label] = replace(measurement, steps=t).curve(how, place)
     except BaseException as error:  # also an interruption: what was measured is kept
         if curves:
             show()
@@ -93,10 +104,24 @@ def compare(
     show()
     if not (json_ or quiet):
         say(original(next(iter(curves.values()))))
-        say(grid({label: latency(curve) for label, curve in curves.items()}))
-        say(f"Synaptic operations of T = {steps}, through the layers after the first neurons:")
-        say(grid({label: curve.cost(steps) for label, curve in curves.items()}))
         if rule is not None:
             say(grid({label: exits(curve) for label, curve in curves.items()}))
     measurement.write(output, curves, facts)
     measurement.finish(len(curves))
+
+
+def _at_each(how: Method, times: Sequence[int]) -> list[tuple[Method, int | None]]:
+    """What a method is converted as, and the T that it is then simulated for; None for its own.
+
+    Raises:
+        SettingError: the method cannot be calibrated for such a T.
+    """
+    from rheobase.methods.auto import Auto
+
+    if not times:
+        return [(how, None)]
+    default = {field.name: field.default for field in fields(how)}.get("steps")  # type: ignore[arg-type]
+    free: Any = how
+    if (isinstance(how, Auto) or how.total_steps() is not None) and free.steps == default:
+        return [(replace(free, steps=t), None) for t in times]
+    return [(how, times[-1])]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,15 @@ class Measurement:
         Raises:
             ConversionError: the network, the data or the file cannot be used.
         """
+        seconds: float | None = None
         if isinstance(how, Path):
             snn = rb.load(how, self.network)
         else:
+            calibration = self.samples.calibration()
+            start = time.perf_counter()
             with converting(f"Converting with {how}", not self.quiet):
-                snn = rb.convert(self.network, self.samples.calibration(), how)
+                snn = rb.convert(self.network, calibration, how)
+            seconds = time.perf_counter() - start
             if snn.plan.reason and not self.quiet:
                 note(snn.plan.reason)
         steps = self.steps or snn.plan.steps or ANY_STEPS
@@ -70,7 +75,7 @@ class Measurement:
                 f"An image of split {self.samples.evaluated} has the shape {shape}; the network was converted for "
                 f"{snn.graph.input_shape}. Give the --data (and --size) that it was calibrated with."
             )
-        return rb.evaluate(
+        curve = rb.evaluate(
             snn,
             data,
             steps,
@@ -81,6 +86,7 @@ class Measurement:
             progress=not self.quiet,
             description=snn.plan.method,
         )
+        return replace(curve, calibration_seconds=seconds)
 
     @staticmethod
     def _sums(folder: Path, place: int) -> Path:

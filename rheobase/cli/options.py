@@ -21,6 +21,7 @@ __all__ = [
     "CalibrationSplit",
     "Checkpoint",
     "Columns",
+    "CompareSteps",
     "Config",
     "Data",
     "Debug",
@@ -49,6 +50,7 @@ __all__ = [
     "Steps",
     "read_exit",
     "read_seeds",
+    "read_steps",
 ]
 
 _MODEL, _DATA, _RUN, _OUTPUT = "Network", "Data", "Conversion and simulation", "Output"
@@ -158,6 +160,16 @@ Methods = Annotated[
 ANY_STEPS = 64  # where neither the user nor the conversion says T
 _TIME: dict[str, Any] = {"help": "T, the time steps to simulate.", "min": 1, "metavar": "T", "rich_help_panel": _RUN}
 Steps = Annotated[int, typer.Option(**_TIME)]
+CompareSteps = Annotated[
+    str | None,
+    typer.Option(
+        help="T, the time steps; of several, such as 4,8,16, a method that is calibrated for one T is converted anew "
+        "for each, unless it says its own, and any other is simulated for the largest.",
+        metavar="T,T",
+        show_default=f"those of each method, or {ANY_STEPS}",
+        rich_help_panel=_RUN,
+    ),
+]
 OwnSteps = Annotated[int | None, typer.Option(**_TIME, show_default=f"those of the conversion, or {ANY_STEPS}")]
 Seed = Annotated[int, typer.Option(help="Of the choice of calibration images.", metavar="N", rich_help_panel=_RUN)]
 Seeds = Annotated[
@@ -237,6 +249,20 @@ def read_seeds(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
         raise SettingError(f"--seeds is {text!r}; give whole numbers separated by commas, such as 0,1,2.") from error
+
+
+def read_steps(text: str | None) -> tuple[int, ...]:
+    """The time steps of ``4,8,16``, in order; none where there is no text.
+
+    Raises:
+        SettingError: the text is something else.
+    """
+    if text is None:
+        return ()
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise SettingError(f"--steps is {text!r}; give whole numbers from 1, separated by commas, such as 4,8,16.")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def read_exit(text: str | None) -> Rule | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ann_table",
     "comparison_table",
+    "cost_table",
     "curve_table",
     "early",
     "exits",
@@ -69,7 +71,7 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
         width: characters in a line; where they are too few, a label takes a line for each setting.
     """
     first = next(iter(curves.values()))
-    steps = [int(row["steps"] or 0) for row in first.rows()]
+    steps = sorted({int(row["steps"] or 0) for curve in curves.values() for row in curve.rows()})
     key = "accuracy" if first.accuracy is not None else "agreement"
     narrow = max(map(len, curves)) + 7 * len(steps) >= width
     table = Table(title=f"{key} in % after T time steps", title_justify="left", title_style="bold",
@@ -77,10 +79,92 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
     table.add_column("method", overflow="fold")
     for t in steps:
         table.add_column(str(t) if narrow else f"T={t}", justify="right", no_wrap=True)
-    for label, curve in curves.items():
-        name = label.replace("(", "(\n  ", 1).replace(", ", ",\n  ") if narrow else label
-        table.add_row(Text(name), *(percent(row[key], 1) for row in curve.rows()))
+    for group, members in _groups(curves).items():
+        if group:
+            table.add_row(Text(group, style="italic"), *[""] * len(steps))
+        for label in members:
+            table.add_row(_broken(label) if narrow else Text(label), *_at(curves[label], steps, key))
     return table
+
+
+def _at(curve: Curve, steps: Sequence[int], key: str) -> list[str]:
+    """A measure after some steps; none where the answer is not that of a network."""
+    found = {row["steps"]: row[key] for row in curve.rows([t for t in steps if t <= curve.steps])}
+    return [percent(found.get(t) if curve.causal or t == curve.steps else None, 1) for t in steps]
+
+
+def _groups(curves: Mapping[str, Curve]) -> dict[str, list[str]]:
+    """The labels by what a spike may carry and whether layers wait; one group without a name where all are alike."""
+    groups: dict[str, list[str]] = {}
+    for label, curve in curves.items():
+        order = "causal" if curve.causal else "layer-synchronous"
+        groups.setdefault(f"{curve.alphabet}, {order}" if curve.alphabet else order, []).append(label)
+    return groups if len(groups) > 1 else {"": list(curves)}
+
+
+def _broken(label: str) -> Text:
+    """A method with a line for each setting."""
+    return Text(label.replace("(", "(\n  ", 1).replace(", ", ",\n  "))
+
+
+_COSTS = {"T": 5, "end to\nend": 6, "first T\nwithin\n1 point": 7, "accuracy %\n95 %": 12, "agree-\nment %": 6,
+          "logit\nerror": 6, "events/\nneuron": 8, "SynOps/\npass": 7, "calibra-\ntion": 9}  # fmt: skip
+
+
+def cost_table(curves: Mapping[str, Curve], width: int) -> Group:
+    """What each method reaches after its last step, and what that costs.
+
+    Args:
+        curves: a label for each curve.
+        width: characters in a line; where they are too few, a label takes a line of its own.
+    """
+    longest = max(map(len, curves))
+    narrow = longest + 2 + sum(cells + 1 for cells in _COSTS.values()) > width
+    parts: list[Table | Text] = [Text("after the last step", style="bold"), _cost_rows(0 if narrow else longest)]
+    for group, members in _groups(curves).items():
+        parts += [Text(f" {group}", style="italic")] if group else []
+        for label in members:
+            parts += [Text(f" {label}")] if narrow else []
+            parts.append(_cost_rows(0 if narrow else longest, label, curves[label]))
+    return Group(*parts)
+
+
+def _cost_rows(longest: int, label: str = "method", curve: Curve | None = None) -> Table:
+    """The head of `cost_table`, or one row below it; with no room for labels, the numbers alone."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=longest + 1 if longest else 3)
+    for cells in _COSTS.values():
+        table.add_column(justify="right", no_wrap=True, width=cells, vertical="bottom" if curve is None else "top")
+    table.add_row(Text(f" {label}" if longest else ""), *(_COSTS if curve is None else _costs(curve)))
+    return table
+
+
+def _costs(curve: Curve) -> list[str]:
+    """The cells of one row of `cost_table`."""
+    accuracy, agreement, error = (
+        None if values is None else values[-1] for values in (curve.accuracy, curve.agreement, curve.logit_error)
+    )
+    shown = "-"
+    if accuracy is not None:
+        low, high = curve.interval(curve.steps)
+        shown = f"{percent(accuracy)}\n{percent(low, 1)}-{percent(high, 1)}"
+    near: int | str = "-"
+    if accuracy is not None and curve.reference_accuracy is not None:
+        near = curve.latency_steps(0.01) or "never"
+        if near != "never" and not curve.causal:  # the answers before the last one are not those of a network
+            near = curve.steps
+    dense, seconds = sum(curve.dense_operations.values()), curve.calibration_seconds
+    return [
+        str(curve.steps),
+        str(curve.end_to_end_steps or curve.steps),
+        str(near),
+        shown,
+        percent(agreement),
+        "-" if error is None else f"{error:.3f}",
+        f"{curve.total_spikes[-1] / sum(curve.neurons.values()):.3f}",
+        f"{curve.total_operations[-1] / dense:.3f}" if dense else "-",
+        "-" if seconds is None else f"{seconds:.1f} s",
+    ]
 
 
 def ann_table(measured: Sequence[AnnAccuracy]) -> Table:

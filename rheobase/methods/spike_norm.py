@@ -60,6 +60,9 @@ class SpikeNorm(Method):
         if problems:
             raise SettingError(f"{type(self).__name__}: " + "; ".join(problems) + ".")
 
+    def total_steps(self) -> None:
+        """None: ``steps`` are those of the calibration, and the thresholds serve any number."""
+
     def observer(self) -> Observer:
         return Max()
 
