@@ -32,12 +32,65 @@ def graph() -> rb.Graph:
         (Auto("ternary", steps=4, iterations=2), Payload.TERNARY),
         (Auto("integer", levels=3, steps=2, iterations=0), Payload.INTEGER),
         (Auto("power_of_two", steps=2, iterations=0), Payload.POWER_OF_TWO),
+        (Auto("real", steps=2, iterations=2), Payload.REAL),
+        (Auto("binary", causal=False, steps=4, iterations=2), Payload.BINARY),
     ],
     ids=repr,
 )
 def test_the_spikes_are_those_that_are_allowed(auto: Auto, payload: Payload) -> None:
     snn = rb.convert(residual(), X, auto)
     assert {neuron.alphabet.payload for neuron in snn.plan.neurons.values()} == {payload}
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_layers_wait_for_each_other_only_where_they_may(weighted: bool) -> None:
+    auto = Auto("binary", step_weighted=weighted, causal=False, steps=4, iterations=2)
+    tried = auto.choose(graph(), as_batches(X)).tried
+    names = [repr(c.method).partition("(")[0] for c in tried]
+    radix = ["SpikeConverter"] * weighted
+    assert names == ["ParallelConversion", *radix, "ParallelConversion"]  # the last one tuned; radix codes cannot be
+    assert not rb.convert(residual(), X, dataclasses.replace(auto, iterations=0)).causal
+    assert rb.convert(residual(), X, dataclasses.replace(auto, causal=True, iterations=0)).causal
+
+
+def test_progress_names_the_candidate() -> None:
+    told: list[str] = []
+    with rb.calibration.session(lambda at: told.append(at.what)):
+        Auto(steps=3, iterations=2).choose(graph(), as_batches(X))
+    assert {text.partition(":")[0] for text in told} == {
+        "trying AnnealedDelta with T = 3", "trying TemporalBias with T = 3",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("auto", "message"),
+    [
+        (Auto(steps=1, iterations=0, accuracy_drop=1e-6), r"nothing at T = 1 keeps 99.9999 % of the answers"),
+        (Auto(steps=4, iterations=0, energy_budget=1e-3), r"no candidate stays within 0.001 events a neuron"),
+    ],
+    ids=repr,
+)
+def test_a_constraint_that_is_not_met_is_a_warning(auto: Auto, message: str) -> None:
+    with pytest.warns(rb.ConversionWarning, match=message) as caught:
+        snn = rb.convert(residual(), X, auto)
+    assert message in snn.plan.reason
+    assert __file__ == caught[0].filename
+
+
+def test_steps_alone_ask_for_no_accuracy(recwarn: pytest.WarningsRecorder) -> None:
+    choice = Auto(steps=1, iterations=0).choose(graph(), as_batches(X))
+    assert choice.taken.agreement < 0.99
+    assert choice.met
+    rb.convert(residual(), X, Auto(steps=1, iterations=0))
+    assert not recwarn.list
+
+
+def test_nothing_is_tuned_or_tried_for_more_steps_that_spends_far_more_than_the_budget() -> None:
+    free = Auto(steps=1, iterations=2).choose(graph(), as_batches(X))
+    least = min(c.events for c in free.tried)
+    choice = Auto(iterations=2, energy_budget=least / 4).choose(graph(), as_batches(X))
+    assert [(c.steps, c.method.iterations) for c in choice.tried] == [(1, 0), (1, 0)]  # type: ignore[attr-defined]
+    assert not choice.met
 
 
 def test_without_weighing_by_step_no_spike_depends_on_its_step() -> None:
@@ -124,11 +177,20 @@ def test_the_choice_repeats() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"alphabet": "real"}, {"levels": 0}, {"steps": 0}, {"accuracy_drop": 1.0}, {"energy_budget": 0.0}, {"images": 3}],
+    [
+        {"alphabet": "analog"},
+        {"levels": 0},
+        {"levels": 4},
+        {"levels": 4, "alphabet": "real"},
+        {"steps": 0},
+        {"accuracy_drop": 1.0},
+        {"energy_budget": 0.0},
+        {"images": 3},
+    ],
     ids=str,
 )
 def test_a_constraint_out_of_range_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(SettingError, match=f"Auto: {next(iter(bad))} is"):
+    with pytest.raises(SettingError, match=f"Auto: {next(iter(bad))} is {next(iter(bad.values()))!r}; "):
         Auto(**bad)
 
 

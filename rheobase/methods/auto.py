@@ -7,7 +7,8 @@ rest (no labels), and takes the best. Nothing in it knows a network.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,14 +17,19 @@ from torch import Tensor
 
 from rheobase.batches import Batches, as_batches
 from rheobase.calibration.layerwise import first_samples
-from rheobase.errors import DataError, SettingError
+from rheobase.calibration.session import Progress, current, session
+from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
 from rheobase.methods.differential import DifferentialCoding
-from rheobase.methods.rate import Calibrated, RateCoding
-from rheobase.methods.scaled import trained_sites
+from rheobase.methods.parallel import ParallelConversion
+from rheobase.methods.rate import RateCoding
+from rheobase.methods.scaled import Scaled, trained_sites
+from rheobase.methods.signed_msat import SignedMSAT
+from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
+from rheobase.methods.tuned import Tuned
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
 from rheobase.simulation import simulate
@@ -35,6 +41,7 @@ _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
 _MIRRORED = 0.8
 _WEIGHT_RATE = AnnealedDelta.weight_rate
+_BEYOND = 3  # times the budget: what spends more untuned is not tuned, and where all do, no larger T is tried
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What `Auto` tried and took; its text is the table."""
+    """What `Auto` tried and took; its text is the table.
+
+    Attributes:
+        taken: the candidate that was taken.
+        tried: all of them, in order.
+        samples: how many were held out.
+        why: it was taken.
+        met: whether it keeps to all that was asked for.
+    """
 
     taken: Candidate
     tried: tuple[Candidate, ...]
     samples: int
     why: str
+    met: bool = True
 
     def __str__(self) -> str:
         rows = [("T", "agreement", "error", "events", "method")]
@@ -84,15 +100,20 @@ class Choice:
 class Auto(Method):
     """Chooses thresholds, neuron, coding and calibration for a constraint, and says why in ``plan.reason``.
 
+    Warns with a `ConversionWarning` where the constraint is not met.
+
     Args:
         alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1.
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
+        causal: whether each layer must work in the same step as the one before it. Where not, binary spikes may be
+            those of layers that wait for each other: fewer steps, but each layer takes them anew.
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
             if not given. What is as good as that is not tuned any further. Answers (N, C) with C > 1 are classes, and
             agree where the largest is the same; any other number agrees within a tenth of itself.
-        energy_budget: the most events a neuron and sample that may be spent, above 0.
+        energy_budget: the most events a neuron and sample that may be spent, above 0. A candidate that spends more
+            than thrice as many is not tuned, and where all do, no larger T is tried.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
             does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
@@ -103,9 +124,10 @@ class Auto(Method):
         SettingError: a value is outside its range.
     """
 
-    alphabet: Literal["binary", "ternary", "integer", "power_of_two"] = "ternary"
+    alphabet: Literal["binary", "ternary", "integer", "power_of_two", "real"] = "ternary"
     levels: int | None = None
     step_weighted: bool = True
+    causal: bool = True
     steps: int | None = None
     accuracy_drop: float | None = None
     energy_budget: float | None = None
@@ -115,8 +137,12 @@ class Auto(Method):
 
     def __post_init__(self) -> None:
         problems = []
-        if self.alphabet not in ("binary", "ternary", "integer", "power_of_two"):
-            problems.append(f"alphabet is {self.alphabet!r}; it must be binary, ternary, integer or power_of_two")
+        if self.alphabet not in ("binary", "ternary", "integer", "power_of_two", "real"):
+            problems.append(f"alphabet is {self.alphabet!r}; it must be binary, ternary, integer, power_of_two or real")
+        elif self.levels is not None and self.alphabet not in ("integer", "power_of_two"):
+            problems.append(
+                f"levels is {self.levels}; {self.alphabet} spikes have no levels to choose, so leave it out"
+            )
         problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
                      (("levels", self.levels, 1), ("steps", self.steps, 1), ("iterations", self.iterations, 0),
                       ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
@@ -127,9 +153,14 @@ class Auto(Method):
         if problems:
             raise SettingError("Auto: " + "; ".join(problems) + ".")
 
-    def candidates(self, steps: int) -> list[Calibrated]:
+    def candidates(self, steps: int) -> list[Scaled]:
         """What is tried for T steps, without gradient tuning."""
         levels = self.levels or 4
+        if self.alphabet == "real":
+            return [SignedMSAT(steps=steps, fraction=2.0)]
+        if self.alphabet == "binary" and not self.causal:
+            together = ParallelConversion(steps=steps)
+            return [together, SpikeConverter(steps=steps)] if self.step_weighted else [together]
         if self.alphabet == "binary":
             return [TemporalBias(steps=steps)]
         if self.alphabet == "ternary":
@@ -159,21 +190,23 @@ class Auto(Method):
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
-            within = self._allowed(found)
+            within, near = self._allowed(found), self._allowed(found, _BEYOND)
             if self.iterations and not (within and self._enough(_best(within))):
-                tuned = [measure(graph, data, test, self._tuned(c.method, flip), steps) for c in found]
-                found += tuned
+                tunable = [c.method for c in near if isinstance(c.method, Tuned)]
+                found += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
             tried += found
             allowed = self._allowed(tried)
-            if self.steps is None and allowed and self._enough(_best(allowed)):
+            if not near or (self.steps is None and allowed and self._enough(_best(allowed))):
                 break
         allowed = self._allowed(tried)
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
-        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps))
+        asked = self.steps is None or self.accuracy_drop is not None
+        met = bool(allowed) and (self._enough(taken) or not asked)
+        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps, met), met)
 
-    def _allowed(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those within the budget."""
-        return [c for c in candidates if self.energy_budget is None or c.events <= self.energy_budget]
+    def _allowed(self, candidates: list[Candidate], times: float = 1) -> list[Candidate]:
+        """Those within the budget, or so many times it."""
+        return [c for c in candidates if self.energy_budget is None or c.events <= times * self.energy_budget]
 
     def _grid(self) -> Iterator[int]:
         return iter(_GRID if self.steps is None else (self.steps,))
@@ -182,21 +215,23 @@ class Auto(Method):
         """Whether nothing better need be sought."""
         return 1 - candidate.agreement <= (self.accuracy_drop or 0.01)
 
-    def _tuned(self, method: Method, flip: bool) -> Method:
-        changes = {"iterations": self.iterations, "weight_rate": _WEIGHT_RATE, "flip": flip}
-        return dataclasses.replace(method, **changes)  # type: ignore[type-var]
+    def _tuned(self, method: Tuned, flip: bool) -> Tuned:
+        return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=flip)
 
-    def _why(self, taken: Candidate, allowed: list[Candidate], last: int) -> str:
+    def _why(self, taken: Candidate, allowed: list[Candidate], last: int, met: bool) -> str:
         if not allowed:
             return f"no candidate stays within {self.energy_budget} events a neuron; the most frugal one comes nearest."
-        if self.steps is None and not self._enough(taken):
-            return f"no T up to {last} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
+        if not met:
+            tried = f"no T up to {last}" if self.steps is None else f"nothing at T = {last}"
+            return f"{tried} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
         if self.steps is None:
             return f"T = {taken.steps} is the first that keeps the answers wanted, and this agrees most with the ANN."
         return "it agrees most with the ANN."
 
     def resolve(self, graph: Graph, batches: Batches) -> tuple[Method, str]:
         choice = self.choose(graph, batches)
+        if not choice.met:
+            warnings.warn(f"{self!r}: {choice.why}", ConversionWarning, stacklevel=3)
         return choice.taken.method, str(choice)
 
     def observer(self) -> Observer:
@@ -227,10 +262,17 @@ def _best(candidates: list[Candidate]) -> Candidate:
     return best
 
 
+def _named(name: str) -> Callable[[Progress], None] | None:
+    """What tells the progress of a candidate to whom the conversion tells its own."""
+    tell = current().progress
+    return None if tell is None else lambda at: tell(dataclasses.replace(at, what=f"{name}: {at.what}"))
+
+
 def measure(graph: Graph, data: Batches, test: Tensor, method: Method, steps: int) -> Candidate:
     """Convert with a method on some samples, and compare it with the ANN on others."""
-    plan = method.plan(graph, observe(graph, data, method.observer()))
-    snn = method.refine(SpikingModel(graph, plan), graph, data)
+    with session(_named(f"trying {type(method).__name__} with T = {steps}")):
+        plan = method.plan(graph, observe(graph, data, method.observer()))
+        snn = method.refine(SpikingModel(graph, plan), graph, data)
     agree = wrong = size = events = 0.0
     with torch.no_grad():
         for x in torch.split(test, 128):
