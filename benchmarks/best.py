@@ -1,11 +1,11 @@
 """The best method of each kind of spikes, on other networks with the same settings.
 
-    python -m benchmarks.best --network resnet20-w48-cifar100 [--images 2000] [--only TEXT]
+    python -m benchmarks.best --network resnet20-w48-cifar100 [--images 2000] [--only TEXT] [--finished]
 
 The best of a group is the method that was within a point of the ANN in the fewest steps T on ResNet-20 and CIFAR-10,
 and of several the most accurate one (`benchmarks.methods` must have been run); where none was, the one that came
 nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN.
-Finished cells are kept in runs/methods/. Networks are those of the zoo, `cnn-digits` and `resnet56-digits`.
+Finished cells are kept in runs/methods/; with --finished nothing is measured, and those alone are written. Networks are those of the zoo, `cnn-digits` and `resnet56-digits`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
+    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -69,7 +70,9 @@ def main() -> None:
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     count = len(on.test.dataset)
     wanted = [(e, first) for e, first in chosen if arguments.only in f"{e.group}: {e.name}"]
-    rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, enough=NEAR) for e, first in wanted]
+    older: dict[int, dict[str, Any]] | None = {} if arguments.finished else None
+    rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, NEAR, older) for e, first in wanted]
+    rows = [line for line in rows if line["cells"]]
     if not arguments.only:
         content = {**record.provenance(0), "network": on.name, "images": count,
                    "calibration_images": len(on.calibration), "methods": rows}  # fmt: skip

@@ -104,6 +104,8 @@ ENTRIES = (
     Entry("DA-parallel", SYNCHRONOUS, lambda t: ParallelConversion(steps=t), "Hao et al. 2025", 4, 16),
     Entry("DA-parallel, tuned", SYNCHRONOUS,
           lambda t: ParallelConversion(steps=t, iterations=100, weight_rate=5e-3), "ours", 4, 16, tuned=True),
+    Entry("Auto", SYNCHRONOUS, lambda t: Auto("binary", step_weighted=False, causal=False, steps=t), "ours", 8, 8,
+          tuned=True),
     Entry("COS", SYNCHRONOUS, lambda t: COS(steps=t), "Hao et al. 2023", 4, 16),
     Entry("TPP, random", SYNCHRONOUS, lambda t: TPP(steps=t), "Bojkovic et al. 2025", 8, 64),
     Entry("SpikeConverter, k = 2", "binary, layer-synchronous, step-weighted", lambda t: SpikeConverter(steps=t),
@@ -141,6 +143,7 @@ ENTRIES = (
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 4, 16),
     Entry("signed MSAT, FTBC, tuned", REAL,
           lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=5e-3), "ours", 4, 8, tuned=True),
+    Entry("Auto", REAL, lambda t: Auto("real", steps=t), "ours", 8, 8, tuned=True),
 )  # fmt: skip
 
 

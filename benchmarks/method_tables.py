@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -44,7 +44,16 @@ NETWORKS = {
 
 def guide() -> str:
     """Each published method: what it is, what it sends and needs, and when it reaches the ANN on ResNet-20."""
-    titles = ["method", "what it is", "a spike", "layers", "measured in calibration", "T within a point", "paper"]
+    titles = [
+        "method",
+        "what it is",
+        "a spike",
+        "layers",
+        "measured in calibration",
+        "T within a point",
+        "tuned",
+        "paper",
+    ]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     near = _near()
     for name in sorted(methods.__all__, key=str.lower):
@@ -52,7 +61,9 @@ def guide() -> str:
         sentence = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
         paper = _paper(inspect.getdoc(inspect.getmodule(cls)) or "")
         about = ("chosen", "chosen", "all that it tries") if cls is methods.Auto else _assumptions(cls())
-        cells = [f"`{name}`", sentence, *about, near.get(name, ""), paper]
+        many = cls in (methods.Auto, methods.AdaFire)  # whose spikes differ from network to network
+        found = [_fewest(near.get((name, tuned), {}), None if many else about[0]) for tuned in (False, True)]
+        cells = [f"`{name}`", sentence, *about, *found, paper]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -81,17 +92,28 @@ def _assumptions(method: Method) -> tuple[str, str, str]:
     return ", ".join(alphabets), "wait" if synchronous else "in step", "; ".join(measured)
 
 
-def _near() -> dict[str, str]:
-    """The fewest steps of each class of methods that come within a point of the ANN, of those on the bench."""
+def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
+    """The steps after which each class of methods, tuned or not, is within a point of the ANN, by its spikes."""
     if not (record.RESULTS / f"{TABLE}.json").exists():
         return {}
-    near: dict[str, list[int]] = {}
+    near: dict[tuple[str, bool], dict[str, list[int]]] = {}
     for row in record.read(TABLE)["methods"]:
         for cell in row["cells"]:
-            found = near.setdefault(cell["method"].partition("(")[0], [])
+            name, _, settings = cell["method"].partition("(")
+            cls = getattr(methods, name)
+            tuned = cls is methods.Auto or (
+                issubclass(cls, Tuned) and ("iterations=" in settings or cls.iterations > 0)
+            )
+            found = near.setdefault((name, tuned), {}).setdefault(cell["alphabet"], [])
             curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
             found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - NEAR][:1]
-    return {name: str(min(found)) if found else "-" for name, found in near.items()}
+    return near
+
+
+def _fewest(near: Mapping[str, list[int]], alphabet: str | None) -> str:
+    """The fewest of these steps, of rows with such spikes, or with any."""
+    rows = [steps for spikes, steps in near.items() if alphabet in (None, spikes)]
+    return str(min((t for steps in rows for t in steps), default="-")) if rows else ""
 
 
 def _paper(text: str) -> str:

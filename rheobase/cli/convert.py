@@ -28,7 +28,7 @@ def convert(
     resize: options.Resize = None,
     batch_size: options.BatchSize = 50,
     columns: options.Columns = None,
-    method: options.Method = "MSAT",
+    method: options.Method = "Auto",
     seed: options.Seed = 0,
     force: options.Force = False,
     json_: options.Json = False,
