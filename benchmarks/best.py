@@ -5,7 +5,8 @@
 The best of a group is the method that was within a point of the ANN in the fewest steps T on ResNet-20 and CIFAR-10,
 and of several the most accurate one (`benchmarks.methods` must have been run); where none was, the one that came
 nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN.
-Finished cells are kept in runs/methods/; with --finished nothing is measured, and those alone are written. Networks are those of the zoo, `cnn-digits` and `resnet56-digits`.
+Finished cells are kept in runs/methods/; with --finished nothing is measured, and those alone are written. Networks are
+those of the zoo, `cnn-digits` and `resnet56-digits`.
 """
 
 from __future__ import annotations

@@ -180,7 +180,8 @@ class Delayed(Readout):
         SettingError: after is negative.
 
     References:
-        Huang et al. 2025, "Inference-scale complexity in ANN-SNN conversion" (delayed evaluation).
+        Bu, Li, Yu 2025, "Inference-scale complexity in ANN-SNN conversion for high-performance and low-power
+        applications" (delayed evaluation).
         Hao et al. 2023, arXiv 2302.02091, "Reducing ANN-SNN conversion error through residual membrane
         potential" (its first phase is not read).
     """

@@ -145,8 +145,9 @@ def tune_layers(
 ) -> SpikingModel:
     r"""Tune the neurons of one layer after the other, each to the activation of the ANN: |r(T) - a|^2 / |a|^2.
 
-    Weights stay as they are. Memory is that of the currents of one layer, T * images samples, and what one
-    backward pass through its neurons holds, so that it also serves a network too large for `tune`, or as its start.
+    Weights stay as they are. Memory is that of the currents of one layer, T * images samples, of what one backward
+    pass through its neurons holds, and of the ANN's activations of all layers, before and after the
+    ReLU, once for each image; `tune` holds all layers for T steps, but of one batch. It also serves as its start.
 
     Args:
         snn: the converted network; it is left as it is.

@@ -23,7 +23,7 @@ __all__ = ["CalibratedMSAT"]
 
 @dataclass(frozen=True, repr=False)
 class CalibratedMSAT(RateCoding):
-    """MSAT neurons whose M is a calibrated scale of each channel; the hyper-parameters are those of `Adaptation`.
+    """MSAT neurons whose M is a calibrated scale of each channel; other settings of `Adaptation` have its defaults.
 
     Args:
         start: v(0) as a share of M, from 0 to 1.

@@ -20,7 +20,7 @@ __all__ = ["CanonicSigned"]
 
 @dataclass(frozen=True, repr=False)
 class CanonicSigned(DeltaCoding):
-    """Ternary delta coding with a geometric schedule; arguments are those of `DeltaCoding`."""
+    """The digits of the paper without its silent step: `DeltaCoding`, whose arguments it has, with decay 0.7."""
 
     first: float = 1.0
     decay: float | None = 0.7
