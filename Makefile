@@ -44,6 +44,7 @@ bench: .venv/.dev-installed
 
 docs: .venv/.dev-installed
 	.venv/bin/python -m benchmarks.tables $(ARGS)
+	.venv/bin/python -m benchmarks.figures
 
 venv: .venv/.dev-installed
 

@@ -122,6 +122,7 @@ ENTRIES = (
           "Huang et al. 2025", 4, 16),
     Entry("canonic signed spikes", WEIGHTED, lambda t: CanonicSigned(steps=t), "Gu et al. 2024", 4, 16),
     Entry("delta coding", WEIGHTED, lambda t: DeltaCoding(steps=t), "untuned", 2, 16),
+    Entry("annealed delta, not tuned", WEIGHTED, lambda t: AnnealedDelta(steps=t, iterations=0), "ours", 2, 8),
     Entry("annealed delta", WEIGHTED, lambda t: AnnealedDelta(steps=t), "ours", 2, 8, tuned=True),
     Entry("Auto", WEIGHTED, lambda t: Auto(steps=t), "ours", 4, 4, tuned=True),
     Entry("multi-level, n = 4", "signed integer (15), causal", lambda t: MultiLevel(steps=t), "AAAI 2026", 1, 8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from rheobase.curve import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 
-__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "held_out", "others", "twins"]
+__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "held_out", "others", "ternary", "twins"]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
@@ -31,6 +31,7 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.ParallelConversion: "mean currents and rates",
     methods.SpikeNorm: "currents of the spiking network",
 }
+TERNARY = ("ternary, causal", "ternary, causal, step-weighted")
 OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
 NETWORKS = {
@@ -155,11 +156,17 @@ def choices_vgg16() -> str:
     return _choices("vgg16-cifar10")
 
 
-def _choices(network: str) -> str:
+def ternary() -> str:
+    """Those with ternary spikes alone, on ResNet-20."""
+    return _choices("resnet20-cifar10", TERNARY)
+
+
+def _choices(network: str, groups: Collection[str] | None = None) -> str:
     command = f"python -m benchmarks.methods --network {network}"
     if not (record.RESULTS / f"methods-{network}.json").exists():
         return f"Not measured yet: `{command}`."
     result = record.read(f"methods-{network}")
+    result["methods"] = [row for row in result["methods"] if groups is None or row["group"] in groups]
     steps = [f"T = {t}" for t in STEPS]
     titles = ["method", *steps, "events a neuron, at T", "SynOps of a pass", "calibration", "paper"]
     lines = []
