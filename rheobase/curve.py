@@ -74,8 +74,8 @@ class Curve:
         exit_rule: the rule of early exit, as the line that makes it; None without one.
         exits: share of samples that decide at step t by that rule. What is missing to 1 never decides.
         alphabet: what a spike may carry, as `Alphabet` says it; all kinds with commas where layers differ.
-        calibration_seconds: how long the conversion took; None where nobody measured it. Curves that differ in it
-            alone are equal.
+        calibration_seconds: how long the conversion took; None where nobody measured it, or where it went on from
+            what an earlier run had done. Curves that differ in it alone are equal.
     """
 
     method: str

@@ -203,6 +203,31 @@ def test_a_comparison_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_comparison_that_was_interrupted_while_it_tuned_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = ("--method", "AnnealedDelta(steps=2, iterations=30)", "--method", "AnnealedDelta(steps=2, iterations=10)")
+    arguments = ("compare", *SOURCE, *tuned, "--json")
+    whole = _untimed(_ok(*arguments))
+    losses, loss = [], gradient._loss
+
+    def interrupted(*given: Any) -> Any:
+        losses.append(None)
+        if len(losses) == 25:
+            raise KeyboardInterrupt
+        return loss(*given)
+
+    monkeypatch.setattr(gradient, "_loss", interrupted)
+    stopped = _run(*arguments, "--resume", "so-far")
+    assert "calibrated so far is in so-far/calibration-1; repeat the command" in " ".join(stopped.stderr.split())
+    rest = json.loads(_ok(*arguments, "--resume", "so-far"))
+    assert len(losses) == 25 + 10 + 10  # 20 of 30 were kept
+    seconds = [curve.pop("calibration_seconds") for curve in rest["curves"].values()]
+    assert seconds[0] is None  # it has a part of the work alone
+    assert seconds[1] > 0
+    assert rest == whole
+    assert not list(Path("so-far").iterdir())
+
+
+@pytest.mark.usefixtures("folder")
 def test_images_that_have_decided_leave() -> None:
     curve = Curve.from_json(_ok("evaluate", *SHORT, "--method", "MSAT", "--exit", "margin:0:2", "--json"))
     assert curve.exit_rule == "Exit(on='margin', threshold=0.0, first_step=2)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from rheobase.cli.progress import converting
 from rheobase.cli.samples import Samples
 from rheobase.cli.terminal import note
 from rheobase.curve import Curve
-from rheobase.distributed import world
+from rheobase.distributed import is_first, world
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.methods._base import Method
@@ -59,10 +60,12 @@ class Measurement:
             snn = rb.load(how, self.network)
         else:
             calibration = self.samples.calibration()
+            state = None if self.resume is None else self._calibration(self.resume, place)
+            whole = state is None or not state.exists()  # and not what was left of another run
             start = time.perf_counter()
-            with converting(f"Converting with {how}", not self.quiet):
+            with converting(f"Converting with {how}", not self.quiet, state, keep=True):
                 snn = rb.convert(self.network, calibration, how)
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - start if whole else None
             if snn.plan.reason and not self.quiet:
                 note(snn.plan.reason)
         steps = self.steps or snn.plan.steps or ANY_STEPS
@@ -97,11 +100,18 @@ class Measurement:
             raise SettingError(f"--resume {folder} cannot be made ({error.strerror}); give another folder.") from error
         return folder / f"sums-{place}.json"
 
+    @staticmethod
+    def _calibration(folder: Path, place: int) -> Path:
+        """The folder of the tuning of one curve."""
+        return folder / f"calibration-{place}"
+
     def finish(self, curves: int) -> None:
         """Remove the files of so many curves, once all results are out."""
         if self.resume is not None:
             for place in range(1, curves + 1):
                 world().named(self._sums(self.resume, place)).unlink(missing_ok=True)
+                if is_first():
+                    shutil.rmtree(self._calibration(self.resume, place), ignore_errors=True)
 
     def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """How the curves were made."""

@@ -57,13 +57,14 @@ def training_progress(name: str, epochs: int, show: bool) -> Iterator[Callable[[
 
 
 @contextmanager
-def converting(text: str, show: bool = True, state: Path | None = None) -> Iterator[None]:
+def converting(text: str, show: bool = True, state: Path | None = None, keep: bool = False) -> Iterator[None]:
     """Show on standard error what a conversion is doing.
 
     Args:
         text: what stands before it.
         show: whether to.
         state: folder in which a long calibration keeps where it is, until the block ends well.
+        keep: whether it stays there also then.
     """
     from rheobase.calibration import session
 
@@ -83,7 +84,7 @@ def converting(text: str, show: bool = True, state: Path | None = None) -> Itera
     else:
         with _told(state), session(_calibration_lines(text), state):
             yield
-    if state is not None:
+    if state is not None and not keep:
         shutil.rmtree(state, ignore_errors=True)
 
 
