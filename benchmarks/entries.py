@@ -29,6 +29,7 @@ from rheobase.methods import (
     DeltaCoding,
     DifferentialCoding,
     DoubleThreshold,
+    GroupNeurons,
     LocalBalancing,
     MultiLevel,
     Opt,
@@ -48,7 +49,7 @@ from rheobase.methods import (
 )
 from rheobase.methods._base import Method
 
-__all__ = ["BARS", "ENTRIES", "Bar", "Entry"]
+__all__ = ["BARS", "ENTRIES", "NOT_ON_THE_BENCH", "Bar", "Entry"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ ENTRIES = (
           lambda t: DifferentialCoding(steps=t, iterations=120, weight_rate=5e-3), "ours", 1, 4, tuned=True),
     Entry("Auto", GRADED, lambda t: Auto(alphabet="power_of_two", steps=t), "ours", 2, 2, tuned=True),
     Entry("burst", "integer (5), causal", lambda t: Burst(), "Li & Zeng 2022", 1, 32, True),
+    Entry("group neurons", "integer (4), causal", lambda t: GroupNeurons(steps=t), "Lv et al. 2024", 1, 8),
     Entry("AdaFire", "integer (4), causal", lambda t: AdaFire(steps=t), "Wang et al. 2025", 8, 8),
     Entry("Sigma-Delta", "signed integer, causal", lambda t: SigmaDelta(steps=t), "O'Connor & Welling 2017", 2, 8),
     Entry("levels", INTEGER, lambda t: RateCoding(steps=t, levels=15), "GN, burst, H-MT", 1, 4),
@@ -146,6 +148,9 @@ ENTRIES = (
           lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=5e-3), "ours", 4, 8, tuned=True),
     Entry("Auto", REAL, lambda t: Auto("real", steps=t), "ours", 8, 8, tuned=True),
 )  # fmt: skip
+
+
+NOT_ON_THE_BENCH = {"QCFS": "it converts networks that were trained for it, and the bench has none"}
 
 
 @dataclass(frozen=True)

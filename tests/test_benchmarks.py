@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import rheobase as rb
 from benchmarks import held_out, methods, record
 from benchmarks.best import accuracies, best_of_each_group
-from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY
+from benchmarks.entries import BINARY, ENTRIES, GRADED, NOT_ON_THE_BENCH, TERNARY
 from benchmarks.methods import STEPS
 from benchmarks.networks import Bench, bench
 from rheobase.methods import RateCoding
@@ -41,6 +41,12 @@ def test_the_best_of_a_group_is_near_in_the_fewest_steps_then_the_most_accurate(
     ]
     found = {entry.group: (entry.name, steps) for entry, steps in best_of_each_group(rows)}
     assert found == {BINARY: ("FTBC", 16), TERNARY: ("SNM", 8)}
+
+
+def test_every_method_is_on_the_bench_unless_it_is_said_why_not() -> None:
+    measured = {type(entry.make(entry.first)).__name__ for entry in ENTRIES}
+    assert measured.isdisjoint(NOT_ON_THE_BENCH)
+    assert measured | set(NOT_ON_THE_BENCH) == set(rb.methods.__all__)
 
 
 def test_a_method_that_is_the_same_for_every_number_of_steps_has_one_curve() -> None:

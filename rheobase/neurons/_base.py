@@ -43,7 +43,8 @@ class Alphabet:
             power of two {0, 2^0, ..., 2^(1 - levels)}, or a real number.
         levels: how many non-zero magnitudes there are (integer and power-of-two payloads).
         step_weighted: whether what a symbol stands for also depends on the step it is sent in, by a schedule that the
-            receiver knows. Within one step, the two symbols of a ternary spike may then have any two values.
+            receiver knows. Within one step, the symbols of a ternary or signed integer spike, 2 levels of them beside
+            silence, may then have any values.
         signed: whether integers and powers of two may be negative too.
     """
 
