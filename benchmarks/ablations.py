@@ -4,7 +4,7 @@
 
 Accuracy after each step for ResNet-20 on CIFAR-10, and what depth does for other networks of the zoo. Finished cells
 are kept in runs/methods/; with --finished nothing is measured, and rows without a finished cell stay as they are
-stored, marked as older. Environment variables are those of `benchmarks.methods`.
+stored, marked as older where the method has other settings now. Environment variables are those of `benchmarks.methods`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def main() -> None:
             return
         on = place(network, arguments.images, calibration, arguments.device)
         if arguments.finished and not cell_path(on, repr(how), how.steps, len(on.test.dataset)).exists():
-            rows.extend(as_older(row) for row in stored if (row["network"], row["label"]) == (network, label))
+            before = [row for row in stored if (row["network"], row["label"]) == (network, label)]
+            rows.extend(row if row["cell"]["method"] == repr(how) else as_older(row) for row in before)
             return
         found = cell(on, how, how.steps, len(on.test.dataset))
         rows.append({"network": network, "label": label, "calibration_images": len(on.calibration), "cell": found})
