@@ -4,7 +4,8 @@
 
 Accuracy after each step for ResNet-20 on CIFAR-10, and what depth does for other networks of the zoo. Finished cells
 are kept in runs/methods/; with --finished nothing is measured, and rows without a finished cell stay as they are
-stored, marked as older where the method has other settings now. Environment variables are those of `benchmarks.methods`.
+stored, marked as older where the method has other settings now. Environment variables are those of
+`benchmarks.methods`.
 """
 
 from __future__ import annotations
