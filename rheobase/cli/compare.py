@@ -120,8 +120,9 @@ def _at_each(how: Method, times: Sequence[int]) -> list[tuple[Method, int | None
 
     if not times:
         return [(how, None)]
-    default = {field.name: field.default for field in fields(how)}.get("steps")  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(how)}  # type: ignore[arg-type]
     free: Any = how
-    if (isinstance(how, Auto) or how.total_steps() is not None) and free.steps == default:
+    for_one = isinstance(how, Auto) or how.total_steps() is not None
+    if "steps" in defaults and for_one and free.steps == defaults["steps"]:
         return [(replace(free, steps=t), None) for t in times]
     return [(how, times[-1])]
