@@ -44,7 +44,7 @@ bench: .venv/.dev-installed
 
 docs: .venv/.dev-installed
 	.venv/bin/python -m benchmarks.tables $(ARGS)
-	.venv/bin/python -m benchmarks.figures
+	.venv/bin/python -m benchmarks.figures $(ARGS)
 
 venv: .venv/.dev-installed
 

@@ -102,9 +102,9 @@ def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
         for cell in row["cells"]:
             name, _, settings = cell["method"].partition("(")
             cls = getattr(methods, name)
-            tuned = cls is methods.Auto or (
-                issubclass(cls, Tuned) and ("iterations=" in settings or cls.iterations > 0)
-            )
+            said = re.search(r"\biterations=(\d+)", settings)
+            iterations = int(said[1]) if said else getattr(cls, "iterations", 0)
+            tuned = cls is methods.Auto or (issubclass(cls, Tuned) and iterations > 0)
             found = near.setdefault((name, tuned), {}).setdefault(cell["alphabet"], [])
             curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
             found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - NEAR][:1]

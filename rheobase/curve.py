@@ -73,7 +73,9 @@ class Curve:
             and then only the answer after T steps is that of a network (see `SpikingModel.end_to_end_steps`).
         exit_rule: the rule of early exit, as the line that makes it; None without one.
         exits: share of samples that decide at step t by that rule. What is missing to 1 never decides.
-        alphabet: what a spike may carry, as `Alphabet` says it; all kinds with commas where layers differ.
+        causal: whether all layers work in the same step; if not, only the answer after T steps is that of a network.
+            If not given, whether the end-to-end steps are T.
+        alphabet: what a spike may carry, as `Alphabet` says it; all kinds, with slashes, where layers differ.
         calibration_seconds: how long the conversion took; None where nobody measured it, or where it went on from
             what an earlier run had done. Curves that differ in it alone are equal.
     """
@@ -94,13 +96,13 @@ class Curve:
     end_to_end_steps: int | None = None
     exit_rule: str | None = None
     exits: Sequence[float] | None = None
+    causal: bool | None = None
     alphabet: str = ""
     calibration_seconds: float | None = field(default=None, compare=False)
 
-    @property
-    def causal(self) -> bool:
-        """Whether all layers work in the same step, so that each answer before the last is that of a network too."""
-        return self.end_to_end_steps in (None, self.steps)
+    def __post_init__(self) -> None:
+        if self.causal is None:  # a curve of before it was stored
+            object.__setattr__(self, "causal", self.end_to_end_steps in (None, self.steps))
 
     @property
     def rate(self) -> dict[str, list[float]]:
@@ -169,19 +171,22 @@ class Curve:
         if self.accuracy is None or self.reference_accuracy is None:
             raise SettingError("Curve.latency_steps: evaluate with labels and with reference= to have accuracies.")
         wanted = self.reference_accuracy - tolerance - 1e-9  # 1e-9: for rounding
+        if not self.causal:
+            return self.steps if self.accuracy[-1] >= wanted else None
         below = [t for t, accuracy in enumerate(self.accuracy, 1) if accuracy < wanted]
         first = max(below, default=0) + 1
         return first if first <= self.steps else None
 
     def rows(self, at: Sequence[int] | None = None) -> list[dict[str, float | int | None]]:
-        """The curve at some steps, by default the powers of two and T; steps after T are left out.
+        """The curve at some steps, by default the powers of two and T (T alone where layers wait), but none after T.
 
         Raises:
             SettingError: a step is below 1.
         """
         if at is not None and any(t < 1 for t in at):
             raise SettingError(f"Curve.rows: at is {list(at)}; steps are counted from 1.")
-        chosen = [t for t in at or (*(2**k for k in range(30)), self.steps) if t <= self.steps]
+        usual = (*(2**k for k in range(30)), self.steps) if self.causal else (self.steps,)
+        chosen = [t for t in at or usual if t <= self.steps]
         rows: list[dict[str, float | int | None]] = []
         for t in dict.fromkeys(chosen):
             low, high = self.interval(t) if self.accuracy is not None else (None, None)
@@ -297,8 +302,10 @@ def draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
         values = curve.accuracy if curve.accuracy is not None else curve.agreement
         if values is None:
             raise DataError(f"The curve {label!r} has neither accuracy nor agreement, so there is nothing to draw.")
-        steps = range(1, curve.steps + 1)
-        (line,) = axes.plot(steps, [100 * v for v in values], label=label, linewidth=1.5)
+        steps, marker = list(range(1, curve.steps + 1)), None
+        if not curve.causal:  # the answers before the last are not those of a network
+            steps, values, marker = steps[-1:], values[-1:], "o"
+        (line,) = axes.plot(steps, [100 * v for v in values], label=label, linewidth=1.5, marker=marker)
         low, high = zip(*(wilson(v, curve.images) for v in values), strict=True)
         band = ([100 * v for v in low], [100 * v for v in high])
         axes.fill_between(steps, *band, color=line.get_color(), alpha=0.12, linewidth=0)

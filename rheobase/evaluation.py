@@ -193,7 +193,8 @@ def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool
         accuracy_by_seed=by_seed if len(seeds) > 1 else None,
         end_to_end_steps=snn.end_to_end_steps(sums.steps),
         exit_rule=None if until is None else repr(until),
-        alphabet=", ".join(sorted({str(neuron.alphabet) for neuron in snn.neurons().values()})),
+        causal=snn.causal,
+        alphabet=" / ".join(sorted({str(neuron.alphabet) for neuron in snn.neurons().values()})),
         exits=None if until is None else (sums.exits.double() / (n * len(seeds))).tolist(),
     )
 

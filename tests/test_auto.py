@@ -17,6 +17,7 @@ from rheobase.methods import Auto
 from rheobase.methods._base import Method
 from rheobase.methods.auto import Candidate
 from rheobase.neurons import Payload
+from rheobase.qcfs import ClipFloorShift
 
 X = inputs(RESIDUAL_INPUT, 64, seed=1).float()
 
@@ -75,6 +76,21 @@ def test_a_constraint_that_is_not_met_is_a_warning(auto: Auto, message: str) -> 
         snn = rb.convert(residual(), X, auto)
     assert message in snn.plan.reason
     assert __file__ == caught[0].filename
+
+
+def test_an_agreement_of_exactly_what_is_asked_for_is_enough() -> None:
+    just = Candidate(rb.MSAT(), 4, 0.99, 0.1, 1.0)
+    assert 1 - just.agreement > 0.01  # as floats
+    assert Auto(steps=4)._enough(just)
+    assert Auto(steps=4, accuracy_drop=0.05)._enough(dataclasses.replace(just, agreement=0.95))
+    assert not Auto(steps=4)._enough(dataclasses.replace(just, agreement=0.9899))
+
+
+def test_spikes_that_keep_to_no_trained_threshold_are_a_clear_error() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), ClipFloorShift(4), nn.Linear(8, 3)).eval()
+    x = torch.rand(32, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(SettingError, match="no method with real spikes keeps to the largest activations"):
+        rb.convert(net, x, Auto("real", steps=2, iterations=0))
 
 
 def test_steps_alone_ask_for_no_accuracy(recwarn: pytest.WarningsRecorder) -> None:

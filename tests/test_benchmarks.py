@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rheobase as rb
-from benchmarks import held_out, methods, record
+from benchmarks import held_out, method_tables, methods, record
 from benchmarks.best import accuracies, best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, NOT_ON_THE_BENCH, TERNARY
 from benchmarks.methods import STEPS
@@ -47,6 +47,18 @@ def test_every_method_is_on_the_bench_unless_it_is_said_why_not() -> None:
     measured = {type(entry.make(entry.first)).__name__ for entry in ENTRIES}
     assert measured.isdisjoint(NOT_ON_THE_BENCH)
     assert measured | set(NOT_ON_THE_BENCH) == set(rb.methods.__all__)
+
+
+def test_the_guide_takes_what_is_not_tuned_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"reference_accuracy": 0.9, "alphabet": "ternary, step-weighted"}
+    settings = {"": (6, 0.9), "iterations=0": (8, 0.9), "layer_iterations=5, iterations=0": (4, 0.9)}
+    cells = [
+        {"method": f"AnnealedDelta({text})", "steps": t, "accuracy": a, **more} for text, (t, a) in settings.items()
+    ]
+    monkeypatch.setattr(method_tables.record, "read", lambda _: {"methods": [{"fixed": False, "cells": cells}]})
+    near = method_tables._near()
+    assert near["AnnealedDelta", True] == {"ternary, step-weighted": [6]}
+    assert near["AnnealedDelta", False] == {"ternary, step-weighted": [8, 4]}
 
 
 def test_a_method_that_is_the_same_for_every_number_of_steps_has_one_curve() -> None:

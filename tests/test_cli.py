@@ -275,9 +275,11 @@ def test_evaluate_prints_the_powers_of_two_and_the_original_accuracy() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_compare_prints_one_table_and_writes_both_files() -> None:
+def test_compare_prints_both_tables_and_writes_both_files() -> None:
     methods = ("--method", "MSAT(confidence=True)", "--method", "ConstantThreshold", "--seeds", "0,1")
     text = _ok("compare", *SHORT, *methods, "--output", "results")
+    assert "after the last step" in text
+    assert "SynOps/" in text
     assert "T=1" in text
     assert "T=4" in text
     content = json.loads(Path("results/curve.json").read_text())
@@ -300,7 +302,7 @@ def test_compare_converts_anew_for_each_t_where_a_method_is_for_one() -> None:
         "RMP()": 4,
         "RateCoding(steps=2)": 2,
         "RateCoding(steps=4)": 4,
-        "RateCoding(steps=3)": 4,  # it says its own
+        "RateCoding(steps=3)": 3,  # it says its own
         "SRP(steps=2)": rb.methods.SRP(steps=2).total_steps(),
         "SRP(steps=4)": rb.methods.SRP(steps=4).total_steps(),
     }
@@ -441,6 +443,14 @@ def test_a_wrong_toml_file_says_what_is_accepted(text: str, message: str) -> Non
             "no data set './absent': looked for the folder",
         ),
         (("compare", *SHORT, "--method", "MSAT", "--method", "MSAT()"), "only these differ: MSAT()"),
+        (
+            ("compare", *SHORT, "--method", "RateCoding", "--method", "RateCoding(steps=4)"),
+            "2 methods were given, but only these differ: RateCoding(steps=4)",
+        ),
+        (
+            ("evaluate", *SHORT, "--method", "AnnealedDelta(steps=4, iterations=1)", "--resume", "nets.py/sub"),
+            "--resume nets.py/sub cannot be made",
+        ),
         (("evaluate", *SHORT, "--method", "MSAT", "--data", "nets.py:unseen"), "The data gave no batch"),
         (("convert", *SOURCE, "--output", "pictures"), "pictures exists already"),
         (("convert", *SOURCE, "--output", "pictures", "--force"), "pictures is a folder, no file"),

@@ -82,6 +82,8 @@ def test_a_comparison_is_by_alphabet_and_has_no_answers_before_the_last_of_layer
         "MSAT()": _curve([0.1, 0.2, 0.8, 0.9], alphabet="real", end_to_end_steps=4),
         "ParallelConversion()": _curve([0.1, 0.2, 0.7, 0.89], alphabet="binary", end_to_end_steps=12),
         "RateCoding(steps=2)": _curve([0.5, 0.6], alphabet="binary", end_to_end_steps=2),
+        "DeltaCoding(steps=1)": _curve([0.5], alphabet="ternary, step-weighted"),
+        "Mixed()": _curve([0.5], alphabet="binary / ternary, step-weighted"),
     }
     lines = [" ".join(line.split()) for line in _lines(comparison_table(curves, 80), 80)]
     found = [line for line in lines if line and "─" not in line]
@@ -94,6 +96,10 @@ def test_a_comparison_is_by_alphabet_and_has_no_answers_before_the_last_of_layer
         "ParallelConversion() - - 89.0",
         "binary, causal",
         "RateCoding(steps=2) 50.0 60.0 -",
+        "ternary, causal, step-weighted",
+        "DeltaCoding(steps=1) 50.0 - -",
+        "binary / ternary, step-weighted, causal",
+        "Mixed() 50.0 - -",
     ]
 
 

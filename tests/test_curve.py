@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.curve import Curve, plot, wilson
+from rheobase.curve import Curve, draw_curves, plot, wilson
 from rheobase.errors import DataError, SettingError
 
 CURVE = Curve(
@@ -160,6 +160,23 @@ def test_json_keeps_everything(curve: Curve, tmp_path: Path) -> None:
 def test_other_text_is_no_curve(text: str) -> None:
     with pytest.raises(DataError, match="no curve in JSON"):
         Curve.from_json(text)
+
+
+def test_where_layers_wait_only_the_last_answer_counts() -> None:
+    waiting = dataclasses.replace(CURVE, accuracy=[0.9, 0.95, 0.5, 0.5, 0.92], end_to_end_steps=15, causal=None)
+    assert waiting.causal is False
+    assert CURVE.causal is True
+    assert waiting.latency_steps(0.01) == 5
+    assert dataclasses.replace(waiting, accuracy=[0.95] * 4 + [0.5]).latency_steps(0.01) is None
+    assert [row["steps"] for row in waiting.rows()] == [5]
+    assert [row["steps"] for row in waiting.rows([1, 5])] == [1, 5]
+    assert dataclasses.replace(CURVE, end_to_end_steps=5, causal=False).latency_steps(0.5) == 5  # of one layer
+
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    draw_curves(axes, {"waiting": waiting, "causal": CURVE})
+    assert [list(line.get_xdata()) for line in axes.lines[:2]] == [[5], [1, 2, 3, 4, 5]]
 
 
 def test_a_plot_is_a_png(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from rheobase.digest import digest, structure, weights
+from rheobase.distributed import is_first
 from rheobase.errors import DataError
 from rheobase.files import replacing
 from rheobase.neurons import Neuron
@@ -50,7 +51,8 @@ class Session:
 
     Args:
         progress: told after each iteration.
-        folder: where the states of gradient tuning are kept; None keeps none.
+        folder: where the states of gradient tuning are kept; None keeps none. Of several processes, which all tune
+            alike, the first one writes and all go on from there.
     """
 
     progress: Callable[[Progress], None] | None = None
@@ -77,7 +79,7 @@ class Session:
 
     def keep(self, key: str, state: Callable[[], dict[str, Any]], done: int, total: int) -> None:
         """Keep a state now and then, and the last one."""
-        if self.folder is not None and (done % _EVERY == 0 or done == total):
+        if self.folder is not None and is_first() and (done % _EVERY == 0 or done == total):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"{key}.pt") as place:
                 torch.save(state(), place)

@@ -1,4 +1,4 @@
-"""`rheobase compare`: several methods on one network, in one table."""
+"""`rheobase compare`: several methods on one network, side by side."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def compare(
 
     if output is not None:
         refuse_existing(force, *curve_files(output))
-    given = {repr(how): how for how in map(parse_method, method)}
-    if len(given) < len(method):
-        raise SettingError(f"compare: {len(method)} methods were given, but only these differ: {', '.join(given)}.")
     times = options.read_steps(steps)
-    methods = {repr(how): (how, t) for one in given.values() for how, t in _at_each(one, times)}
+    asked = [pair for how in map(parse_method, method) for pair in _at_each(how, times)]
+    methods = {repr(how): (how, t) for how, t in asked}
+    if len(methods) < len(asked):
+        raise SettingError(f"compare: {len(asked)} methods were given, but only these differ: {', '.join(methods)}.")
     rule = options.read_exit(exit_)
     samples = Samples(
         data,
@@ -125,4 +125,4 @@ def _at_each(how: Method, times: Sequence[int]) -> list[tuple[Method, int | None
     for_one = isinstance(how, Auto) or how.total_steps() is not None
     if "steps" in defaults and for_one and free.steps == defaults["steps"]:
         return [(replace(free, steps=t), None) for t in times]
-    return [(how, times[-1])]
+    return [(how, None if for_one else times[-1])]

@@ -60,7 +60,7 @@ class Measurement:
             snn = rb.load(how, self.network)
         else:
             calibration = self.samples.calibration()
-            state = None if self.resume is None else self._calibration(self.resume, place)
+            state = None if self.resume is None else self._kept(self.resume, f"calibration-{place}")
             whole = state is None or not state.exists()  # and not what was left of another run
             start = time.perf_counter()
             with converting(f"Converting with {how}", not self.quiet, state, keep=True):
@@ -85,33 +85,28 @@ class Measurement:
             reference=self.network,
             seeds=self.seeds,
             until=self.until,
-            resume=None if self.resume is None else self._sums(self.resume, place),
+            resume=None if self.resume is None else self._kept(self.resume, f"sums-{place}.json"),
             progress=not self.quiet,
             description=snn.plan.method,
         )
         return replace(curve, calibration_seconds=seconds)
 
     @staticmethod
-    def _sums(folder: Path, place: int) -> Path:
-        """The file of the sums of one curve."""
+    def _kept(folder: Path, name: str) -> Path:
+        """A place in the folder of what is done, which is made."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingError(f"--resume {folder} cannot be made ({error.strerror}); give another folder.") from error
-        return folder / f"sums-{place}.json"
-
-    @staticmethod
-    def _calibration(folder: Path, place: int) -> Path:
-        """The folder of the tuning of one curve."""
-        return folder / f"calibration-{place}"
+        return folder / name
 
     def finish(self, curves: int) -> None:
         """Remove the files of so many curves, once all results are out."""
         if self.resume is not None:
             for place in range(1, curves + 1):
-                world().named(self._sums(self.resume, place)).unlink(missing_ok=True)
+                world().named(self.resume / f"sums-{place}.json").unlink(missing_ok=True)
                 if is_first():
-                    shutil.rmtree(self._calibration(self.resume, place), ignore_errors=True)
+                    shutil.rmtree(self.resume / f"calibration-{place}", ignore_errors=True)
 
     def facts(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """How the curves were made."""

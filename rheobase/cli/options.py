@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,7 +47,6 @@ __all__ = [
     "Size",
     "Split",
     "Std",
-    "Steps",
     "read_exit",
     "read_seeds",
     "read_steps",
@@ -158,19 +157,27 @@ Methods = Annotated[
     typer.Option(help=f"How: {_METHOD}; once for each to compare.", metavar="METHOD", rich_help_panel=_RUN),
 ]
 ANY_STEPS = 64  # where neither the user nor the conversion says T
-_TIME: dict[str, Any] = {"help": "T, the time steps to simulate.", "min": 1, "metavar": "T", "rich_help_panel": _RUN}
-Steps = Annotated[int, typer.Option(**_TIME)]
 CompareSteps = Annotated[
     str | None,
     typer.Option(
-        help="T, the time steps; of several, such as 4,8,16, a method that is calibrated for one T is converted anew "
-        "for each, unless it says its own, and any other is simulated for the largest.",
+        help="T, the time steps, or several, such as 4,8,16. A method that is calibrated for one T is converted anew "
+        "for each (in SRP the steps that are read); if it says another than its default, it keeps that. Any other is "
+        "simulated for the largest.",
         metavar="T,T",
         show_default=f"those of each method, or {ANY_STEPS}",
         rich_help_panel=_RUN,
     ),
 ]
-OwnSteps = Annotated[int | None, typer.Option(**_TIME, show_default=f"those of the conversion, or {ANY_STEPS}")]
+OwnSteps = Annotated[
+    int | None,
+    typer.Option(
+        help="T, the time steps to simulate.",
+        min=1,
+        metavar="T",
+        show_default=f"those of the conversion, or {ANY_STEPS}",
+        rich_help_panel=_RUN,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of the choice of calibration images.", metavar="N", rich_help_panel=_RUN)]
 Seeds = Annotated[
     str,

@@ -68,7 +68,7 @@ def converting(text: str, show: bool = True, state: Path | None = None, keep: bo
     """
     from rheobase.calibration import session
 
-    console, state = Console(stderr=True), state if is_first() else None
+    console = Console(stderr=True)
     if not show:
         with session(folder=state):
             yield
@@ -84,7 +84,7 @@ def converting(text: str, show: bool = True, state: Path | None = None, keep: bo
     else:
         with _told(state), session(_calibration_lines(text), state):
             yield
-    if state is not None and not keep:
+    if state is not None and not keep and is_first():
         shutil.rmtree(state, ignore_errors=True)
 
 

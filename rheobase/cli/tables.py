@@ -98,7 +98,10 @@ def _groups(curves: Mapping[str, Curve]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for label, curve in curves.items():
         order = "causal" if curve.causal else "layer-synchronous"
-        groups.setdefault(f"{curve.alphabet}, {order}" if curve.alphabet else order, []).append(label)
+        spikes = curve.alphabet.removesuffix(", step-weighted")
+        alike = " / " not in curve.alphabet  # then the words stand in the order of the documentation
+        name = f"{spikes}, {order}{curve.alphabet[len(spikes) :]}" if alike else f"{curve.alphabet}, {order}"
+        groups.setdefault(name if curve.alphabet else order, []).append(label)
     return groups if len(groups) > 1 else {"": list(curves)}
 
 
@@ -151,8 +154,6 @@ def _costs(curve: Curve) -> list[str]:
     near: int | str = "-"
     if accuracy is not None and curve.reference_accuracy is not None:
         near = curve.latency_steps(0.01) or "never"
-        if near != "never" and not curve.causal:  # the answers before the last one are not those of a network
-            near = curve.steps
     dense, seconds = sum(curve.dense_operations.values()), curve.calibration_seconds
     return [
         str(curve.steps),
@@ -160,7 +161,7 @@ def _costs(curve: Curve) -> list[str]:
         str(near),
         shown,
         percent(agreement),
-        "-" if error is None else f"{error:.3f}",
+        "-" if error is None else f"{error:.3f}" if error < 10 else f"{error:.4g}",
         f"{curve.total_spikes[-1] / sum(curve.neurons.values()):.3f}",
         f"{curve.total_operations[-1] / dense:.3f}" if dense else "-",
         "-" if seconds is None else f"{seconds:.1f} s",

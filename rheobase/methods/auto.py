@@ -106,8 +106,8 @@ class Auto(Method):
         alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1.
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
-        causal: whether each layer must work in the same step as the one before it. Where not, binary spikes may be
-            those of layers that wait for each other: fewer steps, but each layer takes them anew.
+        causal: whether each layer must work in the same step as the one before it. Where not, binary spikes are those
+            of layers that wait for each other: fewer steps, but each layer takes them anew. Other spikes are causal.
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
             if not given. What is as good as that is not tuned any further. Answers (N, C) with C > 1 are classes, and
@@ -189,6 +189,11 @@ class Auto(Method):
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
+            if not methods:
+                raise SettingError(
+                    f"Auto: no method with {self.alphabet} spikes keeps to the largest activations that the network "
+                    "was trained with (rheobase.qcfs). Choose another alphabet."
+                )
             found = [measure(graph, data, test, m, steps) for m in methods]
             within, near = self._allowed(found), self._allowed(found, _BEYOND)
             if self.iterations and not (within and self._enough(_best(within))):
@@ -213,7 +218,7 @@ class Auto(Method):
 
     def _enough(self, candidate: Candidate) -> bool:
         """Whether nothing better need be sought."""
-        return 1 - candidate.agreement <= (self.accuracy_drop or 0.01)
+        return 1 - candidate.agreement <= (self.accuracy_drop or 0.01) + 1e-9  # for rounding
 
     def _tuned(self, method: Tuned, flip: bool) -> Tuned:
         return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=flip)
@@ -231,7 +236,8 @@ class Auto(Method):
     def resolve(self, graph: Graph, batches: Batches) -> tuple[Method, str]:
         choice = self.choose(graph, batches)
         if not choice.met:
-            warnings.warn(f"{self!r}: {choice.why}", ConversionWarning, stacklevel=3)
+            more = "Allow a larger energy_budget, a larger accuracy_drop, more steps or another alphabet."
+            warnings.warn(f"{self!r}: {choice.why} {more}", ConversionWarning, stacklevel=3)
         return choice.taken.method, str(choice)
 
     def observer(self) -> Observer:
