@@ -1,12 +1,13 @@
 """The best method of each kind of spikes, on other networks with the same settings.
 
-    python -m benchmarks.best --network resnet20-w48-cifar100 [--images 2000] [--only TEXT] [--finished]
+    python -m benchmarks.best --network resnet20-w48-cifar100 [--images 2000] [--only TEXT] [--keep] [--finished]
 
 The best of a group is the method that was within a point of the ANN in the fewest steps T on ResNet-20 and CIFAR-10,
 and of several the most accurate one (`benchmarks.methods` must have been run); where none was, the one that came
 nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN.
-Finished cells are kept in runs/methods/; with --finished nothing is measured, and those alone are written. Networks are
-those of the zoo, `cnn-digits` and `resnet56-digits`.
+Finished cells are kept in runs/methods/; --keep takes over those of the stored results first, and with --finished
+nothing is measured, and the finished ones alone are written. Networks are those of the zoo, `cnn-digits` and
+`resnet56-digits`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.entries import ENTRIES, Entry
-from benchmarks.methods import STEPS, row
+from benchmarks.methods import STEPS, keep, row
 from benchmarks.networks import bench
 
 __all__ = ["NEAR", "SOURCE", "accuracies", "best_of_each_group"]
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
+    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results first")
     parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -70,6 +72,8 @@ def main() -> None:
     chosen = best_of_each_group(record.read(SOURCE)["methods"])
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     count = len(on.test.dataset)
+    if arguments.keep:
+        keep(on, count)
     wanted = [(e, first) for e, first in chosen if arguments.only in f"{e.group}: {e.name}"]
     older: dict[int, dict[str, Any]] | None = {} if arguments.finished else None
     rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, NEAR, older) for e, first in wanted]

@@ -100,7 +100,7 @@ def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
 
 def keep(on: Bench, count: int) -> None:
     """Take over what is stored for the same network, images and calibration, but for what is marked as older."""
-    for path in (record.RESULTS / f"methods-{on.name}.json", record.RESULTS / f"bars-{on.name}.json"):
+    for path in (record.RESULTS / f"{kind}-{on.name}.json" for kind in ("methods", "bars", "best")):
         stored = json.loads(path.read_text()) if path.exists() else {}
         if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
             continue

@@ -89,11 +89,13 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     (tmp_path / "methods-tiny.json").write_text(json.dumps({**stored, "methods": rows}))
     goals = [{"cell": {"method": "A", "steps": 1}}, {"cell": {"method": "B", "steps": 1, "older": True}}]
     (tmp_path / "bars-tiny.json").write_text(json.dumps({**stored, "bars": goals}))
+    best = [{"cells": [{"method": "C", "steps": 1}]}]
+    (tmp_path / "best-tiny.json").write_text(json.dumps({**stored, "twins": [], "methods": best}))
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.chdir(tmp_path)
     methods.keep(on, 20)
     assert methods.twin(on, 2, 20) == {"commit": "before", "levels": 2, "accuracy": 0.25}
-    assert [methods.cell_path(on, name, 1, 20).exists() for name in ("A", "B")] == [True, False]
+    assert [methods.cell_path(on, name, 1, 20).exists() for name in ("A", "B", "C")] == [True, False, True]
     assert methods.cell_path(on, kept["method"], 8, 20).exists()
     assert not methods.cell_path(on, old["method"], 16, 20).exists()
     found = methods.row(on, entry, (4, 8, 16), 20, -1.0, methods.older_cells(on)[entry.group, entry.name])
