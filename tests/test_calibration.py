@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from rheobase.calibration import (
     tune,
     tune_layers,
 )
-from rheobase.calibration.activations import activations
-from rheobase.calibration.descent import tunable
+from rheobase.calibration.activations import activations, site_by_site
+from rheobase.calibration.descent import descend, tunable
 from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed, Poisson
@@ -367,6 +368,43 @@ def test_an_interrupted_tuning_goes_on_and_ends_with_the_same_numbers(weights: f
     assert {(at.what, at.total) for at in told} == {("tuning", 45)}
     for network in (resumed, again):
         assert torch.equal(simulate(network, X, 3).output, simulate(whole, X, 3).output)
+
+
+def test_an_interrupted_tuning_of_layers_goes_on_from_its_last_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, snn = converted(DeltaCoding(steps=3))
+    tuning = Tuning(iterations=12, flip=False)
+    whole = tune_layers(snn, graph, data(), 3, tuning)
+
+    def kill(at: Progress) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError), session(kill, tmp_path):
+        tune_layers(snn, graph, data(), 3, tuning)
+    where: list[str] = []
+    monkeypatch.setattr(gradient, "descend", lambda *args: (where.append(args[-1]), descend(*args)))
+    with session(folder=tmp_path):
+        resumed = tune_layers(snn, graph, data(), 3, tuning)
+        again = tune_layers(snn, graph, data(), 3, tuning)
+    assert set(where) == set(graph.sites[1:])
+    for network in (resumed, again):
+        assert torch.equal(simulate(network, X, 3).output, simulate(whole, X, 3).output)
+
+
+def test_the_ann_beside_the_layers_holds_no_more_than_it_needs() -> None:
+    graph, _ = converted(RateCoding(steps=STEPS))
+    with torch.no_grad(), activations(graph) as wanted:
+        graph.answers(X)
+    seen, alive = [], []
+    with torch.no_grad():
+        for site, received, sent in site_by_site(graph, X):
+            assert torch.equal(received.relu(), sent)
+            assert torch.equal(sent, wanted[site])
+            seen.append(site)
+            alive.append(weakref.ref(received))
+            assert [ref() is None for ref in alive] == [True] * (len(alive) - 1) + [False]
+    assert seen == list(graph.sites)
 
 
 def test_another_rule_of_the_neurons_does_not_take_up_a_state(tmp_path: Path) -> None:

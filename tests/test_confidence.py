@@ -193,6 +193,6 @@ def test_the_calibration_is_all_that_is_read() -> None:
     x = inputs(MLP_INPUT, 9).float()
     net = Watched()
     snn = rb.convert(net, x, MSAT(confidence=True))
-    snn.graph.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    snn.graph.module.get_submodule("net.0").register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     measure_confidence(snn, snn.graph, as_batches(list(x.split(4))), ["net.3"])
     assert torch.equal(torch.cat(seen), x)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
-from torch import Tensor
 
 from rheobase.batches import Batches
-from rheobase.calibration.activations import activations
+from rheobase.calibration.activations import site_by_site
 from rheobase.graph import Graph
 from rheobase.reading import Reading
 from rheobase.simulation import stream
@@ -51,9 +50,7 @@ def measure_confidence(
 
     def count() -> None:
         for x, _ in read:
-            pre_activations: dict[str, Tensor] = {}
-            with activations(graph, pre_activations):
-                graph.module(x)
+            pre_activations = {site: received for site, received, _ in site_by_site(graph, x) if site in sites}
             sent = {site: torch.zeros_like(pre_activations[site], dtype=torch.bool) for site in sites}
             for part in stream(snn, x, steps, record=sites):
                 for site, values in part.values.items():

@@ -145,9 +145,10 @@ def tune_layers(
 ) -> SpikingModel:
     r"""Tune the neurons of one layer after the other, each to the activation of the ANN: |r(T) - a|^2 / |a|^2.
 
-    Weights stay as they are. Memory is that of the currents of one layer, T * images samples, of what one backward
-    pass through its neurons holds, and of the ANN's activations of all layers, before and after the
-    ReLU, once for each image; `tune` holds all layers for T steps, but of one batch. It also serves as its start.
+    Weights stay as they are. Memory is that of the currents of one layer, T * images samples, and of what one backward
+    pass through its neurons holds, however many layers there are; `tune` holds all layers for T steps, but of one
+    batch. It also serves as its start. In a `rheobase.calibration.session` with a folder, an interrupted one goes on
+    from its last layer, and ends with the same numbers.
 
     Args:
         snn: the converted network; it is left as it is.
@@ -166,10 +167,22 @@ def tune_layers(
         return _in_float32(tune_layers, snn, graph, batches, steps, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
+    kept, key = current(), ""
+    if kept.folder is not None:
+        x = first_samples(batches, settings.images)
+        key = fingerprint(snn, x, steps, "layers", settings, torch.get_num_threads())
+    done: dict[str, dict[str, Tensor]] = (kept.saved(key) or {}).get("layers", {})
 
     def adjust(layer: Layer) -> Neuron:
-        with torch.inference_mode(False), torch.enable_grad():
-            return _tuned_neuron(layer, share, settings, generator)
+        neuron = copy.deepcopy(layer.neuron)
+        orders = list(_orders(layer.currents.shape[1], settings, generator))  # drawn also where the layer is done
+        if layer.site not in done:
+            with torch.inference_mode(False), torch.enable_grad():
+                done[layer.site] = _tuned_leaves(layer, neuron, share, orders, settings)
+            kept.keep(key, lambda: {"layers": done}, len(done), len(graph.sites), every=1)
+        put(neuron, done[layer.site], detach=True)
+        neuron.reset()
+        return neuron
 
     return layerwise(snn, graph, batches, steps, adjust, images=settings.images)
 
@@ -199,19 +212,18 @@ def _in_float32(
     return SpikingModel(graph, dataclasses.replace(found, neurons=narrow, edits=edits))
 
 
-def _tuned_neuron(layer: Layer, share: float, tuning: Tuning, generator: torch.Generator) -> Neuron:
-    neuron = copy.deepcopy(layer.neuron)
+def _tuned_leaves(
+    layer: Layer, neuron: Neuron, share: float, orders: list[Tensor], tuning: Tuning
+) -> dict[str, Tensor]:
     leaves = leaves_of(neuron)
     optimizer, schedule = descent(groups_of({layer.site: neuron}, {layer.site: leaves}, tuning.rate), tuning.iterations)
-    for chosen in _orders(layer.currents.shape[1], tuning, generator):
+    for chosen in orders:
         a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
         put(neuron, leaves)
         neuron.reset()
         loss = _relative(neuron(current).sum(0) * share, a)
         descend(loss, optimizer, schedule, layer.site)
-    put(neuron, leaves, detach=True)
-    neuron.reset()
-    return neuron
+    return {path: leaf.detach() for path, leaf in leaves.items()}
 
 
 def _check_tunable(snn: SpikingModel, name: str) -> None:

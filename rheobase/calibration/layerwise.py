@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from rheobase.batches import Batch, Batches
-from rheobase.calibration.activations import activations
+from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import Graph
@@ -91,17 +91,16 @@ def layerwise(
             ConversionWarning,
             stacklevel=2,
         )
-    received: dict[str, Tensor] = {}
-    with activations(graph, received) as targets:
-        graph.answers(x)
+    ann = site_by_site(graph, x)
     adjusted: dict[str, Neuron] = {}
 
     def emit(node: fx.Node, layer: Temporal, currents: Tensor) -> Tensor:
         if not isinstance(layer, Neuron):
             values: Tensor = layer(currents)
             return values
-        site = str(node.target)
-        visited = Layer(site, snn.plan.neurons[site], currents, targets.pop(site), received.pop(site))
+        site, received, sent = next(ann)
+        assert site == node.target, (site, node.target)
+        visited = Layer(site, snn.plan.neurons[site], currents, sent, received)
         adjusted[site] = neuron = copy.deepcopy(adjust(visited))
         current().tell("calibrating layers", len(adjusted), len(graph.sites))
         return visited.emit(neuron)

@@ -77,9 +77,9 @@ class Session:
         except Exception as error:
             raise DataError(f"{path} is no state of a calibration ({error}). Remove it to begin anew.") from error
 
-    def keep(self, key: str, state: Callable[[], dict[str, Any]], done: int, total: int) -> None:
+    def keep(self, key: str, state: Callable[[], dict[str, Any]], done: int, total: int, every: int = _EVERY) -> None:
         """Keep a state now and then, and the last one."""
-        if self.folder is not None and is_first() and (done % _EVERY == 0 or done == total):
+        if self.folder is not None and is_first() and (done % every == 0 or done == total):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"{key}.pt") as place:
                 torch.save(state(), place)
