@@ -7,8 +7,8 @@ operations, latency and calibration time; beside them the quantised twins, the A
 steps has. A method goes on to more steps until it is within 0.1 points of the ANN. Calibration on training images
 without labels. Finished cells are kept in runs/methods/, each with its commit, and are not repeated: remove them when
 the code has changed what they measure; --keep takes over those of the stored results first. --untuned leaves out what
-gradients calibrate, --finished measures nothing and writes what there is. $RHEOBASE_DATA names the folder of the data,
-$RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
+gradients calibrate, --most 4 goes no further than T = 4, --finished measures nothing and writes what there is.
+$RHEOBASE_DATA names the folder of the data, $RHEOBASE_WEIGHTS that of resnet20-cifar10.th.
 
     python -m benchmarks.methods --device cuda --share 0/4
 
@@ -170,9 +170,10 @@ def as_older(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "cell": row["cell"] and {**row["cell"], "older": True}}
 
 
-def steps_of(entry: Entry) -> tuple[int, ...]:
-    """The numbers of steps that an entry is simulated for."""
-    return (entry.last,) if entry.fixed else tuple(t for t in STEPS if entry.first <= t <= entry.last)
+def steps_of(entry: Entry, most: int) -> tuple[int, ...]:
+    """The numbers of steps that an entry is simulated for, up to so many."""
+    first = entry.last if entry.fixed else entry.first
+    return tuple(t for t in STEPS if first <= t <= min(entry.last, most))
 
 
 def older_cells(on: Bench) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
@@ -220,6 +221,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results")
     parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
     parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
+    parser.add_argument("--most", type=int, default=STEPS[-1], help="the largest T; nothing is written then")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -238,11 +240,11 @@ def main() -> None:
         wanted = wanted[first::every]
     older = older_cells(on) if arguments.finished else None
     measured = (
-        row(on, e, steps_of(e), arguments.images, older=None if older is None else older.get((e.group, e.name), {}))
+        row(on, e, steps_of(e, arguments.most), arguments.images, older=older and older.get((e.group, e.name), {}))
         for e in wanted
     )
     rows = [found for found in measured if found["cells"]]
-    if len(wanted) < len(ENTRIES):
+    if len(wanted) < len(ENTRIES) or arguments.most < STEPS[-1]:
         return
     twins = [twin(on, levels, arguments.images) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
     content = {
