@@ -33,12 +33,9 @@ from benchmarks import record
 from benchmarks.accuracy import shorten
 from benchmarks.entries import BARS, ENTRIES, Entry
 from benchmarks.networks import Bench, bench
-from rheobase.batches import as_batches
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
-from rheobase.observers import MMSE
-from rheobase.quantisation import quantised_twin
-from rheobase.thresholds import scales
+from rheobase.twin import evaluate_twin
 
 STEPS = (1, 2, 4, 6, 8, 16, 32, 64, 128)
 ENOUGH = 0.001
@@ -124,21 +121,8 @@ def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
     path = twin_path(on, levels, count)
     if path.exists():
         return dict(json.loads(path.read_text()))
-    graph = rb.trace(on.model, on.calibration[:2])
-    data = as_batches(on.calibration.split(128))
-    clips = scales(rb.observe(graph, data, MMSE(levels)))
-    network = quantised_twin(graph, clips, levels, batches=data)
-    correct = agree = seen = 0
-    with torch.no_grad():
-        for x, y in on.test:
-            x = x.to(on.calibration.device)
-            answer, wanted = network(x).argmax(1), on.model(x).argmax(1)
-            correct, agree, seen = (
-                correct + int((answer.cpu() == y).sum()),
-                agree + int((answer == wanted).sum()),
-                seen + len(x),
-            )
-    found = {"levels": levels, "accuracy": correct / seen, "agreement": agree / seen}
+    measured = evaluate_twin(rb.trace(on.model, on.calibration[:2]), list(on.calibration.split(128)), on.test, levels)
+    found = {"levels": levels, "accuracy": measured.accuracy, "agreement": measured.agreement}
     content = {"commit": record.provenance(0)["commit"], **found}
     store(path, content)
     return content

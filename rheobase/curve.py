@@ -76,6 +76,10 @@ class Curve:
         causal: whether all layers work in the same step; if not, only the answer after T steps is that of a network.
             If not given, whether the end-to-end steps are T.
         alphabet: what a spike may carry, as `Alphabet` says it; all kinds, with slashes, where layers differ.
+        levels: how many values above 0 the sum of a neuron's spikes can have after T steps, at most, and so the levels
+            of the quantised twin; at most 255, and None where spikes are real numbers (`rheobase.twin`).
+        twin_accuracy: share of samples that this twin answers correctly; None where nobody measured it.
+        twin_agreement: share of samples that it answers as the reference network does.
         calibration_seconds: how long the conversion took; None where nobody measured it, or where it went on from
             what an earlier run had done. Curves that differ in it alone are equal.
     """
@@ -98,6 +102,9 @@ class Curve:
     exits: Sequence[float] | None = None
     causal: bool | None = None
     alphabet: str = ""
+    levels: int | None = None
+    twin_accuracy: float | None = None
+    twin_agreement: float | None = None
     calibration_seconds: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from rheobase.resume import Stored, identity
 from rheobase.simulation import stream, total_steps
 from rheobase.spiking import SpikingModel
 from rheobase.sums import Sums
+from rheobase.twin import levels_after
 
 __all__ = ["evaluate"]
 
@@ -195,6 +196,7 @@ def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool
         exit_rule=None if until is None else repr(until),
         causal=snn.causal,
         alphabet=" / ".join(sorted({str(neuron.alphabet) for neuron in snn.neurons().values()})),
+        levels=levels_after(snn.plan, sums.steps),
         exits=None if until is None else (sums.exits.double() / (n * len(seeds))).tolist(),
     )
 

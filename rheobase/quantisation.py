@@ -21,10 +21,12 @@ from rheobase.batches import Batch, as_batches
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
+from rheobase.observers import MMSE, observe
 from rheobase.precision import float32_products
 from rheobase.reading import Reading
+from rheobase.thresholds import scales
 
-__all__ = ["Quantiser", "quantise", "quantised_twin"]
+__all__ = ["Quantiser", "fitted_twin", "quantise", "quantised_twin"]
 
 
 def quantise(z: Tensor, clip: Tensor, levels: int, *, rounding: bool = True) -> Tensor:
@@ -160,6 +162,23 @@ def quantised_twin(
                 gap = wanted[site] - _means(part, (site,), data)[site]
                 quantisers[site].bias = quantisers[site].bias + gap.to(weight.dtype)
     return twin.eval()
+
+
+def fitted_twin(graph: Graph, batches: object, levels: int) -> nn.Module:
+    """The twin with the thresholds of least squared error for each channel, and one round of bias correction.
+
+    Args:
+        graph: the network in normal form; it stays as it is.
+        batches: calibration data, what ``rheobase.batches.as_batches`` accepts.
+        levels: L, how many values above 0 each activation can have, at least 1.
+
+    Raises:
+        SettingError: levels is below 1.
+        DataError: the batches are malformed or do not fit the network.
+    """
+    parameter = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
+    data = as_batches(batches, device=parameter.device, dtype=parameter.dtype)
+    return quantised_twin(graph, scales(observe(graph, data, MMSE(levels))), levels, batches=data)
 
 
 def _problems(graph: Graph, thresholds: Mapping[str, Tensor]) -> list[str]:

@@ -102,7 +102,7 @@ def test_what_is_kept_is_measured_once_and_what_is_older_anew(tmp_path: Path, mo
     assert [(cell["steps"], cell.get("older")) for cell in found["cells"]] == [(8, None), (16, True)]
     measured = methods.twin(on, 15, 20)
     assert measured["agreement"] >= 0.9
-    monkeypatch.setattr(methods, "quantised_twin", None)
+    monkeypatch.setattr(methods, "evaluate_twin", None)
     assert methods.twin(on, 15, 20) == measured
 
 

@@ -291,6 +291,24 @@ def test_compare_prints_both_tables_and_writes_both_files() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_compare_puts_the_quantised_twins_beside_the_methods() -> None:
+    methods = [text for how in ("MSAT", "RateCoding(steps=2)", "SNNC(steps=2)", "DeltaCoding(steps=2)")
+               for text in ("--method", how)]  # fmt: skip
+    told = _run("compare", *SHORT, "--json", *methods)
+    curves = json.loads(told.stdout)["curves"]
+    assert {label: curve["levels"] for label, curve in curves.items()} == {
+        "MSAT()": None, "RateCoding(steps=2)": 2, "SNNC(steps=2)": 2, "DeltaCoding(steps=2)": 4,
+    }  # fmt: skip
+    assert told.stderr.count("Measuring the quantised twin") == 2
+    assert curves["MSAT()"]["twin_accuracy"] is None
+    twins = [curves[f"{name}(steps=2)"]["twin_accuracy"] for name in ("RateCoding", "SNNC", "DeltaCoding")]
+    assert twins[0] == twins[1]
+    assert all(0 <= twin <= 1 for twin in twins)
+    without = json.loads(_ok("compare", *SHORT, "--no-twins", "--json", "--method", "RateCoding(steps=2)"))
+    assert without["curves"]["RateCoding(steps=2)"]["twin_accuracy"] is None
+
+
+@pytest.mark.usefixtures("folder")
 def test_compare_converts_anew_for_each_t_where_a_method_is_for_one() -> None:
     methods = [
         text for how in ("MSAT", "RMP", "RateCoding", "RateCoding(steps=3)", "SRP") for text in ("--method", how)

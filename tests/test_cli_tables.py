@@ -108,8 +108,10 @@ def test_the_costs_of_a_comparison_stand_under_their_heads(width: int) -> None:
     more = {"operations": {"fc": [50.0, 30.0]}, "dense_operations": {"fc": 160}}
     curves = {
         "MSAT(confidence=True)": _curve([0.1, 0.9], alphabet="real", calibration_seconds=2.51, **more),
-        "ParallelConversion(steps=2)": _curve([0.1, 0.8], alphabet="binary", end_to_end_steps=8),
-        "RMP()": _curve(None, None, alphabet="binary"),
+        "ParallelConversion(steps=2)": _curve(
+            [0.1, 0.8], alphabet="binary", end_to_end_steps=8, levels=3, twin_accuracy=0.75, twin_agreement=0.7
+        ),
+        "RMP()": _curve(None, None, alphabet="binary", levels=15, twin_agreement=0.65),
     }
     lines = _lines(cost_table(curves, width), width)
     assert all(len(line) <= width for line in lines)
@@ -117,10 +119,11 @@ def test_the_costs_of_a_comparison_stand_under_their_heads(width: int) -> None:
     if width == 80:  # a label has a line of its own
         rows = [line.split() for line in lines if line.split() and line.split()[0] in ("1", "2")]
     assert rows == [
-        ["2", "2", "2", "90.00", "50.00", "0.100", "0.200", "0.500", "2.5", "s"],
-        ["2", "8", "never", "80.00", "50.00", "0.100", "0.200", "-", "-"],
-        ["1", "1", "-", "-", "50.00", "0.100", "0.100", "-", "-"],
+        ["2", "2", "2", "90.00", "-", "50.00", "0.100", "0.200", "0.500", "2.5", "s"],
+        ["2", "8", "never", "80.00", "75.00", "50.00", "0.100", "0.200", "-", "-"],
+        ["1", "1", "-", "-", "65.00", "50.00", "0.100", "0.100", "-", "-"],
     ]
+    assert [line.split() for line in lines if line.split()[-1:] in (["3"], ["15"])] == [["77.4-82.4", "3"], ["15"]]
     assert sum("88.0-91.7" in line for line in lines) == 1
     assert [line.strip() for line in lines if "causal" in line or "synchronous" in line] == [
         "real, causal", "binary, layer-synchronous", "binary, causal",

@@ -38,6 +38,7 @@ def compare(
     seed: options.Seed = 0,
     seeds: options.Seeds = "0",
     exit_: options.Exit = None,
+    twins: options.Twins = True,
     resume: options.Resume = None,
     output: options.OutputFolder = None,
     force: options.Force = False,
@@ -79,7 +80,9 @@ def compare(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(network, samples, None, options.read_seeds(seeds), rule, resume, quiet)
+    measurement = Measurement(
+        network, samples, None, options.read_seeds(seeds), rule, resume, quiet, {} if twins else None
+    )
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
     facts["steps"] = times[0] if len(times) == 1 else times or None

@@ -23,6 +23,7 @@ from rheobase.distributed import is_first, world
 from rheobase.errors import DataError, SettingError
 from rheobase.exits import Exit
 from rheobase.methods._base import Method
+from rheobase.twin import Twin, evaluate_twin
 
 __all__ = ["Measurement"]
 
@@ -39,6 +40,7 @@ class Measurement:
         until: the rule by which images exit early.
         resume: a folder for what is done, from which the same measurement goes on after a kill.
         quiet: whether to show no progress.
+        twins: the quantised twins that were measured so far, by their levels; None measures none.
     """
 
     network: nn.Module
@@ -48,6 +50,7 @@ class Measurement:
     until: Exit | None = None
     resume: Path | None = None
     quiet: bool = False
+    twins: dict[int, Twin] | None = None
 
     def curve(self, how: Method | Path, place: int = 1) -> Curve:
         """The curve of a method, or of a conversion that was saved; ``place`` is its number in the measurement.
@@ -89,7 +92,19 @@ class Measurement:
             progress=not self.quiet,
             description=snn.plan.method,
         )
-        return replace(curve, calibration_seconds=seconds)
+        return self._beside_twin(replace(curve, calibration_seconds=seconds), snn.graph)
+
+    def _beside_twin(self, curve: Curve, graph: rb.Graph) -> Curve:
+        """The curve, and how good the ANN is with as few levels."""
+        if self.twins is None or curve.levels is None:
+            return curve
+        if curve.levels not in self.twins:
+            if not self.quiet:
+                note(f"Measuring the quantised twin, the ANN whose activations have {curve.levels} levels above 0.")
+            found = evaluate_twin(graph, self.samples.calibration(), self.samples.evaluation(), curve.levels)
+            self.twins[curve.levels] = found
+        twin = self.twins[curve.levels]
+        return replace(curve, twin_accuracy=twin.accuracy, twin_agreement=twin.agreement)
 
     @staticmethod
     def _kept(folder: Path, name: str) -> Path:

@@ -157,6 +157,14 @@ Methods = Annotated[
     typer.Option(help=f"How: {_METHOD}; once for each to compare.", metavar="METHOD", rich_help_panel=_RUN),
 ]
 ANY_STEPS = 64  # where neither the user nor the conversion says T
+Twins = Annotated[
+    bool,
+    typer.Option(
+        "--twins/--no-twins",
+        help="Whether to measure the quantised twins too: the network whose activations have as few levels.",
+        rich_help_panel=_RUN,
+    ),
+]
 CompareSteps = Annotated[
     str | None,
     typer.Option(

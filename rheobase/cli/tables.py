@@ -110,8 +110,9 @@ def _broken(label: str) -> Text:
     return Text(label.replace("(", "(\n  ", 1).replace(", ", ",\n  "))
 
 
-_COSTS = {"T": 5, "end to\nend": 6, "first T\nwithin\n1 point": 7, "accuracy %\n95 %": 12, "agree-\nment %": 6,
-          "logit\nerror": 6, "events/\nneuron": 8, "SynOps/\npass": 7, "calibra-\ntion": 9}  # fmt: skip
+_COSTS = {"T": 4, "end to\nend": 6, "within\n1 point\nfrom T": 7, "accuracy %\n95 %": 10, "twin %\nlevels": 6,
+          "agree-\nment %": 6, "logit\nerror": 6, "events/\nneuron": 7, "SynOps/\npass": 7,
+          "calibra-\ntion": 8}  # fmt: skip
 
 
 def cost_table(curves: Mapping[str, Curve], width: int) -> Group:
@@ -151,6 +152,7 @@ def _costs(curve: Curve) -> list[str]:
     if accuracy is not None:
         low, high = curve.interval(curve.steps)
         shown = f"{percent(accuracy)}\n{percent(low, 1)}-{percent(high, 1)}"
+    same = curve.twin_agreement if accuracy is None else curve.twin_accuracy
     near: int | str = "-"
     if accuracy is not None and curve.reference_accuracy is not None:
         near = curve.latency_steps(0.01) or "never"
@@ -160,6 +162,7 @@ def _costs(curve: Curve) -> list[str]:
         str(curve.end_to_end_steps or curve.steps),
         str(near),
         shown,
+        "-" if same is None else f"{percent(same)}\n{curve.levels}",
         percent(agreement),
         "-" if error is None else f"{error:.3f}" if error < 10 else f"{error:.4g}",
         f"{curve.total_spikes[-1] / sum(curve.neurons.values()):.3f}",

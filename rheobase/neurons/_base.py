@@ -59,6 +59,34 @@ class Alphabet:
         text = f"signed {text}" if graded and self.signed else text
         return f"{text}, step-weighted" if self.step_weighted else text
 
+    def levels_after(self, steps: int) -> int | None:
+        """How many values above 0 the sum of the spikes of T steps can have, at most; None for real numbers.
+
+        .. code-block:: text
+
+            n T             where a spike counts alike in each step, n = 1 for binary and ternary ones
+                            and 2^(n - 1) for n powers of two
+            k^T - 1         step-weighted, k symbols a step, silence among them; half as many where they are signed
+
+        As many levels has the quantised twin of such a network (`rheobase.quantisation`).
+
+        Args:
+            steps: T, at least 1.
+
+        Example:
+            >>> Alphabet(Payload.BINARY).levels_after(8), Alphabet(Payload.TERNARY, step_weighted=True).levels_after(4)
+            (8, 40)
+        """
+        graded = self.payload in (Payload.INTEGER, Payload.POWER_OF_TWO)
+        magnitudes = self.levels if graded else 1
+        if self.payload is Payload.REAL:
+            return None
+        if not self.step_weighted:
+            return steps * (2 ** (magnitudes - 1) if self.payload is Payload.POWER_OF_TWO else magnitudes)
+        if self.signed or self.payload is Payload.TERNARY:
+            return int(((2 * magnitudes + 1) ** steps - 1) // 2)
+        return int((magnitudes + 1) ** steps - 1)
+
 
 class Temporal(nn.Module, ABC):
     """A layer with a memory: what it emits depends on what it has received since `reset`.
