@@ -21,21 +21,13 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.entries import ENTRIES, Entry
-from benchmarks.methods import STEPS, keep, row
+from benchmarks.methods import STEPS, accuracies, keep, row
 from benchmarks.networks import bench
 
-__all__ = ["NEAR", "SOURCE", "accuracies", "best_of_each_group"]
+__all__ = ["NEAR", "SOURCE", "best_of_each_group"]
 
 SOURCE = "methods-resnet20-cifar10"
 NEAR = 0.01
-
-
-def accuracies(line: Mapping[str, Any]) -> dict[int, float]:
-    """The accuracy of one row of the stored table at each number of steps."""
-    if line["fixed"]:
-        curve = line["cells"][-1]["accuracy_by_step"]
-        return {t: curve[t - 1] for t in STEPS if t <= len(curve)}
-    return {cell["steps"]: cell["accuracy"] for cell in line["cells"]}
 
 
 def best_of_each_group(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, int]]:

@@ -13,8 +13,8 @@ from torch import nn
 
 import rheobase as rb
 from benchmarks import record
-from benchmarks.best import NEAR, accuracies, best_of_each_group
-from benchmarks.methods import ENOUGH, STEPS
+from benchmarks.best import NEAR, best_of_each_group
+from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from rheobase import methods
 from rheobase.curve import wilson
 from rheobase.methods._base import Method
@@ -31,6 +31,7 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.ParallelConversion: "mean currents and rates",
     methods.SpikeNorm: "currents of the spiking network",
 }
+LAST = ("at T", "agreement", "error", "events a neuron", "SynOps", "twin", "calibration", "paper")
 TERNARY = ("ternary, causal", "ternary, causal, step-weighted")
 OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
@@ -167,27 +168,34 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
         return f"Not measured yet: `{command}`."
     result = record.read(f"methods-{network}")
     result["methods"] = [row for row in result["methods"] if groups is None or row["group"] in groups]
-    steps = [f"T = {t}" for t in STEPS]
-    titles = ["method", *steps, "events a neuron, at T", "SynOps of a pass", "calibration", "paper"]
+    twins = {row["levels"]: row["accuracy"] for row in result["twins"]}
     lines = []
     for group in sorted({row["group"] for row in result["methods"]}):
+        rows = [row for row in result["methods"] if row["group"] == group]
+        steps = [t for t in STEPS if any(t in shown(row) for row in rows)]
+        titles = ["method", *(f"T = {t}" for t in steps), *LAST]
         lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-        lines += [_line(row) for row in result["methods"] if row["group"] == group] + [""]
-    return "\n".join([*lines, _note(result, result["methods"][0]["cells"][0])])
+        lines += [_line(row, steps, twins) for row in rows] + [""]
+    about = (
+        "Accuracy in %. *At T*, the last one with an accuracy: agreement with the ANN in %; error: |o(T) - o| / |o|; "
+        "SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at most, in parentheses."
+    )
+    return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
 
 
-def _line(row: dict[str, Any]) -> str:
-    """Accuracies by T; events, operations and the seconds of calibration at the last T that is shown."""
-    last, found = row["cells"][-1], accuracies(row)
-    if row["fixed"]:
-        near = [t for t in found if last["reference_accuracy"] - found[t] <= ENOUGH] or [last["steps"]]
-        found = {t: accuracy for t, accuracy in found.items() if t <= near[0]}
+def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float]) -> str:
+    """Accuracies by T, and what else is known of the last T that is shown."""
+    last, found = row["cells"][-1], shown(row)
     end = max(found)
-    cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in STEPS]
+    cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in steps]
     latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
     operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
     elsewhere = DAGGER if "device" in last else ""
-    cells += [f"{last['events_per_neuron_by_step'][end - 1]:.2f}, {end}", f"{operations:.2f}",
+    levels = levels_of(last["alphabet"], end)
+    cells += [str(end), f"{100 * last['agreement_by_step'][end - 1]:.1f}",
+              f"{last['logit_error_by_step'][end - 1]:.2f}",
+              f"{last['events_per_neuron_by_step'][end - 1]:.2f}", f"{operations:.2f}",
+              f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
               f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
     return f"| {row['name']}{OLDER if _older([row]) else ''}{latency} | {' | '.join(cells)} |"
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,10 +36,12 @@ from benchmarks.entries import BARS, ENTRIES, Entry
 from benchmarks.networks import Bench, bench
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
+from rheobase.neurons import Alphabet, Payload
 from rheobase.twin import evaluate_twin
 
 STEPS = (1, 2, 4, 6, 8, 16, 32, 64, 128)
 ENOUGH = 0.001
+TWINS = (1, 2, 3, 4, 8, 15, 16, 32)
 
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
@@ -109,6 +112,32 @@ def keep(on: Bench, count: int) -> None:
         for kept, content in cells.items():
             if not kept.exists():
                 store(kept, content)
+
+
+def levels_of(alphabets: str, steps: int) -> int | None:
+    """The levels of the quantised twin of a cell with these spikes, at most 255; None where they are real numbers."""
+    kinds = r"(signed )?(binary|ternary|integer|power_of_two|real)(?:\((\d+)\))?(, step-weighted)?"
+    found = [
+        Alphabet(Payload(kind), int(levels or 1), bool(weighted), bool(signed)).levels_after(steps)
+        for signed, kind, levels, weighted in re.findall(kinds, alphabets)
+    ]
+    known = [levels for levels in found if levels is not None]
+    return min(max(known), 255) if len(known) == len(found) else None
+
+
+def accuracies(line: Mapping[str, Any]) -> dict[int, float]:
+    """The accuracy of one row of a result at each number of steps."""
+    if line["fixed"]:
+        curve = line["cells"][-1]["accuracy_by_step"]
+        return {t: curve[t - 1] for t in STEPS if t <= len(curve)}
+    return {found["steps"]: found["accuracy"] for found in line["cells"]}
+
+
+def shown(line: Mapping[str, Any]) -> dict[int, float]:
+    """The same up to where it is near enough to the ANN."""
+    found, reference = accuracies(line), line["cells"][-1]["reference_accuracy"]
+    near = [t for t in found if reference - found[t] <= ENOUGH]
+    return {t: accuracy for t, accuracy in found.items() if not near or t <= near[0]}
 
 
 def twin_path(on: Bench, levels: int, count: int) -> Path:
@@ -230,7 +259,10 @@ def main() -> None:
     rows = [found for found in measured if found["cells"]]
     if len(wanted) < len(ENTRIES) or arguments.most < STEPS[-1]:
         return
-    twins = [twin(on, levels, arguments.images) for levels in (1, 2, 3, 4, 8, 15, 16, 32)]
+    at_last = {
+        levels_of(c["alphabet"], t) for found in rows for c in found["cells"][-1:] for t in (max(accuracies(found)),)
+    }
+    twins = [twin(on, levels, arguments.images) for levels in sorted({*TWINS, *at_last} - {None})]
     content = {
         **record.provenance(0), "network": on.name, "images": arguments.images,
         "calibration_images": len(on.calibration), "methods": rows, "twins": twins,

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import rheobase as rb
 from benchmarks import held_out, method_tables, methods, record
-from benchmarks.best import accuracies, best_of_each_group
+from benchmarks.best import best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, NOT_ON_THE_BENCH, TERNARY
-from benchmarks.methods import STEPS
+from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from benchmarks.networks import Bench, bench
 from rheobase.methods import RateCoding
 from rheobase.simulation import simulate
+from rheobase.twin import levels_after
 
 NEAR = {"accuracy": 0.9, "reference_accuracy": 0.9, "calibration_seconds": 1.0}
 
@@ -63,8 +64,24 @@ def test_the_guide_takes_what_is_not_tuned_for_that(monkeypatch: pytest.MonkeyPa
 
 def test_a_method_that_is_the_same_for_every_number_of_steps_has_one_curve() -> None:
     curve = [t / 200 for t in range(1, 65)]
-    fixed = {"fixed": True, "cells": [{"accuracy_by_step": curve}]}
+    fixed = {"fixed": True, "cells": [{"accuracy_by_step": curve, "reference_accuracy": 0.07}]}
     assert accuracies(fixed) == {t: t / 200 for t in STEPS if t <= 64}
+    assert list(shown(fixed)) == [1, 2, 4, 6, 8, 16]  # the first that is near enough is the last
+
+
+def test_the_levels_of_a_twin_are_read_from_the_words_of_an_alphabet() -> None:
+    assert levels_of("binary", 8) == 8
+    assert levels_of("binary, integer(2), integer(4)", 3) == 12
+    assert levels_of("signed power_of_two(4), step-weighted", 2) == 40
+    assert levels_of("ternary, step-weighted", 8) == 255
+    assert levels_of("real", 8) is None
+    for entry in ENTRIES:
+        if not entry.tuned and entry.name not in ("AdaFire", "SRP, 8 steps first"):
+            snn = rb.convert(
+                nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(8, 3), entry.make(2)
+            )
+            kinds = ", ".join(str(neuron.alphabet) for neuron in snn.plan.neurons.values())
+            assert levels_of(kinds, 2) == levels_after(snn.plan, 2)
 
 
 def test_the_networks_for_digits_have_learned_them() -> None:
