@@ -75,6 +75,7 @@ def test_the_levels_of_a_twin_are_read_from_the_words_of_an_alphabet() -> None:
     assert levels_of("signed power_of_two(4), step-weighted", 2) == 40
     assert levels_of("ternary, step-weighted", 8) == 255
     assert levels_of("real", 8) is None
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     for entry in ENTRIES:
         if not entry.tuned and entry.name not in ("AdaFire", "SRP, 8 steps first"):
             snn = rb.convert(
