@@ -78,9 +78,7 @@ def test_the_levels_of_a_twin_are_read_from_the_words_of_an_alphabet() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     for entry in ENTRIES:
         if not entry.tuned and entry.name not in ("AdaFire", "SRP, 8 steps first"):
-            snn = rb.convert(
-                nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(8, 3), entry.make(2)
-            )
+            snn = rb.convert(net, torch.rand(8, 3), entry.make(2))
             kinds = ", ".join(str(neuron.alphabet) for neuron in snn.plan.neurons.values())
             assert levels_of(kinds, 2) == levels_after(snn.plan, 2)
 
