@@ -7,7 +7,7 @@ For each layer and each number of levels phi in 1, 2, 4, ... the network is simu
 else. The loss is the symmetric Kullback-Leibler divergence of its answers from those of the ANN, the cost the events
 of that layer, a burst being one event. Choices are combined layer by layer, and of the combinations only those are
 kept that no other beats in both; the best within the budget is taken. Departures: losses are added over the layers
-as in the paper, but one scale (of least squared error for the most levels) serves all phi; their compression of
+as in the paper; thresholds are of least squared error for each channel and each phi. Departures: their compression of
 thresholds (SSC) and early exit (IAT) are left out.
 """
 
@@ -26,7 +26,8 @@ from rheobase.batches import Batches
 from rheobase.calibration.layerwise import first_samples
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
-from rheobase.neurons import Biased, Neuron
+from rheobase.neurons import Neuron
+from rheobase.observers import observe
 from rheobase.plan import Plan
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -53,7 +54,7 @@ class AdaFire(RateCoding):
     fire: float = 1.0
     spread: bool = True
     calibration: Literal["none", "bias", "potential", "temporal"] = "bias"
-    budget: float = 1.1
+    budget: float = 1.5
     probe: int = 64
 
     def _problems(self) -> list[str]:
@@ -68,7 +69,8 @@ class AdaFire(RateCoding):
             wanted = graph.answers(x)
         numbers = sorted({*(2**k for k in range(int(math.log2(self.levels)) + 1)), self.levels})
         plan = snn.plan
-        choices = {site: [self._with_levels(neuron, n) for n in numbers] for site, neuron in plan.neurons.items()}
+        plans = [self._with_levels(n, graph, batches) for n in numbers[:-1]] + [plan]
+        choices = {site: [each.neurons[site] for each in plans] for site in plan.neurons}
         found = {
             site: [_measured(graph, plan, site, neuron, x, self.steps, wanted) for neuron in neurons]
             for site, neurons in choices.items()
@@ -78,10 +80,10 @@ class AdaFire(RateCoding):
             plan = plan.with_neuron(site, choices[site][k])
         return super().refine(SpikingModel(graph, plan), graph, batches)
 
-    def _with_levels(self, neuron: Neuron, levels: int) -> Neuron:
-        inner = neuron.neuron if isinstance(neuron, Biased) else neuron
-        scale = inner.get_buffer("threshold") * (1 if self.powers else self.levels) / self.fraction
-        return dataclasses.replace(self, levels=levels).neuron(scale)
+    def _with_levels(self, levels: int, graph: Graph, batches: Batches) -> Plan:
+        """The neurons with so many levels everywhere."""
+        fewer = dataclasses.replace(self, levels=levels)
+        return fewer.plan(graph, observe(graph, batches, fewer.observer()))
 
 
 def _measured(
