@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration.layerwise import first_samples
+from rheobase.errors import ConversionWarning
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
@@ -83,7 +85,9 @@ class AdaFire(RateCoding):
     def _with_levels(self, levels: int, graph: Graph, batches: Batches) -> Plan:
         """The neurons with so many levels everywhere."""
         fewer = dataclasses.replace(self, levels=levels)
-        return fewer.plan(graph, observe(graph, batches, fewer.observer()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConversionWarning)  # of silent sites, which the first plan has warned of
+            return fewer.plan(graph, observe(graph, batches, fewer.observer()))
 
 
 def _measured(
