@@ -65,6 +65,7 @@ class Entry:
         last: the most.
         fixed: whether the method is the same for every T, so that one simulation of ``last`` steps says all.
         tuned: whether gradients calibrate it, which takes minutes.
+        pools: whether it is another method only where the network has max pooling.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Entry:
     last: int = 32
     fixed: bool = False
     tuned: bool = False
+    pools: bool = False
 
 
 BINARY, BINARY_WEIGHTED, TERNARY = "binary, causal", "binary, causal, step-weighted", "ternary, causal"
@@ -83,7 +85,11 @@ INTEGER, REAL, SYNCHRONOUS = "integer (15), causal", "real, causal", "binary, la
 
 ENTRIES = (
     Entry("weights normalised, hard reset", BINARY, lambda t: ThresholdBalancing(), "Diehl et al. 2015", 1, 128, True),
+    Entry("weights normalised, hard reset, Poisson input", BINARY, lambda t: ThresholdBalancing(poisson=True),
+          "Diehl et al. 2015", 1, 128, True),
     Entry("robust normalisation", BINARY, lambda t: RobustNorm(), "Rueckauer et al. 2017", 1, 128, True),
+    Entry("robust normalisation, pooling by a gate", BINARY, lambda t: RobustNorm(gate=True),
+          "Rueckauer et al. 2017", 1, 128, True, pools=True),
     Entry("Spike-Norm", BINARY, lambda t: SpikeNorm(), "Sengupta et al. 2019", 1, 128, True),
     Entry("RMP-SNN", BINARY, lambda t: RMP(), "Han et al. 2020", 1, 128, True),
     Entry("TSC, events are edges", TERNARY, lambda t: TSC(), "Han & Roy 2020", 1, 128, True),
@@ -91,6 +97,8 @@ ENTRIES = (
     Entry("Opt", BINARY, lambda t: Opt(steps=t), "Deng & Gu 2021", 1, 128),
     Entry("potential initialisation", BINARY, lambda t: PotentialInit(steps=t), "Bu et al. 2022", 1, 128),
     Entry("two-stage thresholds", BINARY_WEIGHTED, lambda t: TwoStage(steps=t), "Kim et al. 2020", 1, 128),
+    Entry("two-stage thresholds, searched", BINARY_WEIGHTED, lambda t: TwoStage(steps=t, trials=30), "Kim et al. 2020",
+          4, 64),
     Entry("MMSE", BINARY, lambda t: RateCoding(steps=t), "Li et al. 2021, thresholds alone", 1, 128),
     Entry("SNNC, light", BINARY, lambda t: SNNC(steps=t), "Li et al. 2021", 1, 128),
     Entry("SNNC, advanced", BINARY, lambda t: SNNC(steps=t, calibration="potential"), "Li et al. 2021", 1, 128),
@@ -145,6 +153,8 @@ ENTRIES = (
     Entry("MSAT, constants for VGG16", REAL, lambda t: MSAT.vgg16(), "He et al. 2023", 1, 128, True),
     Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
     Entry("calibrated MSAT, FTBC", REAL, lambda t: CalibratedMSAT(steps=t), "ours", 1, 128),
+    Entry("calibrated MSAT, FTBC, rounded", "power of two (4), causal", lambda t: CalibratedMSAT(steps=t, payload=4),
+          "ours", 1, 64),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 1, 32),
     Entry("signed MSAT, FTBC, tuned", REAL,
           lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=5e-3), "ours", 2, 16, tuned=True),

@@ -247,7 +247,9 @@ def main() -> None:
     if arguments.bars:
         bars(on, arguments)
         return
-    wanted = [e for e in ENTRIES if arguments.only in f"{e.group}: {e.name}" and not (arguments.untuned and e.tuned)]
+    pools = any(isinstance(module, torch.nn.MaxPool2d) for module in on.model.modules())
+    entries = [e for e in ENTRIES if pools or not e.pools]
+    wanted = [e for e in entries if arguments.only in f"{e.group}: {e.name}" and not (arguments.untuned and e.tuned)]
     if arguments.share:
         first, every = map(int, arguments.share.split("/"))
         wanted = wanted[first::every]
@@ -257,7 +259,7 @@ def main() -> None:
         for e in wanted
     )
     rows = [found for found in measured if found["cells"]]
-    if len(wanted) < len(ENTRIES) or arguments.most < STEPS[-1]:
+    if len(wanted) < len(entries) or arguments.most < STEPS[-1]:
         return
     at_last = {
         levels_of(c["alphabet"], t) for found in rows for c in found["cells"][-1:] for t in (max(accuracies(found)),)
