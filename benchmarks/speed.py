@@ -1,13 +1,13 @@
 """What a simulation costs beside the network itself, and beside other simulators.
 
-    python -m benchmarks.speed [--quick] [--threads N] [--rounds R] [--part NAME ...]
+    python -m benchmarks.speed [--quick] [--threads N] [--rounds R] [--part NAME ...] [--result speed-avx512]
 
 Every round runs all contestants once, in turn, and the peers (`benchmarks.peers`) answer from a process of their
 own, so that a ratio compares neighbours in time. $RHEOBASE_WEIGHTS names the folder with akamaster's ResNet-20,
 $RHEOBASE_DATA the folder of CIFAR-10. Finished parts are kept in runs/speed/ and not repeated after an
 interruption; the environment of the peers is made in runs/peers/. With --part the other parts of the stored result
-stay, each with the commit and the date of its own. --quick shows that everything
-runs, and stores nothing: its numbers mean little.
+stay, each with the commit and the date of its own. --result names the stored result, one for each processor. --quick
+shows that everything runs, and stores nothing: its numbers mean little.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ from rheobase.spiking import SpikingModel
 STEPS = 32
 NEURONS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
 RECIPE = rb.ConstantThreshold(percentile=99.9, per_channel=True, initial_potential=0.5)
-OURS = (RateCoding(steps=1, levels=15), DifferentialCoding(steps=4), AnnealedDelta(steps=6, iterations=100))
+OURS = (
+    RateCoding(steps=1, levels=15),
+    DifferentialCoding(steps=4),
+    AnnealedDelta(steps=5, iterations=400, anytime=0.0),
+)
 LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
@@ -363,6 +367,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, help="default 7, or 2 with --quick")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--result", default="speed", help="the name of the stored result")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # what `memory` calls
     parser.add_argument("--give-back", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -375,7 +380,7 @@ def main() -> None:
         return
     origin = record.provenance(0) | {"threads": arguments.threads}
     parts: dict[str, Any] = {}
-    stored = {} if arguments.quick or set(arguments.part) == set(PARTS) else _kept(origin)
+    stored = {} if arguments.quick or set(arguments.part) == set(PARTS) else _kept(arguments.result, origin)
     for name in arguments.part:
         parts[name] = finished(name, arguments)
         print(f"{name}\n{summary(parts[name])}", flush=True)
@@ -383,21 +388,22 @@ def main() -> None:
         print("Nothing was stored: --quick.")
         return
     result = origin | stored
-    print(record.write("speed", result | {"parts": result.get("parts", {}) | parts}))
+    print(record.write(arguments.result, result | {"parts": result.get("parts", {}) | parts}))
 
 
-def _kept(origin: dict[str, Any]) -> dict[str, Any]:
+def _kept(name: str, origin: dict[str, Any]) -> dict[str, Any]:
     """The stored result, whose other parts stay as they were measured; on another machine it is no use.
 
     One that does not say which instructions its processor had is of another machine: nobody can know.
     """
-    if not (record.RESULTS / "speed.json").exists():
+    if not (record.RESULTS / f"{name}.json").exists():
         return {}
-    stored = record.read("speed")
+    stored = record.read(name)
     for what in ("hardware", "threads"):
         if stored[what] != origin[what]:
             sys.exit(
-                f"speed.json was measured with {what} {stored[what]}, and this is {origin[what]}: measure all parts."
+                f"{name}.json was measured with {what} {stored[what]}, and this is {origin[what]}: measure all parts, "
+                "or give another --result."
             )
     return stored
 

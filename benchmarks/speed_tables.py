@@ -1,4 +1,7 @@
-"""The tables of docs/performance.md, from benchmarks/results/speed.json; empty until there is one."""
+"""The tables of docs/performance.md, from benchmarks/results/speed.json; empty until there is one.
+
+Of another processor, speed-avx512.json, there are the bars alone.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,24 @@ ALPHABETS = {  # of the methods in `benchmarks.speed.OURS`
     "RateCoding(steps=1, levels=15)": "integer",
     "DifferentialCoding(steps=4)": "power of two",
     "AnnealedDelta(steps=6, iterations=100)": "ternary",
+    "AnnealedDelta(steps=5, iterations=400, anytime=0.0)": "ternary",
 }
 Parts = dict[str, Any]
 
 
-def stored(render: Callable[[Parts, dict[str, Any]], str]) -> Callable[[], str]:
+def stored(render: Callable[[Parts, dict[str, Any]], str], name: str = "speed") -> Callable[[], str]:
     """A table that is empty while nothing has been measured."""
 
     def table() -> str:
-        if not (record.RESULTS / "speed.json").exists():
+        if not (record.RESULTS / f"{name}.json").exists():
             return ""
-        result = record.read("speed")
+        result = record.read(name)
         return render(result["parts"], result)
 
     return table
 
 
-@stored
-def bars(parts: Parts, result: dict[str, Any]) -> str:
+def _bars(parts: Parts, result: dict[str, Any]) -> str:
     """Each bar and what was measured."""
     lines = ["| measure | bar | measured |", "|---|---|---|"]
     for name, bar in (("resnet20", 3), ("vgg16", 4)):
@@ -68,6 +71,9 @@ def bars(parts: Parts, result: dict[str, Any]) -> str:
         f"{result['threads']} threads; load before its parts: {loads}. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+bars, bars_avx512 = stored(_bars), stored(_bars, "speed-avx512")
 
 
 def verdict(met: bool) -> str:

@@ -113,6 +113,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trained": zoo_tables.trained,
     "speed": speed_tables.speed,
     "bars": speed_tables.bars,
+    "bars_avx512": speed_tables.bars_avx512,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,
     "calibration": speed_tables.calibration,

@@ -150,7 +150,7 @@ def test_parts_of_processors_with_other_instructions_are_not_mixed(
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     record.write("speed", stored)
     if there == "the same":
-        assert speed._kept(origin) == stored
+        assert speed._kept("speed", origin) == stored
     else:
         with pytest.raises(SystemExit, match="measure all parts"):
-            speed._kept(origin)
+            speed._kept("speed", origin)
