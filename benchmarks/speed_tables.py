@@ -65,6 +65,12 @@ def _bars(parts: Parts, result: dict[str, Any]) -> str:
                 f"| peak memory, T = 512 against T = 32, ResNet-20{means} | at most 1.05 | "
                 f"{many / few:.3f}{verdict(many / few <= 1.05)} |"
             )
+    for name, run in parts.get("preset", {}).get("rounds", {}).items():  # newer than the oldest results
+        seconds = run["seconds"]
+        lines.append(
+            f"| seconds to convert ResNet-20 with `{name}`, {parts['preset']['images']:,} images | at most 120 | "
+            f"{median(seconds):.0f} [{min(seconds):.0f}, {max(seconds):.0f}]{verdict(median(seconds) <= 120)} |"
+        )
     loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
     note = (
         f"Medians of ratios within a round [quartiles]. {processor(result)}, "
