@@ -20,7 +20,19 @@ from rheobase.curve import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 
-__all__ = ["ablations", "choices", "choices_vgg16", "depth", "goals", "guide", "held_out", "others", "ternary", "twins"]
+__all__ = [
+    "ablations",
+    "choices",
+    "choices_vgg16",
+    "constraints",
+    "depth",
+    "goals",
+    "guide",
+    "held_out",
+    "others",
+    "ternary",
+    "twins",
+]
 
 GOALS = "bars-resnet20-cifar10"
 TABLE = "methods-resnet20-cifar10"
@@ -307,6 +319,21 @@ def held_out() -> str:
         f"`{result['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+def constraints() -> str:
+    """What `Auto` takes for a constraint, and what that reaches."""
+    if not (record.RESULTS / "constraints.json").exists():
+        return "Not measured yet: `python -m benchmarks.constraints`."
+    result = record.read("constraints")
+    titles = ["asked", "taken", "T", "points below the ANN", "agreement %", "events a neuron", "all took"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in result["rows"]:
+        drop = 100 * (row["reference_accuracy"] - row["accuracy"])
+        warned = "" if row["met"] else " (with a warning)"
+        lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
+                     f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | {row['seconds']:.0f} s |")  # fmt: skip
+    return "\n".join([*lines, "", _note(result, result["rows"][0])])
 
 
 def twins() -> str:

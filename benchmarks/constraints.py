@@ -1,0 +1,97 @@
+"""What `rb.Auto` makes of a constraint: the T and the method that it takes, and what they reach on test images.
+
+    python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--finished]
+
+Finished rows are kept in runs/constraints/ and not repeated; with --finished nothing is measured, and those alone are
+written. Beside the accuracy stands that of the ANN on the same images; `Auto` itself sees calibration images alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.methods import store
+from benchmarks.networks import Bench, bench
+
+__all__ = ["ASKED"]
+
+ASKED = (
+    rb.Auto(accuracy_drop=0.1),
+    rb.Auto(accuracy_drop=0.05),
+    rb.Auto(steps=8, energy_budget=1.5),
+    rb.Auto("binary", step_weighted=False, causal=False, accuracy_drop=0.05),
+    rb.Auto("integer", levels=15, accuracy_drop=0.03),
+    rb.Auto("power_of_two", accuracy_drop=0.03),
+    rb.Auto("power_of_two", steps=4, energy_budget=1.0),
+)
+
+
+def row(on: Bench, asked: rb.Auto, path: Path) -> dict[str, Any]:
+    """One constraint; measured once."""
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", rb.ConversionWarning)
+        snn = rb.convert(on.model, list(on.calibration.split(128)), asked)
+    seconds = time.perf_counter() - start
+    curve = rb.evaluate(snn, on.test, reference=on.model)
+    assert curve.accuracy is not None
+    assert curve.agreement is not None
+    content = {
+        "commit": record.provenance(0)["commit"],
+        "asked": repr(asked),
+        "taken": snn.plan.method,
+        "steps": curve.steps,
+        "met": not any(issubclass(w.category, rb.ConversionWarning) for w in caught),
+        "why": snn.plan.reason,
+        "accuracy": curve.accuracy[-1],
+        "reference_accuracy": curve.reference_accuracy,
+        "agreement": curve.agreement[-1],
+        "events_per_neuron": curve.total_spikes[-1] / sum(curve.neurons.values()),
+        "seconds": seconds,
+    }
+    store(path, content)
+    return content
+
+
+def main() -> None:
+    """Measure what is missing, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet20-cifar10")
+    parser.add_argument("--images", type=int, default=2000, help="the first test images")
+    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
+    parser.add_argument("--only", default="", help="constraints that have this in their text; nothing is written then")
+    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rb.keep_memory()
+    on = bench(arguments.network, arguments.images, arguments.calibration)
+    rows = []
+    for asked in ASKED:
+        key = (on.name, on.weights, repr(asked), arguments.images, len(on.calibration))
+        path = Path("runs/constraints") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+        if arguments.only not in repr(asked) or (arguments.finished and not path.exists()):
+            continue
+        rows.append(row(on, asked, path))
+        print(f"{asked!r}: {rows[-1]['taken']}, {100 * rows[-1]['accuracy']:.2f} %, "
+              f"{rows[-1]['events_per_neuron']:.2f} events, {rows[-1]['seconds']:.0f} s", flush=True)  # fmt: skip
+    if not arguments.only:
+        content = {**record.provenance(0), "network": on.name, "images": arguments.images,
+                   "calibration_images": len(on.calibration), "rows": rows}  # fmt: skip
+        print(record.write("constraints", content))
+
+
+if __name__ == "__main__":
+    main()
