@@ -187,15 +187,15 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
         steps = [t for t in STEPS if any(t in shown(row) for row in rows)]
         titles = ["method", *(f"T = {t}" for t in steps), *LAST]
         lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-        lines += [_line(row, steps, twins) for row in rows] + [""]
+        lines += [_line(row, steps, twins, result["images"]) for row in rows] + [""]
     about = (
-        "Accuracy in %. *At T*, the last one with an accuracy: agreement with the ANN in %; error: |o(T) - o| / |o|; "
+        "Accuracy in %. *At T*, the last one with an accuracy: its 95 % interval; agreement with the ANN in %; error: |o(T) - o| / |o|; "
         "SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at most, in parentheses."
     )
     return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
 
 
-def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float]) -> str:
+def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float], images: int) -> str:
     """Accuracies by T, and what else is known of the last T that is shown."""
     last, found = row["cells"][-1], shown(row)
     end = max(found)
@@ -204,7 +204,8 @@ def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float
     operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
     elsewhere = DAGGER if "device" in last else ""
     levels = levels_of(last["alphabet"], end)
-    cells += [str(end), f"{100 * last['agreement_by_step'][end - 1]:.1f}",
+    low, high = wilson(found[end], images)
+    cells += [f"{end}: ±{50 * (high - low):.1f}", f"{100 * last['agreement_by_step'][end - 1]:.1f}",
               f"{last['logit_error_by_step'][end - 1]:.2f}",
               f"{last['events_per_neuron_by_step'][end - 1]:.2f}", f"{operations:.2f}",
               f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
@@ -332,7 +333,8 @@ def constraints() -> str:
         drop = 100 * (row["reference_accuracy"] - row["accuracy"])
         warned = "" if row["met"] else " (with a warning)"
         lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
-                     f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | {row['seconds']:.0f} s |")  # fmt: skip
+                     f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
+                     f"{row['seconds']:.0f} s |")  # fmt: skip
     return "\n".join([*lines, "", _note(result, result["rows"][0])])
 
 
