@@ -153,6 +153,8 @@ ENTRIES = (
     Entry("MSAT, constants for VGG16", REAL, lambda t: MSAT.vgg16(), "He et al. 2023", 1, 128, True),
     Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
     Entry("calibrated MSAT, FTBC", REAL, lambda t: CalibratedMSAT(steps=t), "ours", 1, 128),
+    Entry("calibrated MSAT, FTBC, tuned", REAL,
+          lambda t: CalibratedMSAT(steps=t, iterations=100, weight_rate=5e-3), "ours", 8, 16, tuned=True),
     Entry("calibrated MSAT, FTBC, rounded", "power of two (4), causal", lambda t: CalibratedMSAT(steps=t, payload=4),
           "ours", 1, 64),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 1, 32),

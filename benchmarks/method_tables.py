@@ -189,8 +189,9 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
         lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
         lines += [_line(row, steps, twins, result["images"]) for row in rows] + [""]
     about = (
-        "Accuracy in %. *At T*, the last one with an accuracy: its 95 % interval; agreement with the ANN in %; error: |o(T) - o| / |o|; "
-        "SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at most, in parentheses."
+        "Accuracy in %. *At T*, the last one with an accuracy: its 95 % interval; agreement with the ANN in %; error: "
+        "|o(T) - o| / |o|; SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at "
+        "most, in parentheses."
     )
     return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
 

@@ -37,8 +37,8 @@ from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import DeltaCoding, ParallelConversion, RateCoding, SignedMSAT, TemporalBias
-from rheobase.neurons import Biased, Neuron, Parallel
+from rheobase.methods import CalibratedMSAT, DeltaCoding, ParallelConversion, RateCoding, SignedMSAT, TemporalBias
+from rheobase.neurons import Biased, Neuron, Parallel, SpikeConfidence
 from rheobase.observers import observe
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -166,6 +166,7 @@ METHODS = [
     DeltaCoding(steps=2, levels=3, powers=True, fire=0.75),
     RateCoding(steps=4, signed=True),
     SignedMSAT(steps=4, fraction=1.0),
+    CalibratedMSAT(steps=4, calibration="none"),
     ParallelConversion(steps=4),
 ]
 
@@ -517,8 +518,25 @@ def test_tuning_works_where_gradients_are_switched_off(mode: Callable[[], Any]) 
     assert snn.plan.edits
 
 
+@pytest.mark.parametrize("method", [rb.ConstantThreshold(), rb.ConstantThreshold(initial_potential=0.5), rb.MSAT()])
+@pytest.mark.parametrize("calibrate", [tune, tune_layers])
+def test_thresholds_of_plain_and_adaptive_neurons_are_tuned_too(method: Any, calibrate: Any) -> None:
+    graph, snn = converted(method)
+    tuned = calibrate(snn, graph, data(), 4, Tuning(iterations=60, rate=2e-2, weight_rate=0.0, flip=False))
+    assert error(graph, tuned, 4) < 0.9 * error(graph, snn, 4)
+    kinds = {type(neuron) for neuron in snn.plan.neurons.values()}
+    assert {type(neuron) for neuron in tuned.plan.neurons.values()} == kinds
+    for site, neuron in tuned.plan.neurons.items():
+        assert not torch.equal(neuron.get_buffer("threshold"), snn.plan.neurons[site].get_buffer("threshold"))
+
+
 def test_neurons_that_cannot_be_tuned_are_named() -> None:
+    graph, snn = converted(rb.methods.BDETT())
+    with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
+        tune(snn, graph, data(), 4)
     graph, snn = converted(rb.MSAT())
+    filtered = {s: SpikeConfidence(neuron, 0.5, 2) for s, neuron in snn.plan.neurons.items()}
+    snn = SpikingModel(graph, dataclasses.replace(snn.plan, neurons=filtered))
     with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
         tune(snn, graph, data(), 4)
 

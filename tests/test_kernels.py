@@ -29,6 +29,7 @@ from torch import Tensor
 from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, reference
+from rheobase.neurons import Adaptation
 
 needs_numba = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 pytestmark = needs_numba
@@ -286,3 +287,42 @@ def test_backends_say_why_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> N
     assert kernels.if_scan(torch.ones(2, 1), torch.zeros(1), torch.tensor(1.0))[0].sum() == 2
     with pytest.raises(SettingError, match="Numba cannot be imported"):
         kernels.count_nonzero(torch.ones(2, 1), backend="cpu")
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_slopes_of_integrate_and_fire_change_no_value(hard: bool) -> None:
+    current = torch.randn(6, 5, 3) * 0.6
+    threshold = torch.tensor([0.5, 1.0, 0.7])
+    plain = kernels.if_scan(current, torch.zeros(5, 3), threshold, hard_reset=hard)
+    leaf = threshold.clone().requires_grad_(True)
+    found = kernels.if_scan(current, torch.zeros(5, 3), leaf, hard_reset=hard)
+    assert all(torch.equal(a, b) for a, b in zip(plain, found, strict=True))
+    found[0].sum().backward()
+    assert bool((leaf.grad != 0).all())
+
+
+@pytest.mark.parametrize(("x", "fires", "inside"), [(-0.5, 0, 0), (-0.1, 0, 1), (0.9, 0, 1), (1.1, 1, 1), (1.4, 1, 0)])
+def test_a_spike_has_the_slope_of_a_ramp_near_its_range(x: float, fires: int, inside: int) -> None:
+    current, threshold = torch.full((1, 1), 2 * x, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    values, potential = kernels.if_scan(current, torch.zeros(1), threshold)
+    assert values.item() == 2 * fires
+    gradients = torch.autograd.grad(values.sum(), (current, threshold), retain_graph=True)
+    assert [g.item() for g in gradients] == pytest.approx([inside, fires - x * inside])  # y = M s(x / M)
+    (rest,) = torch.autograd.grad(potential.sum(), current)
+    assert rest.item() == 1 - inside
+
+
+def test_the_slopes_of_msat_take_the_share_of_its_threshold_for_constant() -> None:
+    rule = Adaptation.resnet20().arguments()
+    current, state = torch.randn(5, 4, 3).abs() * 0.7, [torch.zeros(4, 3) for _ in range(3)]
+    one = torch.tensor(1.0)
+    plain = kernels.msat_scan(current, *state, 0, one, **rule, backend="reference")
+    leaf = one.clone().requires_grad_(True)
+    found = kernels.msat_scan(current, *state, 0, leaf, **rule)
+    for a, b in zip(plain, found, strict=True):
+        torch.testing.assert_close(b.detach(), a, rtol=1e-6, atol=1e-6)
+    grown = kernels.msat_scan(3 * current, *state, 0, 3 * leaf, **rule)[0]  # scales with M, in normalised units
+    (whole,) = torch.autograd.grad(grown.sum(), leaf)
+    (third,) = torch.autograd.grad(found[0].sum(), leaf)
+    assert whole.item() == pytest.approx(3 * third.item(), rel=1e-4)
+    assert third.item() != 0

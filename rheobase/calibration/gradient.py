@@ -28,7 +28,6 @@ from rheobase.calibration.descent import (
     descent,
     group,
     groups_of,
-    innermost,
     leaves_of,
     put,
     root_mean_square,
@@ -227,12 +226,16 @@ def _tuned_leaves(
 
 
 def _check_tunable(snn: SpikingModel, name: str) -> None:
-    fixed = [site for site, neuron in snn.plan.neurons.items() if not innermost(neuron).tunable]
+    fixed = [
+        site
+        for site, neuron in snn.plan.neurons.items()
+        if not all(part.tunable for part in neuron.modules() if isinstance(part, Neuron))
+    ]
     if fixed:
         raise SettingError(
-            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are GradedIF, "
-            "SignedMSAT and Parallel, also inside Biased: convert with RateCoding, DeltaCoding, SignedMSAT, "
-            "ParallelConversion or what derives from them."
+            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, "
+            "MSAT, SignedMSAT and Parallel, also inside Biased: convert with ConstantThreshold, RateCoding, "
+            "DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from rheobase.kernels.surrogate import level
+from rheobase.kernels.surrogate import level, sent
 
 __all__ = [
     "LEAST",
@@ -41,7 +41,7 @@ def if_scan(
     """Integrate and fire, K steps.
 
     Each step: v_pre = v + x; s = [v_pre >= M]; y = s M; v = v_pre - y (soft reset), or 0 where s
-    (hard reset).
+    (hard reset). Where a gradient is asked for, s has the slope of `sent`.
 
     Returns:
         The emitted values (K, N, ...) and the potential after the last step (N, ...).
@@ -49,9 +49,8 @@ def if_scan(
     v, values = potential, []
     for x in current.unbind(0):
         v_pre = v + x
-        s = v_pre >= threshold
-        y = torch.where(s, threshold, 0.0)
-        v = torch.where(s, 0.0, v_pre) if hard_reset else v_pre - y
+        y = sent(v_pre, threshold)
+        v = torch.where(v_pre >= threshold, 0.0, v_pre) if hard_reset else v_pre - y
         values.append(y)
     return _values(values, current), v
 
@@ -80,6 +79,8 @@ def msat_scan(
 
     Each step, t steps done before it: v_pre = v + x; th by `msat_threshold` (M where t = 0);
     s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+
+    Where a gradient is asked for, s has the slope of `sent`; th / M, mean and last are constants.
 
     Args:
         current: x. Shape (K, N, ...).
@@ -210,11 +211,15 @@ def _adaptive_scan(
     v, values = potential, []
     for t, x in enumerate(current.unbind(0), start=steps_done):
         v_pre = v + x
-        th = threshold if t == 0 else threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
-        y = torch.where(v_pre >= th, th, 0.0)
+        th = threshold
+        if t > 0:
+            with torch.no_grad():
+                th = threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
+            th = threshold * (th / threshold).detach() if threshold.requires_grad else th
+        y = sent(v_pre, th)
         v = v_pre - y
-        mean = mean + (v - mean) / (t + 1)
-        last = v_pre
+        mean = mean + (v.detach() - mean) / (t + 1)
+        last = v_pre.detach()
         values.append(y)
     return _values(values, current), v, mean, last
 

@@ -1,4 +1,4 @@
-"""The level that a graded neuron sends, and the slopes that stand for its derivatives."""
+"""What a neuron sends, and the slopes that stand for its derivatives."""
 
 from __future__ import annotations
 
@@ -7,13 +7,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["level"]
+__all__ = ["level", "sent"]
 
 
 def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
     """The signed level of q, with the surrogate gradients of `graded_scan`. Shape (N, ...); fire broadcasts to it."""
     result: Tensor = _Level.apply(q, fire.expand_as(q), levels, powers, signed)  # type: ignore[no-untyped-call]
     return result
+
+
+def sent(potential: Tensor, threshold: Tensor) -> Tensor:
+    """What a binary neuron sends: its threshold where the potential has reached it, else 0.
+
+    Where a gradient is asked for, ds/dq = 1 for -0.2 <= q <= 1.2 with q = potential / threshold, as in `graded_scan`.
+
+    Shape: potential (N, ...), threshold broadcastable to it.
+    """
+    fired = potential >= threshold
+    if torch.is_grad_enabled() and (potential.requires_grad or threshold.requires_grad):
+        spikes: Tensor = _Spike.apply(potential / threshold, fired)  # type: ignore[no-untyped-call]
+        return spikes * threshold
+    return torch.where(fired, threshold, 0.0)
+
+
+class _Spike(torch.autograd.Function):
+    """Spikes that are known, and the slope that stands for their derivative in q."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, fired: Tensor) -> Tensor:
+        ctx.save_for_backward((q >= -0.2) & (q <= 1.2))
+        return fired.to(q.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None
 
 
 class _Level(torch.autograd.Function):

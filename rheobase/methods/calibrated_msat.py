@@ -50,8 +50,10 @@ class CalibratedMSAT(RateCoding):
         problems = super()._problems()
         problems += [f"start is {self.start}; it must be from 0 to 1"] if not 0 <= self.start <= 1 else []
         problems += [f"payload is {self.payload}; it must be from 0 to 16"] if not 0 <= self.payload <= 16 else []
-        if self.signed or self.levels > 1 or self.powers or self.spread or self.iterations or self.layer_iterations:
-            problems.append("signed, levels, powers, spread and all iterations must be off; MSAT has none of them")
+        if self.signed or self.levels > 1 or self.powers or self.spread:
+            problems.append("signed, levels, powers and spread must be off; MSAT has none of them")
+        if self.payload and (self.iterations or self.layer_iterations):
+            problems.append("payload must be 0 where there are iterations; what is rounded cannot be tuned")
         return problems
 
     def neuron(self, scale: Tensor) -> Neuron:

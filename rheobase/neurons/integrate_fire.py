@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -54,6 +55,7 @@ class IF(Neuron):
 
     alphabet = Alphabet(Payload.BINARY)
     overwrites = counting = True
+    tunable = MappingProxyType({"threshold": "log", "initial_potential": "current"})
     threshold: Tensor
     initial_potential: Tensor
 

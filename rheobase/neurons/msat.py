@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -165,6 +166,7 @@ class MSAT(Neuron):
 
     alphabet = Alphabet(Payload.REAL)
     overwrites = counting = True
+    tunable = MappingProxyType({"threshold": "log"})
     threshold: Tensor
 
     def __init__(self, threshold: Tensor | float, adaptation: Adaptation) -> None:
