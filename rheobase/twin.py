@@ -11,6 +11,7 @@ from rheobase.batches import as_batches
 from rheobase.errors import ConversionError, DataError
 from rheobase.graph import Graph
 from rheobase.plan import Plan
+from rheobase.precision import float32_products
 from rheobase.quantisation import fitted_twin
 from rheobase.reading import Reading
 from rheobase.sums import Sums
@@ -80,7 +81,8 @@ def evaluate_twin(graph: Graph, calibration: Any, loader: Any, levels: int) -> T
         for index, (x, y) in enumerate(read):
             if read.own.takes(index):
                 try:
-                    wanted, answers = graph.answers(x), twin(x)
+                    with float32_products(x.device, rounded=False):
+                        wanted, answers = graph.answers(x), twin(x)
                 except Exception as error:
                     raise DataError(f"Batch {index}: the network fails on it: {error}.") from error
                 sums.add_batch(wanted, x, y, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from rheobase.methods import SRP
 from rheobase.methods.threshold_balancing import poisson_input
 from rheobase.observers import Max, Moments, observe
 from rheobase.quantisation import quantised_twin
+from rheobase.twin import evaluate_twin
 
 X = inputs(RESIDUAL_INPUT, 22, seed=3).float()
 Y = torch.arange(22) % 5
@@ -41,6 +43,7 @@ def curves() -> dict[str, Any]:
         thresholds = {site: neuron.threshold.tolist() for site, neuron in snn.plan.neurons.items()}
         found[repr(method)] = [json.loads(curve.to_json()), thresholds]
     snn = rb.convert(residual(), DATA, rb.MSAT())
+    found["twin"] = dataclasses.asdict(evaluate_twin(snn.graph, DATA, DATA, 3))
     found["exit"] = json.loads(rb.evaluate(snn, DATA, 6, until=rb.Exit("margin", 0.1)).to_json())
     return found
 

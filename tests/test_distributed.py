@@ -42,8 +42,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("size", [2, 4])
 def test_processes_find_what_one_finds(size: int, alone: Any, tmp_path: Path) -> None:
     curves, failures = alone
-    assert len(curves) == 5
-    assert curves["exit"]["images"] == 22
+    assert len(curves) == 6
+    assert curves["exit"]["images"] == curves["twin"]["images"] == 22
     assert [text.split(":")[0] for text in failures] == [
         "Batch 3",
         "The calibration found NaN or infinite values at\n  the input",
