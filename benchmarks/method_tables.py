@@ -22,6 +22,7 @@ from rheobase.methods.tuned import Tuned
 
 __all__ = [
     "ablations",
+    "auto",
     "choices",
     "choices_vgg16",
     "constraints",
@@ -337,6 +338,24 @@ def constraints() -> str:
                      f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
                      f"{row['seconds']:.0f} s |")  # fmt: skip
     return "\n".join([*lines, "", _note(result, result["rows"][0])])
+
+
+def auto() -> str:
+    """`Auto` for T steps beside the most accurate other method with the same spikes at that T."""
+    titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for network, title in NETWORKS.items():
+        if not (record.RESULTS / f"methods-{network}.json").exists():
+            continue
+        rows = record.read(f"methods-{network}")["methods"]
+        for own in (row for row in rows if row["name"] == "Auto"):
+            ((steps, accuracy),) = accuracies(own).items()
+            alike = [row for row in rows if row["group"] == own["group"] and row is not own]
+            best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
+            mark = OLDER if _older([own]) else ""
+            lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | {100 * best[0]:.1f} | "
+                         f"{best[1]} |")  # fmt: skip
+    return "\n".join(lines)
 
 
 def twins() -> str:

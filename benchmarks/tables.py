@@ -106,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods_others": method_tables.others,
     "guide": method_tables.guide,
     "goals": method_tables.goals,
+    "auto": method_tables.auto,
     "constraints": method_tables.constraints,
     "twins": method_tables.twins,
     "held_out": method_tables.held_out,
