@@ -205,7 +205,7 @@ def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float
     latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
     operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
     elsewhere = DAGGER if "device" in last else ""
-    levels = levels_of(last["alphabet"], end)
+    levels = levels_of(row, end)
     low, high = wilson(found[end], images)
     cells += [f"{end}: ±{50 * (high - low):.1f}", f"{100 * last['agreement_by_step'][end - 1]:.1f}",
               f"{last['logit_error_by_step'][end - 1]:.2f}",

@@ -19,7 +19,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
@@ -29,15 +28,14 @@ import torch
 from torch import Tensor, nn
 
 import rheobase as rb
-from benchmarks import record
+from benchmarks import conversions, record
 from benchmarks.accuracy import shorten
 from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, compiled_ann, race, simulation, timed
 from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
 from rheobase.kernels.processor import multiplies_bfloat16
-from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding, TemporalBias
-from rheobase.simulation import stream
+from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.spiking import SpikingModel
 
 STEPS = 32
@@ -52,7 +50,6 @@ LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-EXIT_BATCH, KEPT = 128, 0.99  # images in a batch; training images that an early exit may not give another class
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -113,79 +110,6 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
     if at is not None and found["SpikingJelly"]:
         accuracy["SpikingJelly"] = at[found["SpikingJelly"] - 1]
     return {"images": len(given.images), "found": found, "rounds": rounds} | about
-
-
-def calibration(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Conversions of ResNet-20, beside one pass of the ANN and one simulation, which they cannot do without."""
-    given, steps = case("resnet20", arguments.quick), 4 if arguments.quick else 8
-    x, module = torch.cat(given.calibration)[:256], given.model.to(memory_format=torch.channels_last)
-    batches = [batch.to(memory_format=torch.channels_last) for batch in given.calibration]
-    methods = {
-        "histograms, thresholds of least squared error": RateCoding(steps=steps),
-        "the same, and temporal biases (FTBC)": TemporalBias(steps=steps),
-    }
-    snn = rb.convert(given.model, given.calibration, methods["histograms, thresholds of least squared error"])
-    contestants = {
-        "ANN": timed(lambda: [module(batch) for batch in batches]),
-        "simulation": timed(lambda: rb.simulate(snn, x, steps)),
-        **{name: timed(lambda method=method: rb.convert(given.model, given.calibration, method))
-           for name, method in methods.items()},
-    }  # fmt: skip
-    with torch.no_grad():
-        rounds = race(contestants, arguments.rounds)
-    about = {"layers": len(snn.graph.sites), "passes": methods["the same, and temporal biases (FTBC)"].passes}
-    return {"images": sum(map(len, batches)), "simulated": len(x), "steps": steps, "rounds": rounds} | about
-
-
-def preset(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How long the fast preset of annealed delta coding takes to convert ResNet-20 for 8 steps: 3 times, one after the
-    other, as it takes a minute or two."""
-    given, steps = case("resnet20", arguments.quick), 2 if arguments.quick else 8
-    method = AnnealedDelta.fast(steps=steps, **({"iterations": 2} if arguments.quick else {}))
-    contestants = {repr(method): timed(lambda: rb.convert(given.model, given.calibration, method))}
-    rounds = race(contestants, 1 if arguments.quick else 3)
-    return {"images": sum(map(len, given.calibration)), "steps": steps, "rounds": rounds}
-
-
-def early_exit(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What an exit rule saves: ResNet-20 by rate coding with and without one, which comes from training images."""
-    given, quick = case("resnet20", arguments.quick), arguments.quick
-    mean, std, steps = models.AKAMASTER_MEAN, models.AKAMASTER_STD, 4 if quick else STEPS
-    test = images("cifar10", "test", mean, std, limit=20 if quick else 256)
-    batches = list(torch.utils.data.DataLoader(test, batch_size=EXIT_BATCH))
-    snn = rb.convert(given.model, given.calibration, RateCoding(steps=steps))
-    rule = careful(snn, torch.cat(given.calibration)[: 20 if quick else 512], steps)
-
-    def run(until: rb.Exit | None, chunk: int | None = None) -> dict[str, Any]:
-        start = time.perf_counter()
-        runs = [rb.simulate(snn, x, steps, until=until, chunk=chunk) for x, _ in batches]
-        seconds = time.perf_counter() - start
-        right = sum(int((run.output.argmax(1) == y).sum()) for run, (_, y) in zip(runs, batches, strict=True))
-        mean_steps = sum(run.mean_steps * len(x) for run, (x, _) in zip(runs, batches, strict=True)) / len(test)
-        return {"seconds": seconds, "accuracy": right / len(test), "mean_steps": mean_steps}
-
-    contestants = {"all steps": lambda: run(None), "early exit": lambda: run(rule)}
-    contestants["early exit, 1 step in a chunk"] = lambda: run(rule, 1)
-    rounds = race(contestants, arguments.rounds)
-    about = {"method": snn.plan.method, "rule": repr(rule), "batch": EXIT_BATCH, "kept": KEPT}
-    return {"images": len(test), "steps": steps, "rounds": rounds} | about
-
-
-@torch.no_grad()
-def careful(snn: SpikingModel, x: Tensor, steps: int) -> rb.Exit:
-    """The margin and the first step with which images leave earliest, and KEPT of them with their class of step T."""
-    answers = torch.cat([part.answers for part in stream(snn, x, steps)])  # (T, N, C)
-    best, least = rb.Exit("margin", float("inf")), float(steps)
-    for first_step in (t for t in (1, 2, 4, 6, 8, 12, 16) if t <= steps):
-        for halves in range(41):
-            rule = rb.Exit("margin", halves / 2, first_step)
-            met = rule.met(answers, 1)
-            at = torch.where(met.any(0), met.int().argmax(0), steps - 1)
-            classes = answers[at, torch.arange(len(x))].argmax(1)
-            kept, mean = (classes == answers[-1].argmax(1)).double().mean(), float((at + 1).double().mean())
-            if kept >= KEPT and mean < least:
-                best, least = rule, mean
-    return best
 
 
 def size(snn: SpikingModel, x: Tensor) -> dict[str, int]:
@@ -319,9 +243,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     **{name: lambda arguments, name=name: network(name, arguments) for name in NETWORKS},
     "latency": latency,
     "density": density,
-    "calibration": calibration,
-    "preset": preset,
-    "exit": early_exit,
+    "calibration": conversions.calibration,
+    "preset": conversions.preset,
+    "exit": conversions.early_exit,
     "layers": layers,
     "memory": memory,
     "machine": machine,
@@ -332,7 +256,7 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A part, from its file where there is one."""
     sources = [
         *sorted((ROOT / "rheobase").rglob("*.py")),
-        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "contestants", "peers")),
+        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "conversions", "contestants", "peers")),
     ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     origin = record.provenance(0)
@@ -360,15 +284,16 @@ def summary(part: dict[str, Any]) -> str:
             name: {k: v for k, v in result.items() if k != "classes"} for name, result in part.get("rounds", {}).items()
         }
         return json.dumps(part | {"rounds": runs})
+    beside = part.get("rounds", {}).get("ANN", {}).get("seconds")
     for name, result in part.get("rounds", {}).items():
         if len(result["seconds"]) < 2:
             lines.append(f"  {name:<28} {result.get('error', 'one round')}")
             continue
         low, middle, high = quantiles([1e3 * s / (part["images"] * part["steps"]) for s in result["seconds"]], n=4)
-        ratio = quantiles(
-            [a / b for a, b in zip(result["seconds"], part["rounds"]["ANN"]["seconds"], strict=True)], n=4
-        )
-        lines.append(f"  {name:<28}{middle:8.3f} ms [{low:.3f} {high:.3f}]   {ratio[1]:.2f} ANN")
+        lines.append(f"  {name:<28}{middle:8.3f} ms [{low:.3f} {high:.3f}]")
+        if beside is not None:
+            ratio = quantiles([a / b for a, b in zip(result["seconds"], beside, strict=True)], n=4)
+            lines[-1] += f"   {ratio[1]:.2f} ANN"
     return "\n".join(lines) or json.dumps(part)[:400]
 
 

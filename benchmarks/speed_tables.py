@@ -26,7 +26,7 @@ def stored(render: Callable[[Parts, dict[str, Any]], str], name: str = "speed") 
 
     def table() -> str:
         if not (record.RESULTS / f"{name}.json").exists():
-            return ""
+            return "Not measured yet: `python -m benchmarks.speed --result " + name + "`."
         result = record.read(name)
         return render(result["parts"], result)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import SettingError
 
-__all__ = ["ClipFloorShift"]
+__all__ = ["ClipFloorShift", "trained_threshold"]
 
 
 class ClipFloorShift(nn.ReLU):
@@ -59,3 +59,25 @@ class ClipFloorShift(nn.ReLU):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, threshold={self.threshold.item():.4g}"
+
+
+def trained_threshold(module: nn.Module, site: str) -> Tensor | None:
+    """The threshold that an activation of a network was trained with, or None where it is a plain ReLU. Shape ().
+
+    Args:
+        module: the network.
+        site: the path of the activation.
+
+    Raises:
+        SettingError: the threshold is not positive, so the training went wrong.
+    """
+    activation = module.get_submodule(site)
+    if not isinstance(activation, ClipFloorShift):
+        return None
+    threshold = activation.threshold.detach().clone()
+    if not 0 < float(threshold) < float("inf"):
+        raise SettingError(
+            f"The activation {site} was trained to the threshold {float(threshold):.4g}, which is not positive and "
+            "finite. Train again with a smaller learning rate for the thresholds, or with weight decay."
+        )
+    return threshold

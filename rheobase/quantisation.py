@@ -23,6 +23,7 @@ from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
 from rheobase.observers import MMSE, observe
 from rheobase.precision import float32_products
+from rheobase.qcfs import trained_threshold
 from rheobase.reading import Reading
 from rheobase.thresholds import scales
 
@@ -167,6 +168,8 @@ def quantised_twin(
 def fitted_twin(graph: Graph, batches: object, levels: int) -> nn.Module:
     """The twin with the thresholds of least squared error for each channel, and one round of bias correction.
 
+    A site that was trained as `rheobase.qcfs.ClipFloorShift` keeps the threshold that was trained.
+
     Args:
         graph: the network in normal form; it stays as it is.
         batches: calibration data, what ``rheobase.batches.as_batches`` accepts.
@@ -178,7 +181,10 @@ def fitted_twin(graph: Graph, batches: object, levels: int) -> nn.Module:
     """
     parameter = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
     data = as_batches(batches, device=parameter.device, dtype=parameter.dtype)
-    return quantised_twin(graph, scales(observe(graph, data, MMSE(levels))), levels, batches=data)
+    clips = scales(observe(graph, data, MMSE(levels)))
+    trained = {site: trained_threshold(graph.module, site) for site in graph.sites}
+    clips |= {site: clip for site, clip in trained.items() if clip is not None}
+    return quantised_twin(graph, clips, levels, batches=data)
 
 
 def _problems(graph: Graph, thresholds: Mapping[str, Tensor]) -> list[str]:

@@ -41,9 +41,9 @@ class Twin:
 def levels_after(plan: Plan, steps: int) -> int | None:
     """How many levels the twin of a converted network has that runs T steps: those of its finest site, at most 255.
 
-    None where a site sends real numbers. See `rheobase.neurons.Alphabet.levels_after`.
+    None where a site sends real numbers. See `rheobase.neurons.Neuron.levels_after`.
     """
-    found = [neuron.alphabet.levels_after(steps) for neuron in plan.neurons.values()]
+    found = [neuron.levels_after(steps) for neuron in plan.neurons.values()]
     known = [levels for levels in found if levels is not None]
     return min(max(known), _MOST) if known and len(known) == len(found) else None
 

@@ -37,7 +37,15 @@ from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import CalibratedMSAT, DeltaCoding, ParallelConversion, RateCoding, SignedMSAT, TemporalBias
+from rheobase.methods import (
+    CalibratedMSAT,
+    DeltaCoding,
+    ParallelConversion,
+    RateCoding,
+    RobustNorm,
+    SignedMSAT,
+    TemporalBias,
+)
 from rheobase.neurons import Biased, Neuron, Parallel, SpikeConfidence
 from rheobase.observers import observe
 from rheobase.simulation import simulate
@@ -528,6 +536,27 @@ def test_thresholds_of_plain_and_adaptive_neurons_are_tuned_too(method: Any, cal
     assert {type(neuron) for neuron in tuned.plan.neurons.values()} == kinds
     for site, neuron in tuned.plan.neurons.items():
         assert not torch.equal(neuron.get_buffer("threshold"), snn.plan.neurons[site].get_buffer("threshold"))
+
+
+@pytest.mark.parametrize("calibrate", [tune, tune_layers])
+def test_a_network_that_pools_by_a_gate_is_tuned_by_what_its_neurons_send(calibrate: Any) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 4)
+    ).eval()
+    x = torch.rand(16, 2, 8, 8)
+    snn, graph = rb.convert(net, x, RobustNorm(gate=True)), rb.trace(net, x[:2])
+    tuned = calibrate(snn, graph, as_batches(x), 4, Tuning(iterations=5, weight_rate=0.0, flip=False))
+    assert tuned.plan.pooling == "gate"
+    before, after = (network.plan.neurons["1"].get_buffer("threshold") for network in (snn, tuned))
+    assert not torch.equal(before, after)
+
+
+def test_a_network_of_double_precision_is_tuned_in_it() -> None:
+    x = X.double()
+    snn = rb.convert(residual().double(), x, rb.DeltaCoding(steps=2))
+    tuned = tune(snn, snn.graph, as_batches(x), 2, Tuning(iterations=2, flip=False))
+    assert {value.dtype for value in tuned.plan.edits.values()} == {torch.float64}
 
 
 def test_neurons_that_cannot_be_tuned_are_named() -> None:

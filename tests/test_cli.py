@@ -309,6 +309,21 @@ def test_compare_puts_the_quantised_twins_beside_the_methods() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("failure", [rb.DataError("Batch 7 is odd."), KeyboardInterrupt()])
+def test_what_is_measured_stays_where_the_twin_fails(failure: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr("rheobase.cli.measure.evaluate_twin", fail)
+    result = _run("compare", *SHORT, "--json", "--method", "RateCoding(steps=2)", "--output", "kept")
+    assert result.exit_code != 0
+    assert list(json.loads(result.stdout)["curves"]) == ["RateCoding(steps=2)"]
+    assert Path("kept/curve.json").exists()
+    if isinstance(failure, rb.DataError):
+        assert "error: The quantised twin failed: Batch 7 is odd." in result.stderr
+
+
+@pytest.mark.usefixtures("folder")
 def test_compare_converts_anew_for_each_t_where_a_method_is_for_one() -> None:
     methods = [
         text for how in ("MSAT", "RMP", "RateCoding", "RateCoding(steps=3)", "SRP") for text in ("--method", how)

@@ -256,6 +256,27 @@ def test_a_small_budget_gives_one_level_and_a_large_one_the_best() -> None:
     assert events[0] <= events[1]
 
 
+def test_adafire_has_thresholds_of_least_squared_error_for_each_number_of_levels() -> None:
+    x, net = MLP_X.float(), mlp()
+    chosen = rb.convert(net, x, AdaFire(budget=1.2, calibration="none")).plan.neurons
+    inside = {site: neuron.neuron for site, neuron in chosen.items() if isinstance(neuron, Biased)}
+    assert len({neuron.levels for neuron in inside.values()}) > 1  # type: ignore[union-attr]
+    for site, neuron in inside.items():
+        assert isinstance(neuron, GradedIF)
+        alike = rb.convert(net, x, rb.RateCoding(steps=8, levels=neuron.levels, fire=1.0, spread=True)).plan.neurons[
+            site
+        ]
+        assert torch.equal(neuron.threshold, alike.neuron.threshold)  # type: ignore[union-attr]
+
+
+def test_adafire_warns_once_of_a_silent_site() -> None:
+    net = mlp()
+    nn.init.constant_(net[0].bias, -1e3)  # type: ignore[arg-type]
+    with pytest.warns(rb.ConversionWarning) as caught:
+        rb.convert(net, MLP_X.float(), AdaFire(calibration="none"))
+    assert len([w for w in caught if "dead" in str(w.message)]) == 1
+
+
 def test_the_delay_is_the_time_until_the_layers_fire() -> None:
     net = mlp().double()
     snn = rb.convert(net, MLP_X, LocalBalancing(images=40))

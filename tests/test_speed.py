@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import rheobase as rb
-from benchmarks import contestants, record, speed, speed_tables
+from benchmarks import contestants, conversions, record, speed, speed_tables
 
 X = torch.rand(32, 3)
 
@@ -105,10 +105,10 @@ def test_the_exit_rule_keeps_the_classes_of_training_images_and_leaves_early() -
     net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 4))
     x = torch.randn(200, 3)
     snn = rb.convert(net, x, rb.ConstantThreshold())
-    rule = speed.careful(snn, x, 24)
+    rule = conversions.careful(snn, x, 24)
     run = rb.simulate(snn, x, 24, until=rule)
     classes = rb.simulate(snn, x, 24).output.argmax(1)
-    assert (run.output.argmax(1) == classes).double().mean() >= speed.KEPT
+    assert (run.output.argmax(1) == classes).double().mean() >= conversions.KEPT
     assert run.mean_steps < 24
 
 
@@ -154,3 +154,10 @@ def test_parts_of_processors_with_other_instructions_are_not_mixed(
     else:
         with pytest.raises(SystemExit, match="measure all parts"):
             speed._kept("speed", origin)
+
+
+def test_a_part_without_the_ann_is_told_too() -> None:
+    part = {"images": 1000, "steps": 8, "rounds": {"a": {"seconds": [80.0, 88.0]}}}
+    assert speed.summary(part).split()[:3] == ["a", "10.500", "ms"]
+    beside = speed.summary({**part, "rounds": {**part["rounds"], "ANN": {"seconds": [40.0, 44.0]}}})
+    assert "2.00 ANN" in beside

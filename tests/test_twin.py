@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from networks import MLP_INPUT, inputs, mlp
 
 import rheobase as rb
 from rheobase.errors import DataError, SettingError
-from rheobase.methods import MultiLevel, RateCoding, SpikeConverter
-from rheobase.neurons import Alphabet, Payload
+from rheobase.methods import SRP, MultiLevel, RateCoding, SpikeConverter
+from rheobase.neurons import Alphabet, Biased, GradedIF, Payload
 from rheobase.observers import MMSE, observe
-from rheobase.quantisation import quantised_twin
+from rheobase.qcfs import ClipFloorShift
+from rheobase.quantisation import fitted_twin, quantised_twin
 from rheobase.thresholds import scales
 from rheobase.twin import evaluate_twin, levels_after
 
@@ -43,6 +45,52 @@ def test_the_sums_of_spikes_have_as_many_values_as_said(
         assert alphabet.levels_after(steps) == max(above)
     else:
         assert alphabet.levels_after(steps) == len(above)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"doubled": True}, [1.0, 0.3, 0.1]),
+        ({"doubled": True, "levels": 2}, [1.0, 0.9, 0.1]),
+        ({"signed": False, "memory": False}, [1.0, 2.0, 2.0]),  # two stages: some sums come about in two ways
+        ({"levels": 2, "powers": True}, [1.0, 0.5, 1 / 3]),
+        ({"levels": 3}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_a_graded_neuron_counts_the_sums_of_its_own_schedule(
+    settings: dict[str, Any], rows: list[float], steps: int
+) -> None:
+    neuron = GradedIF(torch.tensor(rows)[:, None], **settings)
+    sizes = [0.5**i for i in range(neuron.levels)] if neuron.powers else [*range(1, neuron.levels + 1)]
+    usual = [0, *sizes, *([-size for size in sizes] if neuron.signed else [])]
+    first = range(2 * neuron.levels + 1) if neuron.doubled else usual
+    choices = [[row * symbol for symbol in (usual if t else first)] for t, row in enumerate(rows[:steps])]
+    above = {round(sum(sent), 4) for sent in itertools.product(*choices)}
+    assert neuron.levels_after(steps) == sum(total > 0 for total in above)
+    assert Biased(neuron, 0.1).levels_after(steps) == neuron.levels_after(steps)
+
+
+def test_a_ternary_neuron_sends_all_that_it_counts() -> None:
+    neuron = GradedIF(torch.tensor([[1.0], [0.3]]), doubled=True)
+    currents = torch.stack(torch.meshgrid(torch.linspace(0, 3, 40), torch.linspace(-3, 3, 40), indexing="ij"))
+    sums = neuron(currents.reshape(2, -1)[..., None]).sum(0)
+    assert len(sums[sums > 0].unique()) == neuron.levels_after(2) == 7
+
+
+def test_only_steps_that_are_read_count() -> None:
+    snn = rb.convert(mlp(), X, SRP(steps=8))
+    assert levels_after(snn.plan, snn.plan.steps or 0) == 8
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_a_network_that_was_trained_with_few_levels_is_its_own_twin(levels: int) -> None:
+    net = mlp()
+    for path in ("1", "3"):
+        net.set_submodule(path, ClipFloorShift(levels, 0.8))
+    graph = rb.trace(net, X[:2])
+    with torch.no_grad():
+        torch.testing.assert_close(fitted_twin(graph, X, levels)(X), net(X))
 
 
 def test_real_spikes_have_no_number_of_levels() -> None:

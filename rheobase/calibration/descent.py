@@ -18,7 +18,6 @@ __all__ = [
     "descent",
     "group",
     "groups_of",
-    "innermost",
     "leaves_of",
     "put",
     "root_mean_square",

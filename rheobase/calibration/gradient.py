@@ -32,7 +32,7 @@ from rheobase.calibration.descent import (
     put,
     root_mean_square,
 )
-from rheobase.calibration.layerwise import Layer, first_samples, layerwise
+from rheobase.calibration.layerwise import Layer, first_samples, layerwise, own_graph
 from rheobase.calibration.session import current, fingerprint
 from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import SettingError
@@ -40,6 +40,7 @@ from rheobase.graph import Graph
 from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.neurons import Neuron, Temporal
 from rheobase.neurons._base import along_channels
+from rheobase.precision import type_of_sums
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Tuning", "tune", "tune_layers"]
@@ -129,6 +130,7 @@ def tune(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune")
+    graph = own_graph(snn, graph)
     if _is_half(snn):
         return _in_float32(tune, snn, graph, batches, steps, tuning or Tuning())
     with torch.inference_mode(False), torch.enable_grad():
@@ -161,7 +163,7 @@ def tune_layers(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune_layers")
-    settings = tuning or Tuning()
+    settings, graph = tuning or Tuning(), own_graph(snn, graph)
     if _is_half(snn):
         return _in_float32(tune_layers, snn, graph, batches, steps, settings)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -332,8 +334,8 @@ def _error(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tun
     """The relative error of the last answers, |o(T) - o| / |o|, at most 1."""
     execution = model.start(x)
     with _products(x, tuning):
-        outputs = execution.walk(steps, lambda node, layer, current: layer(current.float()))
-    outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
+        outputs = execution.walk(steps, lambda node, layer, current: layer(current.to(type_of_sums(current.dtype))))
+    outputs, _ = model.plan.readout.read(outputs.to(type_of_sums(outputs.dtype)), 1, None)
     return min(float(_relative(execution.answer(outputs[steps - 1]), graph.answers(x)).sqrt()), 1.0)
 
 
@@ -344,7 +346,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
     share = 1.0 if model.plan.encoder.changes else 1.0 / steps
 
     def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
-        values: Tensor = layer(current.float())
+        values: Tensor = layer(current.to(type_of_sums(current.dtype)))
         if isinstance(layer, Neuron):
             a = targets.pop(str(node.target))
             errors.append(_relative(values.sum(0) * share, a))
@@ -356,7 +358,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
     execution = model.start(x)
     with _products(x, tuning):
         outputs = execution.walk(steps, emit)
-    outputs, _ = model.plan.readout.read(outputs.float(), 1, None)
+    outputs, _ = model.plan.readout.read(outputs.to(type_of_sums(outputs.dtype)), 1, None)
     loss = torch.stack(errors).mean()
     last = range(steps if tuning.anytime else 1)
     for back in last:

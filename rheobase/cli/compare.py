@@ -80,9 +80,7 @@ def compare(
         seed=seed,
     )
     network = load_model(model, model_args or (), checkpoint, device)
-    measurement = Measurement(
-        network, samples, None, options.read_seeds(seeds), rule, resume, quiet, {} if twins else None
-    )
+    measurement = Measurement(network, samples, None, options.read_seeds(seeds), rule, resume, quiet)
     curves: dict[str, Curve] = {}
     facts = measurement.facts({"model": model, "checkpoint": checkpoint})
     facts["steps"] = times[0] if len(times) == 1 else times or None
@@ -97,12 +95,15 @@ def compare(
     try:
         for place, (label, (how, t)) in enumerate(methods.items(), 1):
             curves[label] = replace(measurement, steps=t).curve(how, place)
+        if twins:
+            measurement.add_twins(curves)
     except BaseException as error:  # also an interruption: what was measured is kept
         if curves:
             show()
             measurement.write(output, curves, facts)
         if isinstance(error, ConversionError):
-            raise ConversionError(f"{list(methods)[len(curves)]} failed: {error}") from error
+            what = [*methods, "The quantised twin"][len(curves)]
+            raise ConversionError(f"{what} failed: {error}") from error
         raise
     show()
     if not (json_ or quiet):

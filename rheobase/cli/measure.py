@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import rheobase as rb
@@ -40,7 +41,6 @@ class Measurement:
         until: the rule by which images exit early.
         resume: a folder for what is done, from which the same measurement goes on after a kill.
         quiet: whether to show no progress.
-        twins: the quantised twins that were measured so far, by their levels; None measures none.
     """
 
     network: nn.Module
@@ -50,7 +50,6 @@ class Measurement:
     until: Exit | None = None
     resume: Path | None = None
     quiet: bool = False
-    twins: dict[int, Twin] | None = None
 
     def curve(self, how: Method | Path, place: int = 1) -> Curve:
         """The curve of a method, or of a conversion that was saved; ``place`` is its number in the measurement.
@@ -92,19 +91,23 @@ class Measurement:
             progress=not self.quiet,
             description=snn.plan.method,
         )
-        return self._beside_twin(replace(curve, calibration_seconds=seconds), snn.graph)
+        return replace(curve, calibration_seconds=seconds)
 
-    def _beside_twin(self, curve: Curve, graph: rb.Graph) -> Curve:
-        """The curve, and how good the ANN is with as few levels."""
-        if self.twins is None or curve.levels is None:
-            return curve
-        if curve.levels not in self.twins:
-            if not self.quiet:
-                note(f"Measuring the quantised twin, the ANN whose activations have {curve.levels} levels above 0.")
-            found = evaluate_twin(graph, self.samples.calibration(), self.samples.evaluation(), curve.levels)
-            self.twins[curve.levels] = found
-        twin = self.twins[curve.levels]
-        return replace(curve, twin_accuracy=twin.accuracy, twin_agreement=twin.agreement)
+    def add_twins(self, curves: dict[str, Curve]) -> None:
+        """Put beside each curve how good the ANN is with as few levels; those that are done stay if one fails."""
+        found: dict[int, Twin] = {}
+        weight = next((p for p in self.network.parameters() if p.is_floating_point()), torch.zeros(()))
+        data = as_batches(self.samples.calibration(), device=weight.device, dtype=weight.dtype)
+        graph = rb.trace(self.network, next(iter(data)).inputs)
+        for label, curve in curves.items():
+            if curve.levels is None:
+                continue
+            if curve.levels not in found:
+                if not self.quiet:
+                    note(f"Measuring the quantised twin, the ANN whose activations have {curve.levels} levels above 0.")
+                found[curve.levels] = evaluate_twin(graph, data, self.samples.evaluation(), curve.levels)
+            twin = found[curve.levels]
+            curves[label] = replace(curve, twin_accuracy=twin.accuracy, twin_agreement=twin.agreement)
 
     @staticmethod
     def _kept(folder: Path, name: str) -> Path:

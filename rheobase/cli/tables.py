@@ -151,7 +151,7 @@ def _costs(curve: Curve) -> list[str]:
     shown = "-"
     if accuracy is not None:
         low, high = curve.interval(curve.steps)
-        shown = f"{percent(accuracy)}\n{percent(low, 1)}-{percent(high, 1)}"
+        shown = f"{percent(accuracy)}\n{percent(low, 1)}-{percent(high, 1 if high < 0.9995 else 0)}"
     same = curve.twin_agreement if accuracy is None else curve.twin_accuracy
     near: int | str = "-"
     if accuracy is not None and curve.reference_accuracy is not None:
@@ -167,7 +167,7 @@ def _costs(curve: Curve) -> list[str]:
         "-" if error is None else f"{error:.3f}" if error < 10 else f"{error:.4g}",
         f"{curve.total_spikes[-1] / sum(curve.neurons.values()):.3f}",
         f"{curve.total_operations[-1] / dense:.3f}" if dense else "-",
-        "-" if seconds is None else f"{seconds:.1f} s",
+        "-" if seconds is None else f"{seconds:.1f} s" if seconds < 1000 else f"{seconds:.0f} s",
     ]
 
 

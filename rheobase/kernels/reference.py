@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from rheobase.kernels.surrogate import level, sent
+from rheobase.kernels.surrogate import level, spikes_of
 
 __all__ = [
     "LEAST",
@@ -41,7 +41,7 @@ def if_scan(
     """Integrate and fire, K steps.
 
     Each step: v_pre = v + x; s = [v_pre >= M]; y = s M; v = v_pre - y (soft reset), or 0 where s
-    (hard reset). Where a gradient is asked for, s has the slope of `sent`.
+    (hard reset). Where a gradient is asked for, s has the slope of `spikes_of`.
 
     Returns:
         The emitted values (K, N, ...) and the potential after the last step (N, ...).
@@ -49,7 +49,7 @@ def if_scan(
     v, values = potential, []
     for x in current.unbind(0):
         v_pre = v + x
-        y = sent(v_pre, threshold)
+        y = spikes_of(v_pre, threshold)
         v = torch.where(v_pre >= threshold, 0.0, v_pre) if hard_reset else v_pre - y
         values.append(y)
     return _values(values, current), v
@@ -80,7 +80,7 @@ def msat_scan(
     Each step, t steps done before it: v_pre = v + x; th by `msat_threshold` (M where t = 0);
     s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
 
-    Where a gradient is asked for, s has the slope of `sent`; th / M, mean and last are constants.
+    Where a gradient is asked for, s has the slope of `spikes_of`; th / M, mean and last are constants.
 
     Args:
         current: x. Shape (K, N, ...).
@@ -188,6 +188,8 @@ def bdett_scan(
     Each step, t steps done before it: v_pre = v + x; th by `bdett_threshold` (M where t = 0);
     s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
 
+    Gradients, where they are asked for, are as in `msat_scan`.
+
     References:
         Ding et al. 2022, arXiv 2206.04426.
     """
@@ -216,7 +218,7 @@ def _adaptive_scan(
             with torch.no_grad():
                 th = threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
             th = threshold * (th / threshold).detach() if threshold.requires_grad else th
-        y = sent(v_pre, th)
+        y = spikes_of(v_pre, th)
         v = v_pre - y
         mean = mean + (v.detach() - mean) / (t + 1)
         last = v_pre.detach()

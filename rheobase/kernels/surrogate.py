@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["level", "sent"]
+__all__ = ["level", "spikes_of"]
 
 
 def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
@@ -16,7 +16,7 @@ def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed
     return result
 
 
-def sent(potential: Tensor, threshold: Tensor) -> Tensor:
+def spikes_of(potential: Tensor, threshold: Tensor) -> Tensor:
     """What a binary neuron sends: its threshold where the potential has reached it, else 0.
 
     Where a gradient is asked for, ds/dq = 1 for -0.2 <= q <= 1.2 with q = potential / threshold, as in `graded_scan`.

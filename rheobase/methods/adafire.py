@@ -6,8 +6,8 @@ References:
 For each layer and each number of levels phi in 1, 2, 4, ... the network is simulated with the most levels everywhere
 else. The loss is the symmetric Kullback-Leibler divergence of its answers from those of the ANN, the cost the events
 of that layer, a burst being one event. Choices are combined layer by layer, and of the combinations only those are
-kept that no other beats in both; the best within the budget is taken. Departures: losses are added over the layers
-as in the paper; thresholds are of least squared error for each channel and each phi. Departures: their compression of
+kept that no other beats in both; the best within the budget is taken. Losses are added over the layers as in the
+paper, and thresholds are of least squared error for each channel and each phi. Departures: their compression of
 thresholds (SSC) and early exit (IAT) are left out.
 """
 

@@ -12,10 +12,10 @@ from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
-from rheobase.qcfs import ClipFloorShift
+from rheobase.qcfs import ClipFloorShift, trained_threshold
 from rheobase.thresholds import scales
 
-__all__ = ["Scaled", "ThresholdRule", "trained_sites", "trained_threshold"]
+__all__ = ["Scaled", "ThresholdRule", "trained_sites"]
 
 ThresholdRule = Literal["max", "mmse", "ltb"] | float
 """The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
@@ -78,7 +78,7 @@ class Scaled(Method):
     def scales(self, graph: Graph, statistics: Statistics) -> dict[str, Tensor]:
         """The greatest rate of each site: as trained, else as observed. Shapes () or (C,)."""
         return {
-            site: scale if (trained := trained_threshold(graph, site)) is None else trained
+            site: scale if (trained := trained_threshold(graph.module, site)) is None else trained
             for site, scale in scales(statistics).items()
         }
 
@@ -86,21 +86,3 @@ class Scaled(Method):
 def trained_sites(graph: Graph) -> list[str]:
     """The sites that were trained with a threshold."""
     return [site for site in graph.sites if isinstance(graph.module.get_submodule(site), ClipFloorShift)]
-
-
-def trained_threshold(graph: Graph, site: str) -> Tensor | None:
-    """The threshold that a site was trained with, or None where it is a plain ReLU. Shape ().
-
-    Raises:
-        SettingError: it is not positive, so the training went wrong.
-    """
-    activation = graph.module.get_submodule(site)
-    if not isinstance(activation, ClipFloorShift):
-        return None
-    threshold = activation.threshold.detach().clone()
-    if not 0 < float(threshold) < float("inf"):
-        raise SettingError(
-            f"The activation {site} was trained to the threshold {float(threshold):.4g}, which is not positive and "
-            "finite. Train again with a smaller learning rate for the thresholds, or with weight decay."
-        )
-    return threshold

@@ -60,15 +60,16 @@ class Alphabet:
         return f"{text}, step-weighted" if self.step_weighted else text
 
     def levels_after(self, steps: int) -> int | None:
-        """How many values above 0 the sum of the spikes of T steps can have, at most; None for real numbers.
+        """How many values above 0 the sum of spikes of T steps can have; None for real numbers.
 
         .. code-block:: text
 
             n T             where a spike counts alike in each step, n = 1 for binary and ternary ones
                             and 2^(n - 1) for n powers of two
-            k^T - 1         step-weighted, k symbols a step, silence among them; half as many where they are signed
+            k^T - 1         step-weighted with no two steps alike, k symbols a step, silence among them; half as many
+                            where they are signed
 
-        As many levels has the quantised twin of such a network (`rheobase.quantisation`).
+        What a neuron says of itself (`Neuron.levels_after`) goes by its schedule.
 
         Args:
             steps: T, at least 1.
@@ -288,6 +289,16 @@ class Neuron(Temporal):
             steps: T, at least 1.
         """
         return None
+
+    def levels_after(self, steps: int) -> int | None:
+        """How many values above 0 the sum of what it sends in T steps can have, at most; None for real numbers.
+
+        As many levels has the quantised twin of a network of such neurons (`rheobase.twin`).
+
+        Args:
+            steps: T, at least 1.
+        """
+        return self.alphabet.levels_after(steps)
 
     def layer_steps(self, steps: int) -> int:
         """How many steps a layer that is not causal takes from all its input to its last spike, for T steps of spikes.

@@ -71,6 +71,9 @@ class Biased(Wrapper):
     def code(self) -> Code | None:
         return self.neuron.code if self.neuron.holds("code") else None
 
+    def levels_after(self, steps: int) -> int | None:
+        return self.neuron.levels_after(steps)
+
     def initial_state(self, current: Tensor) -> BiasedState:
         return BiasedState(self.neuron.initial_state(current), 0)
 

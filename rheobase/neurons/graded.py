@@ -24,6 +24,10 @@ from rheobase.precision import type_of_sums
 __all__ = ["GradedIF", "GradedState"]
 
 
+_COUNTED = 1023  # levels of a twin
+_SAME = 1e-6  # of the largest threshold: sums that are no farther apart are one value
+
+
 class GradedState(NamedTuple):
     """The potential v and the sum r of what was sent, each of shape (N, ...), and the steps done.
 
@@ -131,6 +135,21 @@ class GradedIF(Neuron):
         if self.powers:
             return kernels.Code(unit * 2.0 ** (1 - self.levels), 2 ** (self.levels - 1), self.signed)
         return kernels.Code(unit, 2 * self.levels if self.doubled else self.levels, self.signed)
+
+    def levels_after(self, steps: int) -> int:
+        """The distinct sums above 0 of the first channel's symbols, by its schedule; counted no further than 1,023."""
+        sizes = torch.arange(1, self.levels + 1, dtype=torch.float64)
+        sizes = torch.exp2(1 - sizes) if self.powers else sizes
+        usual = torch.cat([torch.zeros(1), sizes, -sizes if self.signed else sizes[:0]])
+        first = torch.arange(2 * self.levels + 1) if self.doubled else usual
+        rows = at_steps(self.schedule().detach().cpu().double(), 0, steps).expand(steps, -1)[:, 0]
+        sums, unit = torch.zeros(1, dtype=torch.float64), float(rows.max()) * _SAME
+        for t, row in enumerate(rows):
+            grown = sums[:, None] + row * (usual if t else first)
+            sums = torch.unique((grown / unit).round()) * unit
+            if int((sums > 0).sum()) >= _COUNTED:
+                return _COUNTED
+        return int((sums > 0).sum())
 
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)

@@ -190,6 +190,10 @@ class ResidualIF(Neuron):
             parts.append(y * alive)
         return torch.cat(parts), ResidualState(v, alive, state.steps + len(current))
 
+    def levels_after(self, steps: int) -> int:
+        """Those of the steps that are read."""
+        return steps - self.first if steps > self.first else steps
+
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """Of all steps, those of the first phase too: two runs of integrate and fire from half a threshold. Exact."""
         threshold = along_channels(self.threshold, current)
