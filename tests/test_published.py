@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import math
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ from rheobase.methods import (
     SpikeNorm,
     ThresholdBalancing,
     TwoStage,
+    adafire,
+    two_stage,
 )
 from rheobase.methods.adafire import best_within
 from rheobase.neurons import (
@@ -267,6 +271,24 @@ def test_adafire_has_thresholds_of_least_squared_error_for_each_number_of_levels
             site
         ]
         assert torch.equal(neuron.threshold, alike.neuron.threshold)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("where", "method"), [(adafire, AdaFire()), (two_stage, TwoStage(steps=4, trials=4))])
+def test_networks_that_are_tried_do_not_pile_up(where: Any, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[weakref.ref[nn.Module]] = []
+
+    def watched(snn: SpikingModel, *rest: Any) -> Any:
+        assert [ref() for ref in tried] == [None] * len(tried)
+        tried.append(weakref.ref(snn.module))
+        return simulate(snn, *rest)
+
+    monkeypatch.setattr(where, "simulate", watched)
+    gc.disable()
+    try:
+        rb.convert(mlp(), MLP_X.float(), method)
+    finally:
+        gc.enable()
+    assert len(tried) >= 4
 
 
 def test_adafire_warns_once_of_a_silent_site() -> None:
