@@ -8,6 +8,7 @@ once, on N samples. Chunk 1 is step-by-step simulation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -219,18 +220,18 @@ class Execution:
     def answer(self, readout: Tensor) -> Tensor:
         """What the network's functions after its last layer make of a read-out. Shape (N, ...)."""
         values = {**self.values, self.program.analog: readout}
-
-        def value_of(node: fx.Node) -> Any:
-            if node not in values:  # a size that was taken from a moving value
-                values[node] = self._call(node, shape_of)
-            return values[node]
-
-        def shape_of(node: fx.Node) -> Any:
-            return value_of(node) if node.meta["shape"] is None else _only_shape(node, self.samples)
-
         for node in self.program.readout:
-            values[node] = self._call(node, value_of)
+            values[node] = self._call(node, partial(self._read, values))
         return values[self.program.output]  # type: ignore[no-any-return]
+
+    def _read(self, values: dict[fx.Node, Any], node: fx.Node) -> Any:
+        """What a function after the last layer takes; no closure, which would keep the network until it is collected."""
+        if node not in values:  # a size that was taken from a moving value
+            values[node] = self._call(node, partial(self._read_shape, values))
+        return values[node]
+
+    def _read_shape(self, values: dict[fx.Node, Any], node: fx.Node) -> Any:
+        return self._read(values, node) if node.meta["shape"] is None else _only_shape(node, self.samples)
 
     def _summand(self, node: fx.Node, moving: dict[fx.Node, Any]) -> Tensor | None:
         """What a weighted layer may add to its output: the other summand of its sum, where it is there already."""

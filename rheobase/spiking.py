@@ -63,6 +63,7 @@ class SpikingModel(nn.Module):
             layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
             if isinstance(layer, POOLS):
                 self.module.set_submodule(str(node.target), _pooling(plan, layer))
+        self.module.graph.owning_module = None  # or the two would keep each other, and the weights, until a collection
         self.program = Program(self.module, plan.encoder.constant)
         self._input_key = 0
         self._ownership = Ownership()

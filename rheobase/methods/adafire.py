@@ -14,7 +14,6 @@ thresholds (SSC) and early exit (IAT) are left out.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
 import warnings
 from collections.abc import Sequence
@@ -96,7 +95,6 @@ def _measured(
 ) -> tuple[float, float]:
     """The events of the site and the divergence of the answers, with this neuron there; of numbers, their error."""
     run = simulate(SpikingModel(graph, plan.with_neuron(site, neuron)), x, steps)
-    gc.collect()  # a traced network is a cycle: its copies of the weights would pile up
     a, b = wanted.double(), run.output.double()
     if a.ndim < 2 or a.shape[1] == 1:
         divergence = (a - b).square().sum() / len(x)

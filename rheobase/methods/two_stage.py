@@ -12,7 +12,6 @@ the answers after T steps on the last calibration samples, which it does not hol
 from __future__ import annotations
 
 import dataclasses
-import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,9 +93,7 @@ class TwoStage(RateCoding):
         def objective(trial: Any) -> float:
             low = trial.suggest_float("low", 0.1, 1.0)
             high = trial.suggest_float("high", low, 1.5)
-            error = (simulate(candidate(low, high), x, self.steps).output - wanted).square().mean()
-            gc.collect()  # a traced network is a cycle: its copies of the weights would pile up
-            return float(error)
+            return float((simulate(candidate(low, high), x, self.steps).output - wanted).square().mean())
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=self.seed))
