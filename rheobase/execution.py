@@ -225,7 +225,7 @@ class Execution:
         return values[self.program.output]  # type: ignore[no-any-return]
 
     def _read(self, values: dict[fx.Node, Any], node: fx.Node) -> Any:
-        """What a function after the last layer takes; no closure, which would keep the network until it is collected."""
+        """What a function after the last layer takes; no closure, which would keep the network until a collection."""
         if node not in values:  # a size that was taken from a moving value
             values[node] = self._call(node, partial(self._read_shape, values))
         return values[node]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rheobase.batches import as_batches
-from rheobase.errors import ConversionError, DataError
+from rheobase.errors import DataError
 from rheobase.graph import Graph
 from rheobase.plan import Plan
 from rheobase.precision import float32_products
@@ -90,7 +90,5 @@ def evaluate_twin(graph: Graph, calibration: Any, loader: Any, levels: int) -> T
         return sums
 
     sums = Sums.total(read.gather(share))
-    if not sums.images:
-        raise ConversionError("The test data have no samples.")
     correct, agree = (float(counts[0, 0]) / sums.images for counts in (sums.correct, sums.agree))
     return Twin(levels, sums.images, correct if sums.labelled else None, agree if sums.classes else None)

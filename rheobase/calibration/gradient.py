@@ -32,7 +32,7 @@ from rheobase.calibration.descent import (
     put,
     root_mean_square,
 )
-from rheobase.calibration.layerwise import Layer, first_samples, layerwise, own_graph
+from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import SettingError
@@ -130,7 +130,6 @@ def tune(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune")
-    graph = own_graph(snn, graph)
     if _is_half(snn):
         return _in_float32(tune, snn, graph, batches, steps, tuning or Tuning())
     with torch.inference_mode(False), torch.enable_grad():
@@ -163,7 +162,7 @@ def tune_layers(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune_layers")
-    settings, graph = tuning or Tuning(), own_graph(snn, graph)
+    settings = tuning or Tuning()
     if _is_half(snn):
         return _in_float32(tune_layers, snn, graph, batches, steps, settings)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -171,6 +170,7 @@ def tune_layers(
     kept, key = current(), ""
     if kept.folder is not None:
         x = first_samples(batches, settings.images)
+        batches = as_batches(x)
         key = fingerprint(snn, x, steps, "layers", settings, torch.get_num_threads())
     done: dict[str, dict[str, Tensor]] = (kept.saved(key) or {}).get("layers", {})
 
@@ -257,7 +257,7 @@ def _tune(
     for p in weights.values():
         p.requires_grad_(True)
     groups = groups_of(model.neurons(), leaves, tuning.rate)
-    wrong = _error(model, graph, x[:_FIRST], simulated, tuning) if weights else 0.0
+    wrong = _error(model, x[:_FIRST], simulated, tuning) if weights else 0.0
     groups += [group([p], tuning.weight_rate * wrong, root_mean_square(p)) for p in weights.values()]
     optimizer, schedule = descent(groups, tuning.iterations)
     state = State(leaves, weights, optimizer, schedule)
@@ -270,7 +270,7 @@ def _tune(
             continue  # what was drawn is drawn again
         for site, neuron in model.neurons().items():
             put(neuron, leaves[site])
-        loss = _loss(model, graph, batch, simulated, tuning)
+        loss = _loss(model, batch, simulated, tuning)
         descend(loss, optimizer, schedule, f"Iteration {i}")
         kept.keep(key, lambda i=i: state.content(i + 1), i + 1, tuning.iterations)  # type: ignore[misc]
         kept.tell("tuning", i + 1, tuning.iterations, float(loss.detach()))
@@ -329,24 +329,28 @@ def _products(x: Tensor, tuning: Tuning) -> AbstractContextManager[Any]:
     return torch.autocast(x.device.type, torch.bfloat16) if wanted else nullcontext()
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x.to(type_of_sums(x.dtype))
+
+
 @torch.no_grad()
-def _error(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> float:
+def _error(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> float:
     """The relative error of the last answers, |o(T) - o| / |o|, at most 1."""
     execution = model.start(x)
     with _products(x, tuning):
-        outputs = execution.walk(steps, lambda node, layer, current: layer(current.to(type_of_sums(current.dtype))))
-    outputs, _ = model.plan.readout.read(outputs.to(type_of_sums(outputs.dtype)), 1, None)
-    return min(float(_relative(execution.answer(outputs[steps - 1]), graph.answers(x)).sqrt()), 1.0)
+        outputs = execution.walk(steps, lambda node, layer, current: layer(_wide(current)))
+    outputs, _ = model.plan.readout.read(_wide(outputs), 1, None)
+    return min(float(_relative(execution.answer(outputs[steps - 1]), model.graph.answers(x)).sqrt()), 1.0)
 
 
-def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
-    with torch.no_grad(), activations(graph) as targets:
-        wanted = graph.answers(x)
+def _loss(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
+    with torch.no_grad(), activations(model.graph) as targets:
+        wanted = model.graph.answers(x)
     errors: list[Tensor] = []
     share = 1.0 if model.plan.encoder.changes else 1.0 / steps
 
     def emit(node: fx.Node, layer: Temporal, current: Tensor) -> Tensor:
-        values: Tensor = layer(current.to(type_of_sums(current.dtype)))
+        values: Tensor = layer(_wide(current))
         if isinstance(layer, Neuron):
             a = targets.pop(str(node.target))
             errors.append(_relative(values.sum(0) * share, a))
@@ -358,7 +362,7 @@ def _loss(model: SpikingModel, graph: Graph, x: Tensor, steps: int, tuning: Tuni
     execution = model.start(x)
     with _products(x, tuning):
         outputs = execution.walk(steps, emit)
-    outputs, _ = model.plan.readout.read(outputs.to(type_of_sums(outputs.dtype)), 1, None)
+    outputs, _ = model.plan.readout.read(_wide(outputs), 1, None)
     loss = torch.stack(errors).mean()
     last = range(steps if tuning.anytime else 1)
     for back in last:

@@ -24,7 +24,7 @@ from rheobase.neurons import Neuron, Temporal
 from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Layer", "channel_mean", "first_samples", "layerwise", "own_graph"]
+__all__ = ["Layer", "channel_mean", "first_samples", "layerwise"]
 
 _LARGEST = 2**30  # bytes of the currents of one layer
 
@@ -91,7 +91,7 @@ def layerwise(
             ConversionWarning,
             stacklevel=2,
         )
-    ann = site_by_site(own_graph(snn, graph), x)
+    ann = site_by_site(snn.graph, x)  # which pools what neurons send where poolings are gates
     adjusted: dict[str, Neuron] = {}
 
     def emit(node: fx.Node, layer: Temporal, currents: Tensor) -> Tensor:
@@ -108,11 +108,6 @@ def layerwise(
     snn.start(x).walk(steps, emit)
     snn.reset()
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
-
-
-def own_graph(snn: SpikingModel, graph: Graph) -> Graph:
-    """The ANN with the sites of the converted network, which pools what neurons send where poolings are gates."""
-    return snn.graph if snn.plan.pooling == "gate" else graph
 
 
 def _room(graph: Graph, steps: int) -> int:
