@@ -2,25 +2,22 @@
 
     python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--finished]
 
-Finished rows are kept in runs/constraints/ and not repeated; with --finished nothing is measured, and those alone are
+Finished rows are kept in runs/methods/ and not repeated; with --finished nothing is measured, and those alone are
 written. Beside the accuracy stands that of the ANN on the same images; `Auto` itself sees calibration images alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import rheobase as rb
 from benchmarks import record
-from benchmarks.methods import store
+from benchmarks.methods import cell_path, once
 from benchmarks.networks import Bench, bench
 
 __all__ = ["ASKED"]
@@ -36,10 +33,8 @@ ASKED = (
 )
 
 
-def row(on: Bench, asked: rb.Auto, path: Path) -> dict[str, Any]:
-    """One constraint; measured once."""
-    if path.exists():
-        return dict(json.loads(path.read_text()))
+def row(on: Bench, asked: rb.Auto) -> dict[str, Any]:
+    """One constraint."""
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", rb.ConversionWarning)
@@ -48,7 +43,7 @@ def row(on: Bench, asked: rb.Auto, path: Path) -> dict[str, Any]:
     curve = rb.evaluate(snn, on.test, reference=on.model)
     assert curve.accuracy is not None
     assert curve.agreement is not None
-    content = {
+    return {
         "commit": record.provenance(0)["commit"],
         "asked": repr(asked),
         "taken": snn.plan.method,
@@ -61,8 +56,6 @@ def row(on: Bench, asked: rb.Auto, path: Path) -> dict[str, Any]:
         "events_per_neuron": curve.total_spikes[-1] / sum(curve.neurons.values()),
         "seconds": seconds,
     }
-    store(path, content)
-    return content
 
 
 def main() -> None:
@@ -80,11 +73,10 @@ def main() -> None:
     on = bench(arguments.network, arguments.images, arguments.calibration)
     rows = []
     for asked in ASKED:
-        key = (on.name, on.weights, repr(asked), arguments.images, len(on.calibration))
-        path = Path("runs/constraints") / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+        path = cell_path(on, f"what {asked!r} takes", 0, arguments.images)
         if arguments.only not in repr(asked) or (arguments.finished and not path.exists()):
             continue
-        rows.append(row(on, asked, path))
+        rows.append(once(path, lambda asked=asked: row(on, asked)))  # type: ignore[misc]
         print(f"{asked!r}: {rows[-1]['taken']}, {100 * rows[-1]['accuracy']:.2f} %, "
               f"{rows[-1]['events_per_neuron']:.2f} events, {rows[-1]['seconds']:.0f} s", flush=True)  # fmt: skip
     if not arguments.only:

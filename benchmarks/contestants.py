@@ -28,6 +28,7 @@ from rheobase.data import calibration_subset, images
 from rheobase.spiking import SpikingModel
 
 ROOT = Path(__file__).parent.parent
+STEPS = 32
 NETWORKS = {"resnet20": 32, "vgg16": 32, "resnet34": 4}  # images in a batch
 ANN_BATCHES = (128, 512, 2048)  # of which the ANN takes the faster
 PEERS = ("SpikingJelly, step by step", "SpikingJelly, multi-step", "snnTorch", "sinabs")

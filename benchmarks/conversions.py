@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import rheobase as rb
-from benchmarks.contestants import case, race, timed
+from benchmarks.contestants import STEPS, case, race, timed
 from rheobase import models
 from rheobase.data import images
 from rheobase.methods import AnnealedDelta, RateCoding, TemporalBias
@@ -19,7 +19,6 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["calibration", "careful", "early_exit", "preset"]
 
-STEPS = 32
 EXIT_BATCH, KEPT = 128, 0.99  # images in a batch; training images that an early exit may not give another class
 
 

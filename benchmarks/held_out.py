@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,20 +42,19 @@ TRIALS = tuple(dataclasses.replace(method, **change) for method, changes in CHAN
 
 def cell(on: Bench, others: Tensor, method: Scaled) -> dict[str, Any]:
     """One trial; measured once."""
-    path = cell_path(on, others, method)
-    if path.exists():
-        return dict(json.loads(path.read_text()))
-    start = time.perf_counter()
-    snn = rb.convert(on.model, list(torch.split(on.calibration, 128)), method)
-    content = {
-        "commit": record.provenance(0)["commit"],
-        "method": repr(method),
-        "calibration_seconds": time.perf_counter() - start,
-        "held_out": compared(on, snn, others),
-        "calibration": compared(on, snn, on.calibration),
-    }
-    methods.store(path, content)
-    return content
+
+    def measure() -> dict[str, Any]:
+        start = time.perf_counter()
+        snn = rb.convert(on.model, list(torch.split(on.calibration, 128)), method)
+        return {
+            "commit": record.provenance(0)["commit"],
+            "method": repr(method),
+            "calibration_seconds": time.perf_counter() - start,
+            "held_out": compared(on, snn, others),
+            "calibration": compared(on, snn, on.calibration),
+        }
+
+    return methods.once(cell_path(on, others, method), measure)
 
 
 def cell_path(on: Bench, others: Tensor, method: Scaled) -> Path:

@@ -24,7 +24,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,11 @@ TWINS = (1, 2, 3, 4, 8, 15, 16, 32)
 
 def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
     """One method at one T; measured once."""
-    path = cell_path(on, repr(method), steps, count)
-    if path.exists():
-        return dict(json.loads(path.read_text()))
+    return once(cell_path(on, repr(method), steps, count), lambda: _cell(on, method, steps))
+
+
+def _cell(on: Bench, method: Method, steps: int) -> dict[str, Any]:
+    """One method at one T."""
     start = time.perf_counter()
     snn = rb.convert(on.model, torch.utils.data.DataLoader(on.calibration, batch_size=128), method)
     seconds = time.perf_counter() - start
@@ -85,8 +87,14 @@ def cell(on: Bench, method: Method, steps: int, count: int) -> dict[str, Any]:
         "calibration_seconds": seconds,
         **({"device": torch.cuda.get_device_name(), "torch": torch.__version__} if on.calibration.is_cuda else {}),
     }
-    store(path, shorten(content))
-    return content
+    return dict(shorten(content))
+
+
+def once(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is kept in a file; where there is none yet, what is measured now, which is kept there."""
+    if not path.exists():
+        store(path, measure())
+    return dict(json.loads(path.read_text()))
 
 
 def store(path: Path, content: Any) -> None:
@@ -165,14 +173,14 @@ def twin_path(on: Bench, levels: int, count: int) -> Path:
 
 def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
     """The ANN with activations of so many levels, with bias correction; measured once."""
-    path = twin_path(on, levels, count)
-    if path.exists():
-        return dict(json.loads(path.read_text()))
-    measured = evaluate_twin(rb.trace(on.model, on.calibration[:2]), list(on.calibration.split(128)), on.test, levels)
-    found = {"levels": levels, "accuracy": measured.accuracy, "agreement": measured.agreement}
-    content = {"commit": record.provenance(0)["commit"], **found}
-    store(path, content)
-    return content
+
+    def measure() -> dict[str, Any]:
+        graph, data = rb.trace(on.model, on.calibration[:2]), list(on.calibration.split(128))
+        found = evaluate_twin(graph, data, on.test, levels)
+        figures = {"levels": levels, "accuracy": found.accuracy, "agreement": found.agreement}
+        return {"commit": record.provenance(0)["commit"], **figures}
+
+    return once(twin_path(on, levels, count), measure)
 
 
 def bars(on: Bench, arguments: argparse.Namespace) -> None:

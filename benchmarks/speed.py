@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from benchmarks import conversions, record
 from benchmarks.accuracy import shorten
-from benchmarks.contestants import NETWORKS, PEERS, ROOT, Peers, ann, case, compiled_ann, race, simulation, timed
+from benchmarks.contestants import NETWORKS, PEERS, ROOT, STEPS, Peers, ann, case, compiled_ann, race, simulation, timed
 from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
@@ -38,7 +38,6 @@ from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.spiking import SpikingModel
 
-STEPS = 32
 NEURONS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
 RECIPE = rb.ConstantThreshold(percentile=99.9, per_channel=True, initial_potential=0.5)
 OURS = (

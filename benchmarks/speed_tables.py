@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, from benchmarks/results/speed.json; empty until there is one.
+"""The tables of docs/performance.md, from benchmarks/results/speed.json.
 
 Of another processor, speed-avx512.json, there are the bars alone.
 """
@@ -22,11 +22,11 @@ Parts = dict[str, Any]
 
 
 def stored(render: Callable[[Parts, dict[str, Any]], str], name: str = "speed") -> Callable[[], str]:
-    """A table that is empty while nothing has been measured."""
+    """A table of the stored result of this name, or what measures it."""
 
     def table() -> str:
         if not (record.RESULTS / f"{name}.json").exists():
-            return "Not measured yet: `python -m benchmarks.speed --result " + name + "`."
+            return f"Not measured yet: `python -m benchmarks.speed --result {name}`."
         result = record.read(name)
         return render(result["parts"], result)
 
