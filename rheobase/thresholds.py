@@ -106,7 +106,7 @@ def gaussian(mean: Tensor, variance: Tensor, levels: int) -> Tensor:
     def tails(bounds: Tensor) -> tuple[Tensor, Tensor]:
         """P(z > b) and E[z 1(z > b)]."""
         e = (bounds - centre) / deviation
-        mass = torch.special.ndtr(-e)
+        mass = torch.special.erfc(e / math.sqrt(2)) / 2  # ndtr has no digits left where it is small
         return mass, centre * mass + deviation * torch.exp(-(e**2) / 2) / math.sqrt(2 * math.pi)
 
     def moments(m: Tensor) -> tuple[Tensor, Tensor]:
