@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import SettingError
 
-__all__ = ["ClipFloorShift", "trained_threshold"]
+__all__ = ["ClipFloorShift", "trained_threshold", "with_levels"]
 
 
 class ClipFloorShift(nn.ReLU):
@@ -59,6 +59,37 @@ class ClipFloorShift(nn.ReLU):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, threshold={self.threshold.item():.4g}"
+
+
+def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn.Module:
+    """Make each ReLU module of a network a `ClipFloorShift`, to be trained, or trained further.
+
+    Where a block calls one module twice, both calls share its threshold.
+
+    Args:
+        model: the network; it is changed.
+        levels: L, as in `ClipFloorShift`.
+        threshold: lambda at the start of training, as in `ClipFloorShift`.
+
+    Returns:
+        The same network.
+
+    Raises:
+        SettingError: a value is outside its range, or the network has no ReLU module.
+
+    Example:
+        >>> with_levels(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), 4)[1]
+        ClipFloorShift(levels=4, threshold=8)
+    """
+    paths = [path for path, module in model.named_modules() if type(module) is nn.ReLU]
+    if not paths or paths == [""]:
+        raise SettingError(
+            "with_levels: the network has no nn.ReLU module to replace. Give a network with modules for its "
+            "activations; torch.relu has no place for a threshold."
+        )
+    for path in paths:
+        model.set_submodule(path, ClipFloorShift(levels, threshold))
+    return model
 
 
 def trained_threshold(module: nn.Module, site: str) -> Tensor | None:

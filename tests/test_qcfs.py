@@ -14,7 +14,7 @@ from synchronous_references import clip_floor_shift
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase import methods
+from rheobase import methods, models
 from rheobase.batches import as_batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.coding import Delayed
@@ -23,7 +23,7 @@ from rheobase.methods import COS, QCFS, SRP, TPP, ConstantThreshold, ParallelCon
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 from rheobase.neurons import IF, Neuron, Parallel
-from rheobase.qcfs import ClipFloorShift
+from rheobase.qcfs import ClipFloorShift, with_levels
 from rheobase.simulation import simulate
 
 SYNCHRONOUS = [ParallelConversion(), COS(), SpikeConverter(), TPP()]
@@ -57,6 +57,28 @@ def test_its_gradients_pass_the_floor_and_reach_the_threshold() -> None:
 def test_wrong_settings_of_the_activation_are_errors(levels: int, threshold: float) -> None:
     with pytest.raises(SettingError, match="ClipFloorShift"):
         ClipFloorShift(levels, threshold)
+
+
+def test_every_relu_of_a_network_gets_levels_and_a_threshold_of_its_own() -> None:
+    net = with_levels(mlp(), 4, 2.0)
+    found = [m for m in net.modules() if isinstance(m, nn.ReLU)]
+    assert [(type(m), m.levels, m.threshold.item()) for m in found] == 2 * [(ClipFloorShift, 4, 2.0)]
+    assert found[0].threshold is not found[1].threshold
+
+
+def test_a_network_without_relu_modules_cannot_get_levels() -> None:
+    with pytest.raises(SettingError, match="no place|no nn"):
+        with_levels(nn.Linear(2, 3))
+
+
+def test_a_network_of_the_package_is_built_with_levels_and_without() -> None:
+    def kinds(**settings: int) -> set[type]:
+        return {type(m) for m in models.build("resnet20", width=2, **settings).modules() if isinstance(m, nn.ReLU)}
+
+    assert kinds(levels=4) == {ClipFloorShift}
+    assert kinds() == {nn.ReLU}
+    with pytest.raises(SettingError, match="levels is 0"):
+        models.build("vgg16", width=2, levels=0)
 
 
 def test_a_trained_activation_is_a_site_and_computes_the_same() -> None:

@@ -12,17 +12,20 @@ from rheobase.models.lstm import bilstm
 from rheobase.models.m5 import m5
 from rheobase.models.resnet import resnet20, resnet34
 from rheobase.models.vgg import vgg16
+from rheobase.qcfs import with_levels
 
 __all__ = ["build", "fill"]
 
 _BUILDERS: tuple[Callable[..., nn.Module], ...] = (vgg16, resnet20, resnet34, m5, bilstm)
 
 
-def build(name: str, **settings: Any) -> nn.Module:
+def build(name: str, levels: int | None = None, **settings: Any) -> nn.Module:
     """Build a network of this package from its name and settings.
 
     Args:
         name: ``"vgg16"``, ``"resnet20"`` and so on.
+        levels: Of its activations, so that it is trained to convert exactly (QCFS, `rheobase.qcfs.with_levels`); None
+            leaves them ReLUs.
         settings: The arguments of that function.
 
     Raises:
@@ -35,7 +38,8 @@ def build(name: str, **settings: Any) -> nn.Module:
     if name not in builders:
         raise SettingError(f"there is no network {name!r}; choose one of {', '.join(builders)}")
     try:
-        return builders[name](**settings)
+        model = builders[name](**settings)
+        return model if levels is None else with_levels(model, levels)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # what PyTorch says of wrong sizes
         raise SettingError(f"network {name!r} with settings {settings}: {error}") from error
 
