@@ -85,7 +85,7 @@ def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn
     if not paths or paths == [""]:
         raise SettingError(
             "with_levels: the network has no nn.ReLU module to replace. Give a network with modules for its "
-            "activations; torch.relu has no place for a threshold."
+            "activations; a call of torch.relu has no place for a threshold."
         )
     for path in paths:
         model.set_submodule(path, ClipFloorShift(levels, threshold))
