@@ -248,6 +248,32 @@ def test_a_percentile_is_close_to_numpys() -> None:
         assert float(plan.neurons[site].threshold) == pytest.approx(expected, rel=0.02)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_for_gaussian_currents_the_gaussian_rule_is_that_of_least_squared_error(per_channel: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))
+    x = torch.randn(20_000, 8, generator=generator)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.randn(3, 8, generator=generator) * torch.tensor([[0.1], [1.0], [3.0]]))
+        net[0].bias.copy_(torch.tensor([0.2, 0.0, -1.0]))
+    if not per_channel:  # the mixture of all channels is Gaussian where they are alike
+        nn.init.zeros_(net[0].bias)
+        net[0].weight.data /= net[0].weight.data.norm(dim=1, keepdim=True)
+    found = [
+        rb.convert(net, x, methods.RateCoding(steps=4, levels=3, threshold=rule, per_channel=per_channel))
+        .plan.neurons["1"].threshold
+        for rule in ("gaussian", "mmse")
+    ]  # fmt: skip
+    assert found[0].shape == found[1].shape == ((3,) if per_channel else ())
+    assert found[0].dtype == torch.float32
+    torch.testing.assert_close(*found, rtol=0.02, atol=0)
+
+
+def test_the_gaussian_rule_is_for_neurons_that_round() -> None:
+    with pytest.raises(SettingError, match="for neurons that round"):
+        methods.RateCoding(threshold="gaussian", fire=1.0)
+
+
 def test_a_percentile_of_silence_warns() -> None:
     """The maximum is above zero and the percentile is not: most neurons are silent on most images."""
     net, x = mlp().double(), inputs(MLP_INPUT, 40, seed=1)

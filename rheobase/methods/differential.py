@@ -10,7 +10,7 @@ There a neuron keeps the running mean r of what it sent and the mean m of what i
 As v(t) + s(t) = t (m(t) - r(t-1)) + v(0), this is delta coding of m with the threshold theta / t: what travels is
 s(t) / t. The library runs it so. Departures: the sum may fall below zero, by less than one level, before a
 negative spike is refused; thresholds come from histograms of training images (theirs from validation images, by an
-iteration for Gaussian pre-activations; see `rheobase.thresholds.gaussian`), for T 2^(levels - 1) levels, which is
+iteration for Gaussian pre-activations, which ``threshold="gaussian"`` solves), for T 2^(levels - 1) levels, which is
 what the smallest power can count, instead of T 2^levels.
 """
 

@@ -7,8 +7,7 @@ References:
 With thresholds th, th/2, ..., th/2^(n-1) = l that fire greedily from v(0) = l/2, a step sends the n-bit count
 min(floor((v + l/2) / l), 2^n - 1) of l: integer levels, sent as n binary spikes. The alphabet counts one event for the
 whole number. Departures: the paper's pairs of positive and negative neurons are one signed neuron with memory; the
-scale is that of least squared error on a histogram (theirs assumes Gaussian pre-activations, as
-`rheobase.thresholds.gaussian` does).
+scale is that of least squared error on a histogram (theirs, for Gaussian pre-activations, is ``threshold="gaussian"``).
 """
 
 from __future__ import annotations

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
-from rheobase.observers import LTB, MMSE, Max, Observer, Percentile, Statistics
+from rheobase.observers import LTB, MMSE, Max, Moments, Observer, Percentile, Statistics
+from rheobase.precision import type_of_sums
 from rheobase.qcfs import ClipFloorShift, trained_threshold
-from rheobase.thresholds import scales
+from rheobase.thresholds import gaussian, scales
 
 __all__ = ["Scaled", "ThresholdRule", "trained_sites"]
 
-ThresholdRule = Literal["max", "mmse", "ltb"] | float
-"""The largest activation, the clip of least squared error, local balancing, or a percentile such as 99.9."""
+ThresholdRule = Literal["max", "mmse", "gaussian", "ltb"] | float
+"""The largest activation, the clip of least squared error (of the activations, or were the pre-activations Gaussian),
+local balancing, or a percentile such as 99.9."""
+
+_RULES = ("max", "mmse", "gaussian", "ltb")
+_MOST_LEVELS = 4096  # more change no clip
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,8 +50,13 @@ class Scaled(Method):
     def __post_init__(self) -> None:
         problems = [] if self.steps >= 1 else [f"steps is {self.steps}; it must be at least 1"]
         if not isinstance(self.threshold, Real):
-            if self.threshold not in ("max", "mmse", "ltb"):
-                problems.append(f'threshold is {self.threshold!r}; it must be "max", "mmse", "ltb" or a percentile')
+            if self.threshold not in _RULES:
+                accepted = ", ".join(f'"{rule}"' for rule in _RULES)
+                problems.append(f"threshold is {self.threshold!r}; it must be {accepted} or a percentile")
+            if self.threshold == "gaussian" and not self.rounds():
+                problems.append(
+                    'threshold is "gaussian", for neurons that round; fire must be below 1, or "mmse" taken'
+                )
         elif not 1 < self.threshold <= 100:
             problems.append(f"threshold is the percentile {self.threshold}; it must be above 1 and at most 100")
         problems += self._problems()
@@ -70,13 +82,21 @@ class Scaled(Method):
         if self.threshold == "max":
             return Max(per_channel=self.per_channel)
         if self.threshold == "mmse":
-            return MMSE(min(self.resolution(), 4096), per_channel=self.per_channel, rounding=self.rounds())
+            levels = min(self.resolution(), _MOST_LEVELS)
+            return MMSE(levels, per_channel=self.per_channel, rounding=self.rounds())
+        if self.threshold == "gaussian":
+            return Moments(per_channel=self.per_channel)
         if self.threshold == "ltb":
             return LTB(per_channel=self.per_channel)
         return Percentile(float(self.threshold), per_channel=self.per_channel)
 
     def scales(self, graph: Graph, statistics: Statistics) -> dict[str, Tensor]:
         """The greatest rate of each site: as trained, else as observed. Shapes () or (C,)."""
+        if self.threshold == "gaussian":
+            parameter = next(graph.module.parameters(), torch.zeros(()))
+            levels, dtype = min(self.resolution(), _MOST_LEVELS), type_of_sums(parameter.dtype)
+            clips = {site: gaussian(*moments, levels).to(dtype) for site, moments in statistics.values.items()}
+            statistics = dataclasses.replace(statistics, values=clips)
         return {
             site: scale if (trained := trained_threshold(graph.module, site)) is None else trained
             for site, scale in scales(statistics).items()
