@@ -95,7 +95,7 @@ class Scaled(Method):
         if self.threshold == "gaussian":
             parameter = next(graph.module.parameters(), torch.zeros(()))
             levels, dtype = min(self.resolution(), _MOST_LEVELS), type_of_sums(parameter.dtype)
-            clips = {site: gaussian(*moments, levels).to(dtype) for site, moments in statistics.values.items()}
+            clips = {site: gaussian(mean, var, levels).to(dtype) for site, (mean, var) in statistics.values.items()}
             statistics = dataclasses.replace(statistics, values=clips)
         return {
             site: scale if (trained := trained_threshold(graph.module, site)) is None else trained
