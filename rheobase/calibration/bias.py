@@ -9,7 +9,6 @@ References:
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration.layerwise import Layer, channel_mean, layerwise
@@ -87,40 +86,59 @@ def calibrate_temporal_bias(
     passes: int = 10,
     images: int = 256,
 ) -> SpikingModel:
-    r"""Give each channel a current of its own at each step, so that it sends its mean activation at every step.
+    r"""Give each channel a current of its own at each step, so that it has sent its mean activation at every step.
 
     .. code-block:: text
 
         bias(t)_c += rate (mean over samples and space of (a - y(t)))      (FTBC: B = -bias)
 
+    Where the network sends changes, y(t) is the sum of what was sent until t, and the bias of a step is the change
+    of what is so found. Ours: the paper has rates alone.
+
     Arguments and errors are those of `calibrate_bias`.
 
     Args:
-        snn: the converted network, rate-coded; it is left as it is.
+        snn: the converted network; it is left as it is.
         graph: the ANN in normal form.
         batches: calibration data.
-        steps: T; later steps get the mean of the biases.
+        steps: T; later steps get the mean of the biases, or with changes none.
         rate: how much of the gap one pass closes, from above 0 to 1.
         passes: how often, at least 1.
         images: how many samples are used.
     """
-    _check_rates(snn, "calibrate_temporal_bias", passes)
+    changes = snn.plan.encoder.changes
+    _check_passes("calibrate_temporal_bias", passes)
     if not 0 < rate <= 1:
         raise SettingError(f"calibrate_temporal_bias: rate is {rate}; it must be above 0 and at most 1.")
 
     def adjust(layer: Layer) -> Neuron:
         wanted = channel_mean(layer.activation)
-        bias: Tensor = torch.zeros(steps, len(wanted), dtype=wanted.dtype, device=wanted.device)
+        found = torch.zeros(steps, len(wanted), dtype=wanted.dtype, device=wanted.device)
+
+        def biased() -> Biased:
+            return (
+                Biased(layer.neuron, found.diff(dim=0, prepend=torch.zeros_like(found[:1])), lasting=False)
+                if changes
+                else Biased(layer.neuron, found)
+            )
+
         for _ in range(passes):
-            bias = bias + rate * (wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)), keep=1))
-        return Biased(layer.neuron, bias)
+            sent = layer.emit(biased())
+            found = found + rate * (wanted - channel_mean(sent.cumsum(0) if changes else sent, keep=1))
+        return biased()
 
     return layerwise(snn, graph, batches, steps, adjust, images=images)
 
 
 def _check_rates(snn: SpikingModel, name: str, passes: int) -> None:
-    problems = [f"passes is {passes}; it must be at least 1"] if passes < 1 else []
+    _check_passes(name, passes)
     if snn.plan.encoder.changes:
-        problems.append("the network sends changes, and what it sends in one step is no rate; use tune")
-    if problems:
-        raise SettingError(f"{name}: " + "; ".join(problems) + ".")
+        raise SettingError(
+            f"{name}: the network sends changes, and what it sends in one step is no rate; use tune, or "
+            "calibrate_temporal_bias."
+        )
+
+
+def _check_passes(name: str, passes: int) -> None:
+    if passes < 1:
+        raise SettingError(f"{name}: passes is {passes}; it must be at least 1.")

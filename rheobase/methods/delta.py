@@ -69,6 +69,9 @@ class DeltaCoding(Calibrated):
             problems.append(f"doubled is True; with {found} it must be False")
         return problems
 
+    def sends_changes(self) -> bool:
+        return True
+
     def clips(self) -> bool:
         return False  # the sum of all steps is that of a ReLU
 

@@ -49,7 +49,8 @@ class LocalBalancing(RateCoding):
 
     def _problems(self) -> list[str]:
         wrong = self.delay is not None and self.delay < 0
-        return super()._problems() + ([f"delay is {self.delay}; it must be at least 0"] if wrong else [])
+        problems = super()._problems() + ([f"delay is {self.delay}; it must be at least 0"] if wrong else [])
+        return problems + (["differential must be off; a sum cannot be read late"] if self.differential else [])
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         snn = super().refine(snn, graph, batches)

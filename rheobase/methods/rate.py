@@ -9,14 +9,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration import calibrate_bias, calibrate_potential, calibrate_temporal_bias
+from rheobase.coding import RunningSum, SentOnce
 from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.methods.tuned import Tuned
-from rheobase.neurons import Biased, GradedIF, Neuron
+from rheobase.neurons import Biased, Differential, GradedIF, Neuron
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel
@@ -68,10 +70,50 @@ class Levelled(Scaled):
 
 @dataclass(frozen=True, repr=False)
 class Calibrated(Tuned, Levelled):
-    """What rate and delta coding share: spikes of several levels, and tuning by gradient.
+    """What rate and delta coding share: spikes of several levels, calibration layer by layer, and tuning by gradient.
 
-    The arguments and errors are those of `Levelled` and of `rheobase.methods.tuned.Tuned`.
+    Args:
+        calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step. What
+            sends changes has the last alone.
+        passes: of that calibration, at least 1.
+        images: how many calibration samples it uses.
+
+    The other arguments and errors are those of `Levelled` and of `rheobase.methods.tuned.Tuned`.
     """
+
+    calibration: Literal["none", "bias", "potential", "temporal"] = "none"
+    passes: int = 1
+    images: int = 256
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        problems += [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
+                     if getattr(self, n) < 1]  # fmt: skip
+        accepted = ("none", "temporal") if self.sends_changes() else ("none", "bias", "potential", "temporal")
+        if self.calibration not in accepted:
+            known = f"{', '.join(accepted[:-1])} or {accepted[-1]}"
+            problems.append(f"calibration is {self.calibration!r}; it must be {known}")
+        return problems
+
+    def sends_changes(self) -> bool:
+        """Whether neurons send changes of their activations."""
+        return False
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if self.calibration != "none":
+            calibrate = {
+                "bias": calibrate_bias,
+                "potential": calibrate_potential,
+                "temporal": calibrate_temporal_bias,
+            }[self.calibration]
+            snn = calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
+        if self.iterations or self.layer_iterations:
+            snn = super().refine(self.to_tune(snn), graph, batches)
+        return snn
+
+    def to_tune(self, snn: SpikingModel) -> SpikingModel:
+        """What tuning starts from."""
+        return snn
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,36 +127,39 @@ class RateCoding(Calibrated):
         memory: let negative spikes take back what was sent, and (but for the size of a step) no more.
         spread: add threshold / (2 T), with powers of two that of the lowest level, to the current of each step, which
             rounds the rate at T (Deng & Gu 2021).
-        calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step.
-        passes: of that calibration, at least 1.
-        images: how many calibration samples it uses.
         fraction: of the scale that is the top level's threshold, greater than 0.
+        differential: make a spike of step t count a t-th, and correct the value that receivers hold, whatever the
+            neuron (`rheobase.neurons.Differential`; Huang et al. 2025). For signed spikes, which alone take back, and
+            without ``spread``.
 
     The other arguments are those of `Calibrated`.
     """
 
     memory: bool = True
     spread: bool = False
-    calibration: Literal["none", "bias", "potential", "temporal"] = "none"
-    passes: int = 1
-    images: int = 256
     fraction: float = 1.0
+    differential: bool = False
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        problems += [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
-                     if getattr(self, n) < 1]  # fmt: skip
-        if self.calibration not in ("none", "bias", "potential", "temporal"):
-            problems.append(f"calibration is {self.calibration!r}; it must be none, bias, potential or temporal")
         if not 0 < self.fraction < float("inf"):
             problems.append(f"fraction is {self.fraction}; it must be greater than 0")
+        problems += ["spread must be off where differential is on"] if self.differential and self.spread else []
         return problems
 
+    def sends_changes(self) -> bool:
+        return self.differential
+
     def clips(self) -> bool:
-        return self.fraction <= 1
+        return self.fraction <= 1 and not self.differential
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
-        return Plan(repr(self), {site: self.neuron(scale) for site, scale in self.scales(graph, statistics).items()})
+        neurons = {site: self.neuron(scale) for site, scale in self.scales(graph, statistics).items()}
+        if not self.differential:
+            return Plan(repr(self), neurons)
+        weights = 1 / torch.arange(1.0, self.steps + 1)[:, None]
+        changing: dict[str, Neuron] = {site: Differential(neuron, weights) for site, neuron in neurons.items()}
+        return Plan(repr(self), changing, SentOnce(), RunningSum())
 
     def neuron(self, scale: Tensor) -> Neuron:
         """The neuron of a site whose largest rate is to be ``scale``. Shape () or (C,)."""
@@ -123,17 +168,8 @@ class RateCoding(Calibrated):
         lowest = threshold / 2 ** (self.levels - 1) if self.powers else threshold
         return Biased(inner, lowest / (2 * self.steps)) if self.spread else inner
 
-    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        if self.calibration != "none":
-            calibrate = {
-                "bias": calibrate_bias,
-                "potential": calibrate_potential,
-                "temporal": calibrate_temporal_bias,
-            }[self.calibration]
-            snn = calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
-        if self.iterations or self.layer_iterations:
-            snn = super().refine(with_temporal_bias(snn, self.steps), graph, batches)
-        return snn
+    def to_tune(self, snn: SpikingModel) -> SpikingModel:
+        return with_temporal_bias(snn, self.steps)
 
 
 def with_temporal_bias(snn: SpikingModel, steps: int) -> SpikingModel:
@@ -144,5 +180,5 @@ def with_temporal_bias(snn: SpikingModel, steps: int) -> SpikingModel:
         bias = biased.bias
         channels = snn.graph.shapes[site][0]
         rows = bias if bias.ndim == 2 else bias.expand(steps, channels)
-        neurons[site] = Biased(biased.neuron, rows.clone(), biased.potential)
+        neurons[site] = Biased(biased.neuron, rows.clone(), biased.potential, not snn.plan.encoder.changes)
     return SpikingModel(snn.graph, dataclasses.replace(snn.plan, neurons=neurons))

@@ -4,6 +4,7 @@ from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
 from rheobase.neurons.bdett import BDETT
 from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence
+from rheobase.neurons.differential import Differential
 from rheobase.neurons.edges import EdgeTransmission
 from rheobase.neurons.graded import GradedIF
 from rheobase.neurons.integrate_fire import IF
@@ -23,6 +24,7 @@ __all__ = [
     "Alphabet",
     "Biased",
     "CumulativeMaxPool",
+    "Differential",
     "EdgeTransmission",
     "GradedIF",
     "MaxPoolGate",

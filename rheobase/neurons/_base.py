@@ -308,6 +308,14 @@ class Neuron(Temporal):
         """
         return steps
 
+    def had_sent(self, state: Any, total: Tensor) -> Any:
+        """The state, were ``total`` the sum of all that was sent; of neurons that remember it, in their field ``sent``.
+
+        A wrapper whose spikes count otherwise than those inside (`rheobase.neurons.Differential`) says so what a
+        negative spike may take back.
+        """
+        return state._replace(sent=total) if "sent" in getattr(state, "_fields", ()) else state
+
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
 

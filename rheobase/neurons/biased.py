@@ -43,6 +43,7 @@ class Biased(Wrapper):
         bias: in units of the activation. Shape (), (C,) a channel, or (T, C): row t for step t, and their
             mean for all later steps.
         potential: the same units. Shape (), (C,), or that of one sample at the site.
+        lasting: whether steps after the rows of a bias get their mean, or, as changes of a current do, nothing.
 
     Raises:
         SettingError: a value is not finite.
@@ -52,8 +53,11 @@ class Biased(Wrapper):
     bias: Tensor
     potential: Tensor
 
-    def __init__(self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0) -> None:
+    def __init__(
+        self, neuron: Neuron, bias: Tensor | float = 0.0, potential: Tensor | float = 0.0, lasting: bool = True
+    ) -> None:
         super().__init__(neuron)
+        self.lasting = lasting
         self.counting = neuron.counting and type(self).scan is Biased.scan
         dtype = next((b.dtype for b in neuron.buffers() if b.is_floating_point()), torch.get_default_dtype())
         self.register_buffer("bias", torch.as_tensor(bias, dtype=dtype))
@@ -88,7 +92,10 @@ class Biased(Wrapper):
         return y, BiasedState(inner, state.steps + current.shape[0])
 
     def _add(self, current: Tensor, done: int) -> Tensor:
-        rows = self.bias if self.bias.ndim < 2 else torch.cat([self.bias, self.bias.mean(0, keepdim=True)])
+        rows = self.bias
+        if rows.ndim == 2:
+            mean = rows.mean(0, keepdim=True)
+            rows = torch.cat([rows, mean if self.lasting else torch.zeros_like(mean)])
         bias = at_steps(rows, done, current.shape[0])  # (K or 1, C or 1)
         shape = (1, -1, *[1] * (current.ndim - 3)) if current.ndim > 2 else (1,)  # (N,) is one neuron
         total = current + bias.reshape(len(bias), *shape)
@@ -98,7 +105,9 @@ class Biased(Wrapper):
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """That of the neuron inside, for the mean current it receives."""
-        mean = self.bias if self.bias.ndim < 2 else self.bias.mean(0)
+        mean = self.bias if self.bias.ndim < 2 else self.bias[:steps].sum(0) / steps
+        if self.bias.ndim == 2 and self.lasting:
+            mean = mean + self.bias.mean(0) * max(steps - len(self.bias), 0) / steps
         potential = along_channels(self.potential, current) / steps
         return self.neuron.expected_rate(current + along_channels(mean, current) + potential, steps)
 
@@ -106,8 +115,12 @@ class Biased(Wrapper):
         """That of the neuron inside, and 2 / T for when its currents arrive."""
         return self.neuron.rate_bound(steps) + 2.0 / steps
 
+    def had_sent(self, state: BiasedState, total: Tensor) -> BiasedState:
+        return state._replace(inner=self.neuron.had_sent(state.inner, total))
+
     def refund(self, state: BiasedState, charge: Tensor) -> BiasedState:
         return state._replace(inner=self.neuron.refund(state.inner, charge))
 
     def extra_repr(self) -> str:
-        return f"bias={tuple(self.bias.shape)}, potential={tuple(self.potential.shape)}"
+        lasting = "" if self.lasting else ", lasting=False"
+        return f"bias={tuple(self.bias.shape)}, potential={tuple(self.potential.shape)}{lasting}"

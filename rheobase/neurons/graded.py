@@ -138,18 +138,9 @@ class GradedIF(Neuron):
 
     def levels_after(self, steps: int) -> int:
         """The distinct sums above 0 of the first channel's symbols, by its schedule; counted no further than 1,023."""
-        sizes = torch.arange(1, self.levels + 1, dtype=torch.float64)
-        sizes = torch.exp2(1 - sizes) if self.powers else sizes
-        usual = torch.cat([torch.zeros(1), sizes, -sizes if self.signed else sizes[:0]])
-        first = torch.arange(2 * self.levels + 1) if self.doubled else usual
-        rows = at_steps(self.schedule().detach().cpu().double(), 0, steps).expand(steps, -1)[:, 0]
-        sums, unit = torch.zeros(1, dtype=torch.float64), float(rows.max()) * _SAME
-        for t, row in enumerate(rows):
-            grown = sums[:, None] + row * (usual if t else first)
-            sums = torch.unique((grown / unit).round()) * unit
-            if int((sums > 0).sum()) >= _COUNTED:
-                return _COUNTED
-        return int((sums > 0).sum())
+        usual = symbols(self.alphabet)
+        first = torch.arange(2 * self.levels + 1).to(usual) if self.doubled else usual
+        return distinct_sums(at_steps(self.schedule(), 0, steps).expand(steps, -1)[:, 0], usual, first)
 
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)
@@ -216,6 +207,32 @@ class GradedIF(Neuron):
     def extra_repr(self) -> str:
         doubled = ", doubled=True" if self.doubled else ""
         return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}{doubled}"
+
+
+def symbols(alphabet: Alphabet) -> Tensor:
+    """What one spike may stand for beside silence, 0: in units of the largest with powers of two, else of the least."""
+    sizes = torch.arange(1, alphabet.levels + 1, dtype=torch.float64)
+    sizes = torch.exp2(1 - sizes) if alphabet.payload is Payload.POWER_OF_TWO else sizes
+    signed = alphabet.signed or alphabet.payload is Payload.TERNARY
+    return torch.cat([torch.zeros(1), sizes, -sizes if signed else sizes[:0]])
+
+
+def distinct_sums(rows: Tensor, usual: Tensor, first: Tensor) -> int:
+    """How many values above 0 a sum has of a symbol a step, each times its row; counted no further than 1,023.
+
+    Args:
+        rows: what one unit is worth in each step. Shape (T,).
+        usual: the symbols of a step.
+        first: those of the first step.
+    """
+    rows = rows.detach().cpu().double()
+    sums, unit = torch.zeros(1, dtype=torch.float64), float(rows.max()) * _SAME
+    for t, row in enumerate(rows):
+        grown = sums[:, None] + row * (usual if t else first)
+        sums = torch.unique((grown / unit).round()) * unit
+        if int((sums > 0).sum()) >= _COUNTED:
+            return _COUNTED
+    return int((sums > 0).sum())
 
 
 def at_steps(parameter: Tensor, done: int, k: int) -> Tensor:
