@@ -107,11 +107,16 @@ def test_a_pass_leaves_the_network_that_it_was_given(calibrate: Callable[..., An
     assert all(torch.equal(v, weights[k]) for k, v in graph.module.state_dict().items())
 
 
-@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
+@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential])
 def test_what_is_no_rate_is_refused(calibrate: Callable[..., Any]) -> None:
     graph, snn = converted(DeltaCoding(steps=STEPS))
     with pytest.raises(SettingError, match="sends changes"):
         calibrate(snn, graph, data(), STEPS)
+
+
+@pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
+def test_a_calibration_has_a_pass(calibrate: Callable[..., Any]) -> None:
+    graph = converted(RateCoding())[0]
     with pytest.raises(SettingError, match="passes is 0"):
         calibrate(converted(RateCoding())[1], graph, data(), STEPS, passes=0)
 

@@ -5,6 +5,7 @@ from rheobase.calibration.confidence import measure_confidence
 from rheobase.calibration.gradient import Tuning, tune, tune_layers
 from rheobase.calibration.layerwise import Layer, layerwise
 from rheobase.calibration.session import Progress, session
+from rheobase.calibration.weights import calibrate_weights
 
 __all__ = [
     "Layer",
@@ -13,6 +14,7 @@ __all__ = [
     "calibrate_bias",
     "calibrate_potential",
     "calibrate_temporal_bias",
+    "calibrate_weights",
     "layerwise",
     "measure_confidence",
     "session",

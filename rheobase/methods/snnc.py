@@ -5,8 +5,8 @@ References:
     calibration", ICML 2021, arXiv 2106.06984.
 
 ``SNNC.light()`` fits a bias for each channel, ``SNNC.advanced()`` an initial potential for each neuron (what the
-authors' CIFAR script does). Their ImageNet script also fits weights, layer by layer; here weights are tuned end to end
-(``iterations=160, weight_rate=5e-3``; see `rheobase.calibration.tune`). Their grid of thresholds averages over some
+authors' CIFAR script does). ``weight_iterations`` fits the weights before, layer by layer, as their ImageNet script
+does. Their grid of thresholds averages over some
 batches; here it is the exact minimum of a histogram of all of them. Their script for CIFAR runs 32 steps whatever it
 is told.
 """
@@ -16,7 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from rheobase.batches import Batches
+from rheobase.calibration import calibrate_weights
+from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
+from rheobase.spiking import SpikingModel
 
 __all__ = ["SNNC"]
 
@@ -25,12 +29,28 @@ __all__ = ["SNNC"]
 class SNNC(RateCoding):
     """Binary rate coding with half a threshold spread over the steps, and calibrated biases or potentials.
 
-    Arguments are those of `RateCoding`.
+    Args:
+        weight_iterations: of fitting the weights of each layer, 0 for none; see
+            `rheobase.calibration.calibrate_weights`.
+
+    The other arguments are those of `RateCoding`.
     """
 
     fire: float = 1.0
     spread: bool = True
     calibration: Literal["none", "bias", "potential", "temporal"] = "bias"
+    weight_iterations: int = 0
+
+    def _problems(self) -> list[str]:
+        few = self.weight_iterations < 0
+        found = [f"weight_iterations is {self.weight_iterations}; it must be at least 0"] if few else []
+        return super()._problems() + found
+
+    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if self.weight_iterations:
+            settings = {"iterations": self.weight_iterations, "images": self.images, "seed": self.seed}
+            snn = calibrate_weights(snn, graph, batches, self.steps, **settings)
+        return super().refine(snn, graph, batches)
 
     @classmethod
     def light(cls, **changes: Any) -> Self:

@@ -1,0 +1,205 @@
+"""Weights, layer by layer: each layer is fitted to the ANN for what the layers before it send.
+
+References:
+    Li et al. 2021, arXiv 2106.06984, "A free lunch from ANN: towards efficient, accurate spiking neural networks
+    calibration" (advanced pipeline, third stage).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from rheobase.batches import Batches
+from rheobase.calibration.descent import descend, descent, group, root_mean_square
+from rheobase.calibration.layerwise import Layer, samples, visit_layers
+from rheobase.calibration.session import current
+from rheobase.errors import SettingError
+from rheobase.graph import Graph
+from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron
+from rheobase.operations import evaluate
+from rheobase.spiking import SpikingModel
+
+__all__ = ["calibrate_weights"]
+
+_BATCH = 32
+
+
+def calibrate_weights(
+    snn: SpikingModel,
+    graph: Graph,
+    batches: Batches,
+    steps: int,
+    *,
+    iterations: int = 100,
+    rate: float = 2e-3,
+    images: int = 256,
+    seed: int = 0,
+) -> SpikingModel:
+    r"""Fit the weights and biases before each layer of neurons, one layer after the other.
+
+    .. code-block:: text
+
+        loss = |r(W m + b) - a|^2 / |a|^2
+
+    with m the mean of what the neurons before send in T steps, as they are by now (max poolings take the largest mean),
+    r the rate of the neurons for a constant current (`rheobase.neurons.Neuron.expected_rate`), through which gradients pass where it clips nothing, and
+    a the activation of the ANN. Adam, batches of 32, one cycle of the learning rate. Weights after the last layer of
+    neurons stay; those that two layers of neurons read are fitted to the first. Departures: the paper takes 5,000
+    iterations of rate 1e-5 to 4e-5 with a falling cosine, whatever the size of the weights.
+
+    Args:
+        snn: the converted network, rate-coded; it is left as it is.
+        graph: the ANN in normal form.
+        batches: calibration data.
+        steps: T.
+        iterations: for each layer, at least 1.
+        rate: the peak learning rate, in units of the root mean square of each tensor; greater than 0.
+        images: how many samples are used.
+        seed: of their order.
+
+    Raises:
+        SettingError: a value is outside its range, or the network sends changes.
+        DataError: a loss is not finite.
+    """
+    problems = [f"iterations is {iterations}; it must be at least 1"] if iterations < 1 else []
+    problems += [f"rate is {rate}; it must be greater than 0"] if not 0 < rate < float("inf") else []
+    if snn.plan.encoder.changes or not snn.plan.encoder.constant:
+        problems.append("the network is not given its input as a constant current; use tune")
+    if problems:
+        raise SettingError(f"calibrate_weights: {'; '.join(problems)}.")
+    with torch.inference_mode(False):  # whose tensors cannot be differentiated
+        x = samples(graph, batches, steps, images).clone()
+        network = _Network(SpikingModel(graph, snn.plan), x, steps)
+        generator = torch.Generator().manual_seed(seed)
+
+        def visit(node: fx.Node, layer: Layer) -> Tensor:
+            with torch.enable_grad():
+                _fit(network, node, layer, iterations, rate, generator)
+            current().tell("fitting weights", graph.sites.index(layer.site) + 1, len(graph.sites))
+            return network.send(node, layer)
+
+        visit_layers(network.model, x, steps, visit, lambda _, layer, currents: layer(currents))
+    edits = {**snn.plan.edits, **{name: p.detach().clone() for name, p in network.fitted.items()}}
+    return SpikingModel(graph, dataclasses.replace(snn.plan, edits=edits))
+
+
+class _Network:
+    """A network whose weights change layer by layer, and what its neurons send as far as it is fitted."""
+
+    def __init__(self, model: SpikingModel, x: Tensor, steps: int) -> None:
+        self.model, self.x, self.steps = model, x, steps
+        self.neurons = [node for node, layer in model.program.layers.items() if isinstance(layer, Neuron)]
+        self.sent: dict[fx.Node, Tensor] = {}  # (T, N, ...)
+        self.fitted: dict[str, nn.Parameter] = {}
+        self._before = {node: _before(node, self.neurons) for node in self.neurons}
+        self._reads = {node: [n for n in found if n in self.neurons] for node, found in self._before.items()}
+        self._last = {source: node for node in self.neurons for source in self._reads[node]}
+
+    def parameters(self, node: fx.Node) -> dict[str, nn.Parameter]:
+        """The weights and biases between a site and the neurons before it that are not fitted yet."""
+        return {
+            name: p
+            for at in self.model.module.graph.nodes
+            if at in self._before[node] and at not in self.neurons and at.op == "call_module"
+            for path, p in self.model.module.get_submodule(str(at.target)).named_parameters()
+            if (name := f"{at.target}.{path}") not in self.fitted
+        }
+
+    def means(self, node: fx.Node) -> dict[fx.Node, Tensor]:
+        """What the current of a site is computed from: the input, and the mean of what neurons send. (N, ...)."""
+        return {self.model.program.input: self.x, **{n: self.sent[n].mean(0) for n in self._reads[node]}}
+
+    def received(self, node: fx.Node, known: Mapping[fx.Node, Tensor]) -> Tensor:
+        """The mean current of a site. Shape (N, ...)."""
+        result: Tensor = self._value(node.args[0], dict(known))  # type: ignore[arg-type]
+        return result
+
+    def send(self, node: fx.Node, layer: Layer) -> Tensor:
+        """What a site sends, with the weights before it as they are now. Shape (T, N, ...)."""
+        rows: list[dict[fx.Node, Any]] = [
+            {self.model.program.input: self.x, **{n: self.sent[n][t] for n in self._reads[node]}}
+            for t in range(self.steps)
+        ]
+        for pool, pooling in self.model.program.layers.items():
+            if pool in self._before[node] and pool not in self.neurons:
+                pooling.reset()
+                currents = torch.stack([self._value(pool.args[0], row) for row in rows])
+                for row, pooled in zip(rows, pooling(currents), strict=True):
+                    row[pool] = pooled
+        currents = torch.stack([self._value(node.args[0], row) for row in rows])  # type: ignore[arg-type]
+        self.sent[node] = dataclasses.replace(layer, currents=currents).emit(layer.neuron)
+        result = self.sent[node]
+        for source in self._reads[node]:
+            if self._last[source] is node:
+                del self.sent[source]
+        return result
+
+    def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """The value of a node, from those of some nodes before it, to which it adds what it computes."""
+        waiting = [node]
+        while waiting:
+            at = waiting[-1]
+            missing = [n for n in at.all_input_nodes if n not in values] if at not in values else []
+            if not missing:
+                waiting.pop()
+                if at not in values:
+                    values[at] = self._evaluate(at, values.__getitem__)
+            waiting += missing
+        return values[node]
+
+    def _evaluate(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
+        layer = self.model.program.layers.get(node)
+        if not isinstance(layer, CumulativeMaxPool | MaxPoolGate):
+            return evaluate(self.model.module, node, value_of)
+        pooled = layer.pool(value_of(node.args[0]))  # type: ignore[arg-type]
+        return pooled[0] if isinstance(layer, MaxPoolGate) else pooled  # which asks for the places too
+
+
+def _before(node: fx.Node, stops: Iterable[fx.Node]) -> set[fx.Node]:
+    """All that a node is computed from, up to the stops, which are the last."""
+    found: set[fx.Node] = set()
+    waiting = list(node.all_input_nodes)
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.add(at)
+            waiting += [] if at in stops else at.all_input_nodes
+    return found
+
+
+def _fit(
+    network: _Network, node: fx.Node, layer: Layer, iterations: int, rate: float, generator: torch.Generator
+) -> None:
+    """Move the parameters before one site."""
+    parameters, known = network.parameters(node), network.means(node)
+    if not parameters:
+        return
+    for p in parameters.values():
+        p.requires_grad_(True)
+    groups = [group([p], rate, root_mean_square(p)) for p in parameters.values()]
+    optimizer, schedule = descent(groups, iterations)
+    for _ in range(iterations):
+        rows = torch.randperm(len(layer.activation), generator=generator)[:_BATCH]
+        rate_of_site = _rate(
+            layer.neuron, network.received(node, {n: v[rows] for n, v in known.items()}), network.steps
+        )
+        a = layer.activation[rows]
+        loss = (rate_of_site - a).square().sum() / a.square().sum().clamp(min=1e-12)
+        descend(loss, optimizer, schedule, layer.site)
+    for p in parameters.values():
+        p.requires_grad_(False)
+    network.fitted.update(parameters)
+
+
+def _rate(neuron: Neuron, received: Tensor, steps: int) -> Tensor:
+    """The rate for a constant current, with the slope of one that is clipped and not rounded."""
+    with torch.no_grad():
+        exact = neuron.expected_rate(received, steps)
+        top = neuron.expected_rate(torch.full_like(received[:1], 1e9), steps)
+    clipped = received.clamp(min=0.0).minimum(top)
+    return clipped + (exact - clipped).detach()
