@@ -47,10 +47,11 @@ def calibrate_weights(
         loss = |r(W m + b) - a|^2 / |a|^2
 
     with m the mean of what the neurons before send in T steps, as they are by now (max poolings take the largest mean),
-    r the rate of the neurons for a constant current (`rheobase.neurons.Neuron.expected_rate`), through which gradients pass where it clips nothing, and
-    a the activation of the ANN. Adam, batches of 32, one cycle of the learning rate. Weights after the last layer of
-    neurons stay; those that two layers of neurons read are fitted to the first. Departures: the paper takes 5,000
-    iterations of rate 1e-5 to 4e-5 with a falling cosine, whatever the size of the weights.
+    r the rate of the neurons for a constant current (`rheobase.neurons.Neuron.expected_rate`), through which gradients
+    pass where it clips nothing, and a the activation of the ANN. Adam, batches of 32, one cycle of the learning rate.
+    Weights after the last layer of neurons stay; those that two layers of neurons read are fitted to the first.
+    Departures: the paper takes 5,000 iterations of rate 1e-5 to 4e-5 with a falling cosine, whatever the size of the
+    weights.
 
     Args:
         snn: the converted network, rate-coded; it is left as it is.
