@@ -26,6 +26,7 @@ from benchmarks import record
 from rheobase.curve import Curve, draw_curves
 from rheobase.data import calibration_subset, images
 from rheobase.files import write_atomically
+from rheobase.intervals import wilson
 from rheobase.methods._base import Method
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 
@@ -91,7 +92,7 @@ def ann_accuracy(arguments: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         for x, y in torch.utils.data.DataLoader(test, batch_size=500):
             correct += int((model(x).argmax(1) == y).sum())
-    low, high = rb.curve.wilson(correct / len(test), len(test))
+    low, high = wilson(correct / len(test), len(test))
     return {"images": len(test), "accuracy": correct / len(test), "low": low, "high": high}
 
 

@@ -16,7 +16,7 @@ from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
 from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from rheobase import methods
-from rheobase.curve import wilson
+from rheobase.intervals import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 

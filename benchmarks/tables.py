@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_tables, method_tables, record, speed_tables, zoo_tables
-from rheobase.curve import wilson
+from rheobase.intervals import wilson
 
 ROOT = Path(__file__).parent.parent
 STEPS = (8, 16, 32, 64, 128, 256)

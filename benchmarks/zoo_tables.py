@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks import record
-from rheobase.curve import wilson
+from rheobase.intervals import wilson
 
 ZOO = Path(__file__).parent.parent / "zoo"
 GOALS: dict[str, float | None] = {  # percent, on two processor cores

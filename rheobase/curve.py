@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,34 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.files import write_atomically
+from rheobase.intervals import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "draw_curves", "plot", "wilson"]
-
-
-def wilson(fraction: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a proportion; 95 % by default.
-
-    Args:
-        fraction: what share of the n trials succeeded, from 0 to 1.
-        n: the number of trials.
-        z: the normal quantile of the confidence level.
-
-    Returns:
-        The lower and upper bound, from 0 to 1.
-
-    Example:
-        >>> [round(bound, 3) for bound in wilson(0.9, 1000)]
-        [0.88, 0.917]
-    """
-    if n == 0:
-        return 0.0, 1.0
-    middle = fraction + z * z / (2 * n)
-    half = z * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+__all__ = ["Curve", "draw_curves", "plot"]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from torch import nn
 import rheobase as rb
 from rheobase.batches import as_batches
 from rheobase.errors import DataError, SettingError
+from rheobase.intervals import wilson
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
-from rheobase.methods.auto import Candidate
+from rheobase.methods.auto import Candidate, Choice
 from rheobase.neurons import Payload
 from rheobase.qcfs import ClipFloorShift
 
@@ -116,6 +117,15 @@ def test_without_weighing_by_step_no_spike_depends_on_its_step() -> None:
     ):
         snn = rb.convert(residual(), X, auto)
         assert not any(neuron.alphabet.step_weighted for neuron in snn.plan.neurons.values())
+
+
+def test_the_reason_says_how_sure_the_agreement_is() -> None:
+    taken = Candidate(rb.MSAT(), 16, 0.95, 0.1, 2.0)
+    low, high = wilson(0.95, 200)
+    assert f"On others its agreement is {100 * low:.1f} to {100 * high:.1f} %" in str(
+        Choice(taken, (taken,), 200, "it agrees.")
+    )
+    assert (round(low, 3), round(high, 3)) == (0.910, 0.973)
 
 
 def test_the_taken_candidate_is_the_best_of_the_table() -> None:

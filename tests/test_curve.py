@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.curve import Curve, draw_curves, plot, wilson
+from rheobase.curve import Curve, draw_curves, plot
 from rheobase.errors import DataError, SettingError
+from rheobase.intervals import wilson
 
 CURVE = Curve(
     method="IF()",

@@ -37,6 +37,7 @@ from rheobase.methods import (
     Opt,
     PotentialInit,
     RobustNorm,
+    SignedMSAT,
     SpikeNorm,
     ThresholdBalancing,
     TwoStage,
@@ -420,6 +421,19 @@ def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> 
     assert str(neuron.alphabet) == "power_of_two(3)"
     with pytest.raises(SettingError, match="levels is 0"):
         Rounded(IF(1.0), 0)
+
+
+@pytest.mark.parametrize("kind", [CalibratedMSAT, SignedMSAT])
+def test_each_hyper_parameter_of_the_threshold_reaches_the_neurons(kind: type[CalibratedMSAT | SignedMSAT]) -> None:
+    settings = {"alpha": 0.1, "ka": 0.5, "ki": 2.0, "c": 3.0, "tau_mp": 0.75, "tau_rd": 0.25, "v_t": -0.5}
+    plan = rb.convert(mlp(), MLP_X.float(), kind(calibration="none", **settings)).plan  # type: ignore[arg-type]
+    innermost = [[m for m in neuron.modules() if hasattr(m, "adaptation")][-1] for neuron in plan.neurons.values()]
+    assert {neuron.adaptation for neuron in innermost} == {Adaptation(**settings)}
+
+
+def test_a_wrong_hyper_parameter_of_the_threshold_is_told_with_the_others() -> None:
+    with pytest.raises(SettingError, match=r"SignedMSAT: steps is 0.*; ki is 0\.0; it must be > 0"):
+        SignedMSAT(steps=0, ki=0.0)
 
 
 def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:

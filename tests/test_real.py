@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import METHODS
-from rheobase.curve import wilson
 from rheobase.data import calibration_subset, images
+from rheobase.intervals import wilson
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD, load_akamaster
 
 

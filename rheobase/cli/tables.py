@@ -10,7 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rheobase.curve import Curve, wilson
+from rheobase.curve import Curve
+from rheobase.intervals import wilson
 from rheobase.spiking import SpikingModel
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def train(
     from rheobase.cli.publish import publish_run
     from rheobase.cli.tables import percent
     from rheobase.cli.terminal import note, say
-    from rheobase.curve import wilson
+    from rheobase.intervals import wilson
     from rheobase.training import fold_config, read_config
     from rheobase.training.provenance import read_provenance
 

@@ -20,6 +20,7 @@ from rheobase.calibration.layerwise import first_samples
 from rheobase.calibration.session import Progress, current, session
 from rheobase.errors import ConversionWarning, DataError, SettingError
 from rheobase.graph import Graph
+from rheobase.intervals import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
 from rheobase.methods.differential import DifferentialCoding
@@ -93,7 +94,10 @@ class Choice:
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
-        return "\n".join([*lines, f"On {self.samples} held-out samples: {self.why} Taken: {self.taken.method!r}."])
+        low, high = wilson(self.taken.agreement, self.samples)
+        sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval; that of the best of several is likely less)"
+        last = f"On {self.samples} held-out samples: {self.why} Taken: {self.taken.method!r}."
+        return "\n".join([*lines, last, f"On others its agreement is {sure}."])
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,41 +10,31 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from rheobase.methods.rate import RateCoding
-from rheobase.neurons import MSAT, Adaptation, Biased, Neuron
+from rheobase.methods.adapted import Adapted
+from rheobase.neurons import MSAT, Biased, Neuron
 from rheobase.neurons.rounded import Rounded
 
 __all__ = ["CalibratedMSAT"]
 
 
 @dataclass(frozen=True, repr=False)
-class CalibratedMSAT(RateCoding):
-    """MSAT neurons whose M is a calibrated scale of each channel; other settings of `Adaptation` have its defaults.
+class CalibratedMSAT(Adapted):
+    """MSAT neurons whose M is a calibrated scale of each channel.
 
     Args:
         start: v(0) as a share of M, from 0 to 1.
         payload: 0 for the threshold itself (a real number), or how many powers of two it is rounded to, up to 16.
-        alpha: slope of the tracking threshold.
-        tau_mp: weight of the tracking threshold.
-        tau_rd: weight of the evoked threshold.
-        v_t: V_T, in units of M.
 
-    Of the other arguments, those of `RateCoding`, levels, powers, signed, memory and fire do not act on this neuron,
-    and ``fire`` below 1 only says that thresholds are measured for rounding.
+    Of the other arguments, those of `rheobase.methods.adapted.Adapted`, levels, powers, signed, memory and fire do not
+    act on this neuron, and ``fire`` below 1 only says that thresholds are measured for rounding.
     """
 
-    calibration: Literal["none", "bias", "potential", "temporal"] = "temporal"
     passes: int = 10
     start: float = 0.5
     payload: int = 0
-    alpha: float = 0.3
-    tau_mp: float = 0.5
-    tau_rd: float = 0.5
-    v_t: float = -1.0
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -57,7 +47,6 @@ class CalibratedMSAT(RateCoding):
         return problems
 
     def neuron(self, scale: Tensor) -> Neuron:
-        adaptation = Adaptation(self.alpha, tau_mp=self.tau_mp, tau_rd=self.tau_rd, v_t=self.v_t)
-        inner: Neuron = MSAT(self.fraction * scale, adaptation)
+        inner: Neuron = MSAT(self.fraction * scale, self.adaptation())
         inner = Rounded(inner, self.payload) if self.payload else inner
         return Biased(inner, potential=self.start * self.fraction * scale)

@@ -10,41 +10,30 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from rheobase.methods.rate import RateCoding
-from rheobase.neurons import Adaptation, Neuron
+from rheobase.methods.adapted import Adapted
+from rheobase.neurons import Neuron
 from rheobase.neurons import SignedMSAT as SignedMSATNeuron
 
 __all__ = ["SignedMSAT"]
 
 
 @dataclass(frozen=True, repr=False)
-class SignedMSAT(RateCoding):
+class SignedMSAT(Adapted):
     """MSAT whose negative spikes take back what was sent too much; M is a calibrated scale of each channel.
 
     Args:
         fraction: M as a share of the scale. The threshold rests near half of M, hence more than 1.
-        alpha: slope of the tracking threshold.
-        tau_mp: weight of the tracking threshold.
-        tau_rd: weight of the evoked threshold.
-        c: sensitivity of the evoked threshold.
-        v_t: V_T, in units of M.
 
-    Of the other arguments, those of `RateCoding`, levels, powers, memory and spread have no meaning here.
+    Of the other arguments, those of `rheobase.methods.adapted.Adapted`, levels, powers, memory and spread have no
+    meaning here.
     """
 
     signed: bool = True
-    calibration: Literal["none", "bias", "potential", "temporal"] = "temporal"
     passes: int = 5
     fraction: float = 1.5
-    alpha: float = 0.3
-    tau_mp: float = 0.5
-    tau_rd: float = 0.5
-    c: float = 5.0
-    v_t: float = -1.0
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -56,5 +45,4 @@ class SignedMSAT(RateCoding):
         return False  # the threshold rises above the scale
 
     def neuron(self, scale: Tensor) -> Neuron:
-        adaptation = Adaptation(self.alpha, tau_mp=self.tau_mp, tau_rd=self.tau_rd, c=self.c, v_t=self.v_t)
-        return SignedMSATNeuron(self.fraction * scale, adaptation, self.fire)
+        return SignedMSATNeuron(self.fraction * scale, self.adaptation(), self.fire)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase import models
-from rheobase.curve import wilson
+from rheobase.intervals import wilson
 from rheobase.training.batches import Samples
 from rheobase.training.config import TrainingConfig, config_from
 from rheobase.training.finished import Finished, read_finished
