@@ -14,6 +14,7 @@ from rheobase.methods import (
     BSNN,
     COS,
     MSAT,
+    QCFS,
     RMP,
     SNNC,
     SRP,
@@ -49,7 +50,7 @@ from rheobase.methods import (
 )
 from rheobase.methods._base import Method
 
-__all__ = ["BARS", "ENTRIES", "NOT_ON_THE_BENCH", "Bar", "Entry"]
+__all__ = ["BARS", "ENTRIES", "TRAINED", "Bar", "Entry"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,18 @@ ENTRIES = (
 )  # fmt: skip
 
 
-NOT_ON_THE_BENCH = {"QCFS": "it converts networks that were trained for it, and the bench has none"}
+# Of a network that was trained with few levels (QCFS): what keeps to its thresholds.
+TRAINED = (
+    Entry("QCFS", BINARY, lambda t: QCFS(steps=t), "Bu et al. 2022", 1, 64, True),
+    Entry("FTBC", BINARY, lambda t: TemporalBias(steps=t), "Wu et al. 2024", 1, 32),
+    Entry("SRP, 8 steps first", BINARY, lambda t: SRP(steps=t - 8), "Hao et al. 2023", 16, 64),
+    Entry("layers that wait", SYNCHRONOUS, lambda t: ParallelConversion(steps=t, calibrate=False),
+          "exact at T = L", 1, 16),
+    Entry("COS", SYNCHRONOUS, lambda t: COS(steps=t), "Hao et al. 2023", 1, 16),
+    Entry("SNM", TERNARY, lambda t: SignedMemory(steps=t), "Wang et al. 2022", 1, 32),
+    Entry("SNM, FTBC", TERNARY, lambda t: SignedMemory(steps=t, calibration="temporal", passes=10),
+          "combination", 1, 32),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ __all__ = [
     "ablations",
     "auto",
     "choices",
+    "choices_trained",
     "choices_vgg16",
     "constraints",
     "depth",
@@ -55,6 +56,8 @@ NETWORKS = {
     "cnn-digits": "a small CNN on digits",
     "resnet56-digits": "ResNet-56 on digits",
 }
+WITH_LEVELS = "resnet20-qcfs8-cifar10"
+TITLES = {**NETWORKS, WITH_LEVELS: "ResNet-20 trained with 8 levels (QCFS) on CIFAR-10"}
 
 
 def guide() -> str:
@@ -112,7 +115,10 @@ def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
     if not (record.RESULTS / f"{TABLE}.json").exists():
         return {}
     near: dict[tuple[str, bool], dict[str, list[int]]] = {}
-    for row in record.read(TABLE)["methods"]:
+    rows = record.read(TABLE)["methods"]
+    if (record.RESULTS / f"methods-{WITH_LEVELS}.json").exists():
+        rows += [row for row in record.read(f"methods-{WITH_LEVELS}")["methods"] if row["name"] == "QCFS"]
+    for row in rows:
         for cell in row["cells"]:
             name, _, settings = cell["method"].partition("(")
             cls = getattr(methods, name)
@@ -168,6 +174,11 @@ def choices() -> str:
 def choices_vgg16() -> str:
     """The same on VGG16 with max pooling."""
     return _choices("vgg16-cifar10")
+
+
+def choices_trained() -> str:
+    """What keeps to the thresholds of a network that was trained with few levels."""
+    return _choices(WITH_LEVELS)
 
 
 def ternary() -> str:
@@ -382,7 +393,7 @@ def _marked(rows: Iterable[dict[str, Any]]) -> str:
 
 def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
     low, high = wilson(cell["reference_accuracy"], result["images"])
-    network = NETWORKS[result.get("network", "resnet20-cifar10")]
+    network = TITLES[result.get("network", "resnet20-cifar10")]
     devices = {c["device"] for row in result.get("methods", ()) for c in row["cells"] if "device" in c}
     elsewhere = f";{DAGGER} on {', '.join(sorted(devices))}, shared by ten processes" if devices else ""
     before = _older(result.get("methods", ()))

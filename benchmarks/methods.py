@@ -1,6 +1,7 @@
 """Every method on one bench: the same network, calibration images, test images and count of steps.
 
-    python -m benchmarks.methods [--network resnet20-cifar10|vgg16-cifar10] [--images 2000] [--only TEXT]
+    python -m benchmarks.methods [--network resnet20-cifar10|vgg16-cifar10|resnet20-qcfs8-cifar10] [--images 2000]
+        [--only TEXT]
 
 For each method and number of steps T: accuracy, agreement with the ANN, logit error, events a neuron, synaptic
 operations, latency and calibration time; beside them the quantised twins, the ANN with as many levels as the sum of T
@@ -33,12 +34,13 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.accuracy import shorten
-from benchmarks.entries import BARS, ENTRIES, Entry
+from benchmarks.entries import BARS, ENTRIES, TRAINED, Entry
 from benchmarks.networks import Bench, bench
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
 from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Alphabet, Payload
+from rheobase.qcfs import ClipFloorShift
 from rheobase.twin import evaluate_twin, levels_after
 
 STEPS = (1, 2, 4, 6, 8, 16, 32, 64, 128)
@@ -209,6 +211,14 @@ def as_older(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "cell": row["cell"] and {**row["cell"], "older": True}}
 
 
+def entries_for(model: torch.nn.Module) -> list[Entry]:
+    """The rows of a network: those of `TRAINED` where it was trained with few levels."""
+    if any(isinstance(module, ClipFloorShift) for module in model.modules()):
+        return list(TRAINED)
+    pools = any(isinstance(module, torch.nn.MaxPool2d) for module in model.modules())
+    return [entry for entry in ENTRIES if pools or not entry.pools]
+
+
 def steps_of(entry: Entry, most: int) -> tuple[int, ...]:
     """The numbers of steps that an entry is simulated for, up to so many."""
     first = entry.last if entry.fixed else entry.first
@@ -273,8 +283,7 @@ def main() -> None:
     if arguments.bars:
         bars(on, arguments)
         return
-    pools = any(isinstance(module, torch.nn.MaxPool2d) for module in on.model.modules())
-    entries = [e for e in ENTRIES if pools or not e.pools]
+    entries = entries_for(on.model)
     wanted = [e for e in entries if arguments.only in f"{e.group}: {e.name}" and not (arguments.untuned and e.tuned)]
     if arguments.share:
         first, every = map(int, arguments.share.split("/"))

@@ -102,6 +102,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "example": example,
     "methods": method_tables.choices,
     "methods_vgg16": method_tables.choices_vgg16,
+    "methods_trained": method_tables.choices_trained,
     "methods_ternary": method_tables.ternary,
     "methods_others": method_tables.others,
     "guide": method_tables.guide,

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import rheobase as rb
 from benchmarks import held_out, method_tables, methods, record
 from benchmarks.best import best_of_each_group
-from benchmarks.entries import BINARY, ENTRIES, GRADED, NOT_ON_THE_BENCH, TERNARY
-from benchmarks.methods import STEPS, accuracies, levels_of, shown
+from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY, TRAINED
+from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, shown
 from benchmarks.networks import Bench, bench
+from rheobase import models
 from rheobase.methods import RateCoding
 from rheobase.simulation import simulate
 from rheobase.twin import levels_after
@@ -44,10 +45,16 @@ def test_the_best_of_a_group_is_near_in_the_fewest_steps_then_the_most_accurate(
     assert found == {BINARY: ("FTBC", 16), TERNARY: ("SNM", 8)}
 
 
-def test_every_method_is_on_the_bench_unless_it_is_said_why_not() -> None:
-    measured = {type(entry.make(entry.first)).__name__ for entry in ENTRIES}
-    assert measured.isdisjoint(NOT_ON_THE_BENCH)
-    assert measured | set(NOT_ON_THE_BENCH) == set(rb.methods.__all__)
+def test_every_method_is_on_the_bench() -> None:
+    measured = {type(entry.make(entry.first)).__name__ for entry in (*ENTRIES, *TRAINED)}
+    assert measured == set(rb.methods.__all__)
+
+
+def test_a_network_with_levels_has_rows_of_its_own_which_keep_to_them() -> None:
+    assert entries_for(models.build("resnet20", width=2, levels=8)) == list(TRAINED)
+    assert set(entries_for(models.build("resnet20", width=2))) == {e for e in ENTRIES if not e.pools}
+    assert set(entries_for(models.build("vgg16", width=2))) == set(ENTRIES)
+    assert all(entry.make(entry.first).clips() for entry in TRAINED)
 
 
 def test_the_guide_takes_what_is_not_tuned_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +63,11 @@ def test_the_guide_takes_what_is_not_tuned_for_that(monkeypatch: pytest.MonkeyPa
     cells = [
         {"method": f"AnnealedDelta({text})", "steps": t, "accuracy": a, **more} for text, (t, a) in settings.items()
     ]
-    monkeypatch.setattr(method_tables.record, "read", lambda _: {"methods": [{"fixed": False, "cells": cells}]})
+    monkeypatch.setattr(
+        method_tables.record,
+        "read",
+        lambda _: {"methods": [{"name": "annealed delta", "fixed": False, "cells": cells}]},
+    )
     near = method_tables._near()
     assert near["AnnealedDelta", True] == {"ternary, step-weighted": [6]}
     assert near["AnnealedDelta", False] == {"ternary, step-weighted": [8, 4]}
