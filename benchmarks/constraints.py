@@ -1,9 +1,10 @@
 """What `rb.Auto` makes of a constraint: the T and the method that it takes, and what they reach on test images.
 
-    python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--finished]
+    python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--keep] [--finished]
 
-Finished rows are kept in runs/methods/ and not repeated; with --finished nothing is measured, and those alone are
-written. Beside the accuracy stands that of the ANN on the same images; `Auto` itself sees calibration images alone.
+Finished rows are kept in runs/methods/ and not repeated; --keep takes over those of the stored result first; with
+--finished nothing is measured, and the finished ones alone are written. Beside the accuracy stands that of the ANN on
+the same images; `Auto` itself sees calibration images alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +60,19 @@ def row(on: Bench, asked: rb.Auto) -> dict[str, Any]:
     }
 
 
+def place(on: Bench, asked: str, count: int) -> Path:
+    """Where the finished row of a constraint is kept."""
+    return cell_path(on, f"what {asked} takes", 0, count)
+
+
+def keep(on: Bench, count: int) -> None:
+    """Take over the stored rows of the same network and images."""
+    stored = record.read("constraints") if (record.RESULTS / "constraints.json").exists() else {"rows": []}
+    if (stored.get("network"), stored.get("images")) == (on.name, count):
+        for found in stored["rows"]:
+            once(place(on, found["asked"], count), lambda found=found: found)  # type: ignore[misc]
+
+
 def main() -> None:
     """Measure what is missing, then write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,15 +80,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="the first test images")
     parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
     parser.add_argument("--only", default="", help="constraints that have this in their text; nothing is written then")
+    parser.add_argument("--keep", action="store_true", help="take over the rows of the stored result first")
     parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rb.keep_memory()
     on = bench(arguments.network, arguments.images, arguments.calibration)
+    if arguments.keep:
+        keep(on, arguments.images)
     rows = []
     for asked in ASKED:
-        path = cell_path(on, f"what {asked!r} takes", 0, arguments.images)
+        path = place(on, repr(asked), arguments.images)
         if arguments.only not in repr(asked) or (arguments.finished and not path.exists()):
             continue
         rows.append(once(path, lambda asked=asked: row(on, asked)))  # type: ignore[misc]

@@ -14,6 +14,7 @@ from torch import nn
 import rheobase as rb
 from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
+from benchmarks.entries import PUBLISHED
 from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from rheobase import methods
 from rheobase.intervals import wilson
@@ -46,6 +47,7 @@ OWN_PASSES: dict[type[Method], str] = {
     methods.SpikeNorm: "currents of the spiking network",
 }
 LAST = ("at T", "agreement", "error", "events a neuron", "SynOps", "twin", "calibration", "paper")
+THEIRS = "theirs"
 TERNARY = ("ternary, causal", "ternary, causal, step-weighted")
 OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
@@ -197,14 +199,24 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
     for group in sorted({row["group"] for row in result["methods"]}):
         rows = [row for row in result["methods"] if row["group"] == group]
         steps = [t for t in STEPS if any(t in shown(row) for row in rows)]
-        titles = ["method", *(f"T = {t}" for t in steps), *LAST]
+        theirs = PUBLISHED.get(network, {})
+        known = any(row["name"] in theirs for row in rows)
+        titles = ["method", *(f"T = {t}" for t in steps), *LAST, *([THEIRS] if known else [])]
         lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-        lines += [_line(row, steps, twins, result["images"]) for row in rows] + [""]
+        for row in rows:
+            more = f" {theirs.get(row['name'], '')} |" if known else ""
+            lines.append(_line(row, steps, twins, result["images"]) + more)
+        lines.append("")
     about = (
         "Accuracy in %. *At T*, the last one with an accuracy: its 95 % interval; agreement with the ANN in %; error: "
         "|o(T) - o| / |o|; SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at "
         "most, in parentheses."
     )
+    if any(row["name"] in PUBLISHED.get(network, {}) for row in result["methods"]):
+        about += (
+            " *Theirs*: points below the ANN (T) that papers have for their networks of this kind, with other weights, as "
+            "Table 3 of He et al. 2023 quotes them."
+        )
     return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
 
 
