@@ -214,8 +214,8 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
     )
     if any(row["name"] in PUBLISHED.get(network, {}) for row in result["methods"]):
         about += (
-            " *Theirs*: points below the ANN (T) that papers have for their networks of this kind, with other weights, as "
-            "Table 3 of He et al. 2023 quotes them."
+            " *Theirs*: points below the ANN (T) that papers have for their networks of this kind, with other weights, "
+            "as Table 3 of He et al. 2023 quotes them."
         )
     return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
 
