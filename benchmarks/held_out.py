@@ -33,9 +33,12 @@ NETWORK, CALIBRATION = "resnet20-cifar10", 1024
 
 PARALLEL = ParallelConversion(steps=8, iterations=300, weight_rate=5e-3)
 ANNEALED = AnnealedDelta(steps=4, iterations=300, anytime=0.0)
+SHORT = AnnealedDelta(steps=4, iterations=50, anytime=0.0)
+BIASES = {"calibration": "temporal", "passes": 5}
 CHANGES: Mapping[Scaled, Sequence[Mapping[str, Any]]] = {
     PARALLEL: ({}, {"divergence": 0.3}),
-    ANNEALED: ({}, {"doubled": False}, {"divergence": 0.3}, {"mix": True}, {"weight_rate": 2e-2}),
+    ANNEALED: ({}, {"doubled": False}, {"divergence": 0.3}, {"mix": True}, {"weight_rate": 2e-2}, BIASES),
+    SHORT: ({}, BIASES),
 }
 TRIALS = tuple(dataclasses.replace(method, **change) for method, changes in CHANGES.items() for change in changes)
 
