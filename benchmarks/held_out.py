@@ -4,7 +4,8 @@
 
 ResNet-20 on CIFAR-10 is converted with each trial on 1,024 training images, and its answers are compared with the
 ANN's on these and on others of the training split, so that no test image has a say in any setting. No labels are used.
-Finished cells are kept in runs/methods/; with --finished, those alone are written. $RHEOBASE_WEIGHTS and
+Finished cells are kept in runs/methods/, and --keep takes over those of the stored result; with --finished, the
+finished ones alone are written. $RHEOBASE_WEIGHTS and
 $RHEOBASE_DATA are those of `benchmarks.methods`.
 """
 
@@ -65,6 +66,15 @@ def cell_path(on: Bench, others: Tensor, method: Scaled) -> Path:
     return methods.cell_path(on, f"{method!r} on images not seen", method.steps, len(others))
 
 
+def keep(on: Bench, others: Tensor) -> None:
+    """Take over the stored trials of so many images."""
+    stored = record.read("held-out")["trials"] if (record.RESULTS / "held-out.json").exists() else []
+    trials = {repr(method): method for method in TRIALS}
+    for found in stored:
+        if found["method"] in trials and found["held_out"]["images"] == len(others):
+            methods.once(cell_path(on, others, trials[found["method"]]), lambda found=found: found)  # type: ignore[misc]
+
+
 def compared(on: Bench, snn: SpikingModel, images: Tensor) -> Mapping[str, float]:
     """How often another class has the largest answer than in the ANN, and the relative error |o(T) - o| / |o|."""
     curve = rb.evaluate(snn, list(torch.split(images, 250)), reference=on.model)
@@ -85,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=4000, help="training images that calibration does not see")
     parser.add_argument("--only", default="", help="trials that have this in their text; nothing is written then")
+    parser.add_argument("--keep", action="store_true", help="take over the trials of the stored result first")
     parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -92,6 +103,8 @@ def main() -> None:
     rb.keep_memory()
     on = bench(NETWORK, 1, CALIBRATION)
     others = unseen(on, arguments.images)
+    if arguments.keep:
+        keep(on, others)
     rows = []
     for method in TRIALS:
         if arguments.only not in repr(method) or (arguments.finished and not cell_path(on, others, method).exists()):

@@ -14,7 +14,7 @@ import rheobase as rb
 from rheobase.batches import as_batches
 from rheobase.errors import DataError, SettingError
 from rheobase.intervals import wilson
-from rheobase.methods import Auto
+from rheobase.methods import Auto, DeltaCoding
 from rheobase.methods._base import Method
 from rheobase.methods.auto import Candidate, Choice
 from rheobase.neurons import Payload
@@ -126,6 +126,15 @@ def test_the_reason_says_how_sure_the_agreement_is() -> None:
         Choice(taken, (taken,), 200, "it agrees.")
     )
     assert (round(low, 3), round(high, 3)) == (0.910, 0.973)
+
+
+@pytest.mark.parametrize("alphabet", ["ternary", "power_of_two"])
+def test_what_is_not_tuned_gets_biases(alphabet: Any) -> None:
+    """Gradients find them too, and begin as well without (benchmarks/held_out.py)."""
+    alone, first = (Auto(alphabet, steps=4, iterations=n).candidates(4)[0] for n in (0, 10))
+    assert isinstance(alone, DeltaCoding)
+    assert isinstance(first, DeltaCoding)
+    assert (alone.calibration, first.calibration) == ("temporal", "none")
 
 
 def test_the_taken_candidate_is_the_best_of_the_table() -> None:

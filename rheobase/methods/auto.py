@@ -10,7 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -158,8 +158,9 @@ class Auto(Method):
             raise SettingError("Auto: " + "; ".join(problems) + ".")
 
     def candidates(self, steps: int) -> list[Scaled]:
-        """What is tried for T steps, without gradient tuning."""
+        """What is tried for T steps, without gradient tuning; it needs no biases where that follows."""
         levels = self.levels or 4
+        biases: dict[str, Any] = {} if self.iterations else {"calibration": "temporal", "passes": 5}
         if self.alphabet == "real":
             return [SignedMSAT(steps=steps, fraction=2.0)]
         if self.alphabet == "binary" and not self.causal:
@@ -169,12 +170,12 @@ class Auto(Method):
             return [TemporalBias(steps=steps)]
         if self.alphabet == "ternary":
             signed = TemporalBias(steps=steps, signed=True)
-            return [AnnealedDelta(steps=steps, iterations=0), signed] if self.step_weighted else [signed]
+            return [AnnealedDelta(steps=steps, iterations=0, **biases), signed] if self.step_weighted else [signed]
         if self.alphabet == "integer":
             integers = RateCoding(steps=steps, levels=levels, signed=steps > 1)
             return [integers, TemporalBias(steps=steps, levels=levels, signed=steps > 1)]
         rate = RateCoding(steps=steps, levels=levels, powers=True, signed=True, fire=0.75)
-        weighted = DifferentialCoding(steps=steps, levels=levels)
+        weighted = DifferentialCoding(steps=steps, levels=levels, **biases)
         return [weighted, rate] if self.step_weighted else [rate]
 
     def choose(self, graph: Graph, batches: Batches) -> Choice:
