@@ -5,8 +5,7 @@
 ResNet-20 on CIFAR-10 is converted with each trial on 1,024 training images, and its answers are compared with the
 ANN's on these and on others of the training split, so that no test image has a say in any setting. No labels are used.
 Finished cells are kept in runs/methods/, and --keep takes over those of the stored result; with --finished, the
-finished ones alone are written. $RHEOBASE_WEIGHTS and
-$RHEOBASE_DATA are those of `benchmarks.methods`.
+finished ones alone are written. $RHEOBASE_WEIGHTS and $RHEOBASE_DATA are those of `benchmarks.methods`.
 """
 
 from __future__ import annotations
