@@ -68,7 +68,8 @@ def place(on: Bench, asked: str, count: int) -> Path:
 def keep(on: Bench, count: int) -> None:
     """Take over the stored rows of the same network and images."""
     stored = record.read("constraints") if (record.RESULTS / "constraints.json").exists() else {"rows": []}
-    if (stored.get("network"), stored.get("images")) == (on.name, count):
+    known = (stored.get("network"), stored.get("images"), stored.get("calibration_images"))
+    if known == (on.name, count, len(on.calibration)):
         for found in stored["rows"]:
             once(place(on, found["asked"], count), lambda found=found: found)  # type: ignore[misc]
 

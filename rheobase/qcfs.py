@@ -64,7 +64,7 @@ class ClipFloorShift(nn.ReLU):
 def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn.Module:
     """Make each ReLU module of a network a `ClipFloorShift`, to be trained, or trained further.
 
-    Where a block calls one module twice, both calls share its threshold.
+    Where one module is called twice, or stands at two places, both calls share its threshold.
 
     Args:
         model: the network; it is changed.
@@ -81,14 +81,23 @@ def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn
         >>> with_levels(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), 4)[1]
         ClipFloorShift(levels=4, threshold=8)
     """
-    paths = [path for path, module in model.named_modules() if type(module) is nn.ReLU]
-    if not paths or paths == [""]:
+    modules = dict(model.named_modules(remove_duplicate=False))
+    paths = [path for path, module in modules.items() if path and type(module) is nn.ReLU]
+    if not paths:
+        has = any(isinstance(module, ClipFloorShift) for module in modules.values())
         raise SettingError(
-            "with_levels: the network has no nn.ReLU module to replace. Give a network with modules for its "
+            "with_levels: the network has levels already; give one with nn.ReLU modules."
+            if has
+            else "with_levels: the network has no nn.ReLU module to replace. Give a network with modules for its "
             "activations; a call of torch.relu has no place for a threshold."
         )
+    like = next(model.parameters(), torch.zeros(()))
+    made: dict[int, ClipFloorShift] = {}
     for path in paths:
-        model.set_submodule(path, ClipFloorShift(levels, threshold))
+        old = modules[path]
+        if id(old) not in made:
+            made[id(old)] = ClipFloorShift(levels, threshold).to(like.device, like.dtype).train(old.training)
+        model.set_submodule(path, made[id(old)])
     return model
 
 

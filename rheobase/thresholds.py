@@ -44,7 +44,7 @@ def scales(statistics: Statistics) -> dict[str, Tensor]:
     if zero:
         warnings.warn(
             f"The observed scale of {', '.join(zero)} is 0 although some neurons there were active, so the "
-            "threshold is set as for a scale of 1. Choose a higher percentile.",
+            "threshold is set as for a scale of 1. Choose a higher percentile, or another rule for thresholds.",
             ConversionWarning,
             stacklevel=2,
         )

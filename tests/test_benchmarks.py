@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rheobase as rb
-from benchmarks import held_out, method_tables, methods, record
+from benchmarks import constraints, held_out, method_tables, methods, record
 from benchmarks.best import best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY, TRAINED
 from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, shown
@@ -152,3 +153,18 @@ def test_images_that_a_trial_has_not_seen_are_none_of_calibration(monkeypatch: p
     on = Bench("tiny", nn.Identity(), drawn[1:4], None, "none")
     assert held_out.unseen(on, 3).flatten().tolist() == [0.0, 4.0, 5.0]
     assert len({repr(method) for method in held_out.TRIALS}) == len(held_out.TRIALS)
+
+
+def test_constraints_keep_what_was_measured_with_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored = record.read("constraints")
+    calibration = torch.zeros(stored["calibration_images"], 1)
+    on = Bench(stored["network"], nn.Identity(), calibration, None, "")
+    asked = stored["rows"][0]["asked"]
+    for other in (dataclasses.replace(on, calibration=calibration[:8]), dataclasses.replace(on, name="vgg16")):
+        constraints.keep(other, stored["images"])
+        assert not constraints.place(other, asked, stored["images"]).exists()
+    constraints.keep(on, stored["images"])
+    assert json.loads(constraints.place(on, asked, stored["images"]).read_text()) == stored["rows"][0]

@@ -15,18 +15,21 @@ from rheobase.batches import as_batches
 from rheobase.calibration import Tuning, calibrate_temporal_bias, tune
 from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import channel_mean
-from rheobase.errors import SettingError
+from rheobase.errors import ConversionError, SettingError
 from rheobase.methods import (
     SNNC,
     Burst,
+    CalibratedMSAT,
     DeltaCoding,
     DifferentialCoding,
     LocalBalancing,
     RateCoding,
     SignedMSAT,
+    TwoStage,
 )
-from rheobase.neurons import IF, MSAT, Adaptation, Biased, Differential, GradedIF, Neuron
+from rheobase.neurons import IF, MSAT, Adaptation, Biased, Differential, GradedIF, Neuron, SpikeConfidence
 from rheobase.neurons import SignedMSAT as SignedMSATNeuron
+from rheobase.qcfs import with_levels
 from rheobase.simulation import simulate
 
 STEPS = 6
@@ -123,6 +126,8 @@ def test_its_spikes_are_those_of_the_neuron_inside_weighed_by_their_step() -> No
     assert Differential(MSAT(1.0, Adaptation()), harmonic()).levels_after(4) is None
     ternary = Differential(GradedIF(1.0, memory=False), harmonic())
     assert str(ternary.alphabet) == "ternary, step-weighted"
+    doubled = GradedIF(torch.tensor([[1.0], [0.3]]), doubled=True)
+    assert Differential(doubled, torch.ones(1, 1)).levels_after(2) == doubled.levels_after(2) == 7
     assert ternary.levels_after(2) == GradedIF(harmonic()).levels_after(2) == 3  # 1/2, 1 and 3/2
 
 
@@ -153,6 +158,9 @@ def test_any_neuron_gets_nearer_with_more_steps(method: RateCoding) -> None:
     [
         (lambda: RateCoding(differential=True, calibration="bias"), "calibration is 'bias'; it must be none or tem"),
         (lambda: SNNC(differential=True), "spread must be off"),
+        (lambda: RateCoding(differential=True), "signed=True sends such spikes"),
+        (lambda: CalibratedMSAT(differential=True), "SignedMSAT has it"),
+        (lambda: TwoStage(signed=True, differential=True, trials=3), "trials must be 0"),
         (lambda: LocalBalancing(differential=True), "cannot be read late"),
         (lambda: DeltaCoding(calibration="potential"), "calibration is 'potential'; it must be none or temporal"),
     ],
@@ -181,6 +189,21 @@ def test_a_temporal_bias_makes_the_sum_right_after_every_step(method: DeltaCodin
     assert gap(calibrated) < 0.5 * gap(snn)
 
 
+@pytest.mark.parametrize("wrap", [Biased, lambda neuron: SpikeConfidence(neuron, 1.0, 4)], ids=["biased", "filtered"])
+def test_what_wraps_a_neuron_hands_on_what_receivers_hold(wrap: Callable[[Neuron], Neuron]) -> None:
+    x = changes(60)
+    inner = SignedMSATNeuron(torch.tensor(1.0).double(), Adaptation())
+    bare, wrapped = Differential(inner, harmonic())(x), Differential(wrap(inner), harmonic())(x)
+    assert float(wrapped.min()) < 0
+    torch.testing.assert_close(wrapped, bare)
+
+
+def test_a_network_that_was_trained_with_thresholds_takes_no_sums_above_them() -> None:
+    net = with_levels(mlp(), 4, 1.0)
+    with pytest.raises(ConversionError, match="do not keep"):
+        rb.convert(net, X, RateCoding(signed=True, differential=True))
+
+
 def test_the_bias_of_changes_ends_with_its_rows() -> None:
     zeros = torch.zeros(4, 3, 2)
     rows = torch.tensor([[1.0, 0.5], [0.5, 0.25]])
@@ -200,6 +223,9 @@ def test_the_weights_of_the_steps_are_tuned() -> None:
     def error(network: rb.SpikingModel) -> float:
         return float((simulate(network, X, 3).output - wanted).norm())
 
+    started = rb.convert(mlp(), X, RateCoding(steps=3, signed=True, differential=True, iterations=1)).plan.neurons["1"]
+    assert isinstance(started, Biased)
+    assert not started.lasting
     first, other = (network.plan.neurons["1"] for network in (snn, tuned))
     assert isinstance(first, Differential)
     assert isinstance(other, Neuron)

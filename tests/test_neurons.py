@@ -123,7 +123,7 @@ RULES = {
     "ternary without memory": {"memory": False, "fire": 1.0},
     "burst": {"levels": 5, "signed": False, "fire": 1.0},
     "signed levels": {"levels": 3},
-    "powers": {"levels": 4, "powers": True, "fire": 0.75},
+    "powers": {"levels": 4, "powers": True, "fire": 0.7},  # no sum of powers, where rounding would decide
     "offset": {"offset": 0.1},
     "doubled": {"doubled": True},
     "doubled levels": {"levels": 2, "doubled": True, "fire": 0.75, "offset": -0.1},

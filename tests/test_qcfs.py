@@ -66,6 +66,17 @@ def test_every_relu_of_a_network_gets_levels_and_a_threshold_of_its_own() -> Non
     assert found[0].threshold is not found[1].threshold
 
 
+def test_a_relu_at_two_places_shares_its_threshold() -> None:
+    act = nn.ReLU().eval()
+    net = with_levels(nn.Sequential(nn.Linear(2, 3), act, nn.Linear(3, 3), act).double(), 4)
+    assert isinstance(net[1], ClipFloorShift)
+    assert net[1] is net[3]
+    assert net[1].threshold.dtype == torch.float64
+    assert not net[1].training
+    with pytest.raises(SettingError, match="levels already"):
+        with_levels(net, 4)
+
+
 def test_a_network_without_relu_modules_cannot_get_levels() -> None:
     with pytest.raises(SettingError, match="has no place"):
         with_levels(nn.Linear(2, 3))

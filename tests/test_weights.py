@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from networks import RESIDUAL_INPUT, inputs, residual
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 import rheobase as rb
 from rheobase.batches import Batches, as_batches
-from rheobase.calibration import calibrate_weights
+from rheobase.calibration import Layer, Tuning, calibrate_weights, tune, weights
 from rheobase.errors import SettingError
 from rheobase.methods import SNNC, DeltaCoding, RateCoding, RobustNorm
 from rheobase.simulation import simulate
@@ -78,24 +81,53 @@ def test_only_weights_before_neurons_move_and_the_given_network_stays() -> None:
     assert str(fitted.plan.neurons) == str(snn.plan.neurons)
 
 
-def test_each_layer_is_fitted_to_what_the_fitted_layers_before_it_send() -> None:
-    """Fitting goes on from fitted weights: with the first layer's known, the second's are those of one go."""
+@pytest.mark.parametrize("method", [RateCoding(steps=STEPS), RobustNorm(), RobustNorm(gate=True)], ids=repr)
+@pytest.mark.parametrize("build", [residual, Pooled])
+def test_each_layer_is_fitted_to_what_the_fitted_layers_before_it_send(
+    build: Callable[[], nn.Module], method: RateCoding | RobustNorm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a layer is told that those before it send is what they send in the network that comes out."""
+    told: dict[str, Tensor] = {}
+    parameters: list[str] = []
+    send, own = weights._Network.send, weights._Network.parameters
+
+    def sends(self: weights._Network, node: Any, layer: Layer) -> Tensor:
+        told[layer.site] = values = send(self, node, layer)
+        return values
+
+    def finds(self: weights._Network, node: Any) -> dict[str, nn.Parameter]:
+        found = own(self, node)
+        parameters.extend(found)
+        return found
+
+    monkeypatch.setattr(weights._Network, "send", sends)
+    monkeypatch.setattr(weights._Network, "parameters", finds)
+    snn = converted(build(), method)
+    fitted = calibrate_weights(snn, snn.graph, data(), STEPS, iterations=20, rate=1e-2)
+    run = simulate(fitted, X, STEPS, record=snn.graph.sites)
+    assert set(told) == set(snn.graph.sites)
+    for site, values in told.items():
+        torch.testing.assert_close(values, run.values[site], msg=lambda text, s=site: f"{s}: {text}")
+    assert sorted(parameters) == sorted(set(parameters)) == sorted(fitted.plan.edits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_fitted_in_float32(dtype: torch.dtype) -> None:
+    x = X.to(dtype)
+    snn, half = (rb.convert(residual().to(t), X.to(t), RobustNorm()) for t in (torch.float32, dtype))
+    wanted = calibrate_weights(snn, snn.graph, data(), STEPS, iterations=20, rate=1e-2).plan.edits
+    found = calibrate_weights(half, half.graph, as_batches([x]), STEPS, iterations=20, rate=1e-2).plan.edits
+    assert {value.dtype for value in found.values()} == {dtype}
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name].float(), value, rtol=0.1, atol=0.05)
+
+
+def test_the_data_get_no_gradients() -> None:
+    x = X.clone().requires_grad_(True)
     snn = converted(residual(), RateCoding(steps=STEPS))
-    whole = calibrate_weights(snn, snn.graph, data(), STEPS, iterations=30, rate=1e-2)
-    site = snn.graph.sites[-1]
-
-    def gap(edits: dict[str, Tensor]) -> float:
-        network = SpikingModel(snn.graph, rb.Plan("", snn.plan.neurons, edits=edits))
-        sent = simulate(network, X, STEPS, record=[site]).values[site].mean(0)
-        wanted = rb.simulate(snn, X, 1, record=[site]).values[site][0] * 0
-        hook = snn.graph.module.get_submodule(site).register_forward_hook(lambda _, __, out: wanted.copy_(out))
-        with torch.no_grad():
-            snn.graph.module(X)
-        hook.remove()
-        return float((sent - wanted).norm())
-
-    ends = {name: value for name, value in whole.plan.edits.items() if not name.startswith("conv1")}
-    assert gap(dict(whole.plan.edits)) < gap(ends)
+    calibrate_weights(snn, snn.graph, as_batches([x]), STEPS, iterations=2)
+    tune(snn, snn.graph, as_batches([x]), STEPS, Tuning(2))
+    assert x.grad is None
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -138,3 +170,5 @@ def test_a_network_of_changes_is_refused() -> None:
         calibrate_weights(snn, snn.graph, data(), STEPS)
     with pytest.raises(SettingError, match="weight_iterations is -1"):
         SNNC(weight_iterations=-1)
+    with pytest.raises(SettingError, match="weight_iterations must be 0 where differential is on"):
+        SNNC(weight_iterations=3, signed=True, spread=False, calibration="none", differential=True)

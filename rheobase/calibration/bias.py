@@ -86,14 +86,14 @@ def calibrate_temporal_bias(
     passes: int = 10,
     images: int = 256,
 ) -> SpikingModel:
-    r"""Give each channel a current of its own at each step, so that it has sent its mean activation at every step.
+    r"""Give each channel a current of its own at each step, so that it sends its mean activation at every step.
 
     .. code-block:: text
 
         bias(t)_c += rate (mean over samples and space of (a - y(t)))      (FTBC: B = -bias)
 
-    Where the network sends changes, y(t) is the sum of what was sent until t, and the bias of a step is the change
-    of what is so found. Ours: the paper has rates alone.
+    Where the network sends changes, y(t) is the sum of what was sent until t, so that this is right after every step,
+    and the bias of a step is the change of what is so found. Ours: the paper has rates alone.
 
     Arguments and errors are those of `calibrate_bias`.
 

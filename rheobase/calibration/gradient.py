@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ from rheobase.calibration.descent import (
 )
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
+from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
@@ -130,10 +131,12 @@ def tune(
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune")
-    if _is_half(snn):
-        return _in_float32(tune, snn, graph, batches, steps, tuning or Tuning())
+    settings = tuning or Tuning()
+    if is_half(snn):
+        x = first_samples(batches, settings.images)
+        return in_float32(snn, graph, x, lambda s, g, b: tune(s, g, b, steps, settings))
     with torch.inference_mode(False), torch.enable_grad():
-        return _tune(snn, graph, batches, steps, tuning or Tuning())
+        return _tune(snn, graph, batches, steps, settings)
 
 
 def tune_layers(
@@ -163,8 +166,9 @@ def tune_layers(
     """
     _check_tunable(snn, "tune_layers")
     settings = tuning or Tuning()
-    if _is_half(snn):
-        return _in_float32(tune_layers, snn, graph, batches, steps, settings)
+    if is_half(snn):
+        x = first_samples(batches, settings.images)
+        return in_float32(snn, graph, x, lambda s, g, b: tune_layers(s, g, b, steps, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
     kept, key = current(), ""
@@ -186,31 +190,6 @@ def tune_layers(
         return neuron
 
     return layerwise(snn, graph, batches, steps, adjust, images=settings.images)
-
-
-def _is_half(snn: SpikingModel) -> bool:
-    return next(snn.parameters(), torch.zeros(())).dtype in (torch.float16, torch.bfloat16)
-
-
-def _in_float32(
-    calibrate: Callable[[SpikingModel, Graph, Batches, int, Tuning], SpikingModel],
-    snn: SpikingModel,
-    graph: Graph,
-    batches: Batches,
-    steps: int,
-    tuning: Tuning,
-) -> SpikingModel:
-    """Calibrate a network of half precision in float32, and round what is found."""
-    dtype, plan = next(snn.parameters()).dtype, snn.plan
-    wide = dataclasses.replace(graph, module=copy.deepcopy(graph.module).float())
-    neurons = {site: copy.deepcopy(neuron).float() for site, neuron in plan.neurons.items()}
-    edits = {name: value.float() for name, value in plan.edits.items()}
-    start = SpikingModel(wide, dataclasses.replace(plan, neurons=neurons, edits=edits))
-    x = first_samples(batches, tuning.images)
-    found = calibrate(start, wide, as_batches(x.float() if x.is_floating_point() else x), steps, tuning).plan
-    narrow = {site: copy.deepcopy(neuron).to(dtype) for site, neuron in found.neurons.items()}
-    edits = {name: value.to(dtype) for name, value in found.edits.items()}
-    return SpikingModel(graph, dataclasses.replace(found, neurons=narrow, edits=edits))
 
 
 def _tuned_leaves(
@@ -236,8 +215,8 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
     if fixed:
         raise SettingError(
             f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, "
-            "MSAT, SignedMSAT and Parallel, also inside Biased: convert with ConstantThreshold, RateCoding, "
-            "DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
+            "MSAT, SignedMSAT and Parallel, also inside Biased and Differential: convert with ConstantThreshold, "
+            "RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
         )
 
 

@@ -165,7 +165,7 @@ def _first(batches: Iterable[Batch], count: int | None) -> Tensor:
         found.append(x if count is None else x[: count - sum(map(len, found))])
         if count is not None and sum(map(len, found)) >= count:
             break
-    return torch.cat(found)
+    return torch.cat(found).detach()
 
 
 def channel_mean(values: Tensor, keep: int = 0) -> Tensor:

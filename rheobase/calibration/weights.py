@@ -18,6 +18,7 @@ from rheobase.batches import Batches
 from rheobase.calibration.descent import descend, descent, group, root_mean_square
 from rheobase.calibration.layerwise import Layer, samples, visit_layers
 from rheobase.calibration.session import current
+from rheobase.calibration.widened import in_float32, is_half
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron
@@ -49,7 +50,8 @@ def calibrate_weights(
     with m the mean of what the neurons before send in T steps, as they are by now (max poolings take the largest mean),
     r the rate of the neurons for a constant current (`rheobase.neurons.Neuron.expected_rate`), through which gradients
     pass where it clips nothing, and a the activation of the ANN. Adam, batches of 32, one cycle of the learning rate.
-    Weights after the last layer of neurons stay; those that two layers of neurons read are fitted to the first.
+    Weights after the last layer of neurons stay, and tensors of zeros; those that two layers of neurons read are fitted
+    to the first. For neurons whose rate that is (integrate and fire, graded or not), before any calibration of biases.
     Departures: the paper takes 5,000 iterations of rate 1e-5 to 4e-5 with a falling cosine, whatever the size of the
     weights.
 
@@ -73,6 +75,15 @@ def calibrate_weights(
         problems.append("the network is not given its input as a constant current; use tune")
     if problems:
         raise SettingError(f"calibrate_weights: {'; '.join(problems)}.")
+    if is_half(snn):
+        x = samples(graph, batches, steps, images)
+
+        def widened(start: SpikingModel, wide: Graph, data: Batches) -> SpikingModel:
+            return calibrate_weights(
+                start, wide, data, steps, iterations=iterations, rate=rate, images=images, seed=seed
+            )
+
+        return in_float32(snn, graph, x, widened)
     with torch.inference_mode(False):  # whose tensors cannot be differentiated
         x = samples(graph, batches, steps, images).clone()
         network = _Network(SpikingModel(graph, snn.plan), x, steps)

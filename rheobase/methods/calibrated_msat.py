@@ -42,6 +42,7 @@ class CalibratedMSAT(Adapted):
         problems += [f"payload is {self.payload}; it must be from 0 to 16"] if not 0 <= self.payload <= 16 else []
         if self.signed or self.levels > 1 or self.powers or self.spread:
             problems.append("signed, levels, powers and spread must be off; MSAT has none of them")
+        problems += ["differential must be off; SignedMSAT has it"] if self.differential else []
         if self.payload and (self.iterations or self.layer_iterations):
             problems.append("payload must be 0 where there are iterations; what is rounded cannot be tuned")
         return problems

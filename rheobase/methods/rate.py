@@ -145,7 +145,13 @@ class RateCoding(Calibrated):
         if not 0 < self.fraction < float("inf"):
             problems.append(f"fraction is {self.fraction}; it must be greater than 0")
         problems += ["spread must be off where differential is on"] if self.differential and self.spread else []
+        if self.differential and not self.takes_back():
+            problems.append("differential must be off where no spike can take back; signed=True sends such spikes")
         return problems
+
+    def takes_back(self) -> bool:
+        """Whether negative spikes may correct what was sent."""
+        return self.signed
 
     def sends_changes(self) -> bool:
         return self.differential

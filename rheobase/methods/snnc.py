@@ -44,6 +44,8 @@ class SNNC(RateCoding):
     def _problems(self) -> list[str]:
         few = self.weight_iterations < 0
         found = [f"weight_iterations is {self.weight_iterations}; it must be at least 0"] if few else []
+        both = self.weight_iterations > 0 and self.differential
+        found += ["weight_iterations must be 0 where differential is on; iterations tunes weights too"] if both else []
         return super()._problems() + found
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:

@@ -46,5 +46,8 @@ class SpiCalib(RateCoding):
             problems.append("signed, levels and spread must be off; the neuron inside is binary")
         return problems
 
+    def takes_back(self) -> bool:
+        return True
+
     def neuron(self, scale: Tensor) -> Neuron:
         return Retracting(super().neuron(scale), self.allowance)

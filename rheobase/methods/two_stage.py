@@ -57,6 +57,7 @@ class TwoStage(RateCoding):
                      if not 0 < getattr(self, n) < float("inf")]  # fmt: skip
         problems += [f"switch is {self.switch}; it must be from 0 to 1"] if not 0 <= self.switch <= 1 else []
         problems += [f"trials is {self.trials}; it must be at least 0"] if self.trials < 0 else []
+        problems += ["trials must be 0 where differential is on"] if self.trials and self.differential else []
         problems += ["spread must be off; there are two thresholds to take a half of"] if self.spread else []
         return problems
 

@@ -309,12 +309,12 @@ class Neuron(Temporal):
         return steps
 
     def had_sent(self, state: Any, total: Tensor) -> Any:
-        """The state, were ``total`` the sum of all that was sent; of neurons that remember it, in their field ``sent``.
+        """The state, were ``total`` the sum of all that was sent; a neuron that remembers the sum must say how.
 
         A wrapper whose spikes count otherwise than those inside (`rheobase.neurons.Differential`) says so what a
         negative spike may take back.
         """
-        return state._replace(sent=total) if "sent" in getattr(state, "_fields", ()) else state
+        return state
 
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
@@ -353,6 +353,12 @@ class Wrapper(Neuron):
     def reset(self, key: int = 0) -> None:
         super().reset(key)
         self.neuron.reset(key)
+
+    def had_sent(self, state: Any, total: Tensor) -> Any:
+        """That of the neuron inside, whose state is the field ``inner``, or the whole."""
+        if "inner" not in getattr(state, "_fields", ()):
+            return self.neuron.had_sent(state, total)
+        return state._replace(inner=self.neuron.had_sent(state.inner, total))
 
     def keep(self, rows: Tensor, samples: int) -> None:
         super().keep(rows, samples)

@@ -115,9 +115,6 @@ class Biased(Wrapper):
         """That of the neuron inside, and 2 / T for when its currents arrive."""
         return self.neuron.rate_bound(steps) + 2.0 / steps
 
-    def had_sent(self, state: BiasedState, total: Tensor) -> BiasedState:
-        return state._replace(inner=self.neuron.had_sent(state.inner, total))
-
     def refund(self, state: BiasedState, charge: Tensor) -> BiasedState:
         return state._replace(inner=self.neuron.refund(state.inner, charge))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
-from rheobase.neurons.graded import at_steps, distinct_sums, symbols
+from rheobase.neurons.graded import GradedIF, at_steps, distinct_sums, symbols
 from rheobase.neurons.integrate_fire import positive
 from rheobase.precision import type_of_sums
 
@@ -88,8 +88,11 @@ class Differential(Wrapper):
         """The distinct sums above 0 of its symbols with the first channel's weights; None for real numbers."""
         if self.alphabet.payload is Payload.REAL:
             return None
+        weights = at_steps(self.weights, 0, steps).expand(steps, -1)[:, 0]
+        graded = [part for part in self.neuron.modules() if isinstance(part, GradedIF)]
         known = symbols(self.alphabet)
-        return distinct_sums(at_steps(self.weights, 0, steps).expand(steps, -1)[:, 0], known, known)
+        rows, usual, first = graded[-1].units(steps) if graded else (torch.ones(steps), known, known)
+        return distinct_sums(weights.cpu() * rows.cpu(), usual, first)
 
     def initial_state(self, current: Tensor) -> DifferentialState:
         zero = torch.zeros_like(current)

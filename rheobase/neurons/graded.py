@@ -138,9 +138,14 @@ class GradedIF(Neuron):
 
     def levels_after(self, steps: int) -> int:
         """The distinct sums above 0 of the first channel's symbols, by its schedule; counted no further than 1,023."""
+        rows, usual, first = self.units(steps)
+        return distinct_sums(rows, usual, first)
+
+    def units(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What one unit of the first channel is worth in each of T steps, the symbols, and those of the first step."""
         usual = symbols(self.alphabet)
         first = torch.arange(2 * self.levels + 1).to(usual) if self.doubled else usual
-        return distinct_sums(at_steps(self.schedule(), 0, steps).expand(steps, -1)[:, 0], usual, first)
+        return at_steps(self.schedule(), 0, steps).expand(steps, -1)[:, 0], usual, first
 
     def initial_state(self, current: Tensor) -> GradedState:
         zero = torch.zeros_like(current)
@@ -200,6 +205,9 @@ class GradedIF(Neuron):
     def rate_bound(self, steps: int) -> float:
         """2 / T with powers of two: the residual stays below two thresholds. Exact without."""
         return 2.0 / steps if self.powers else 0.0
+
+    def had_sent(self, state: GradedState, total: Tensor) -> GradedState:
+        return state._replace(sent=total)
 
     def refund(self, state: GradedState, charge: Tensor) -> GradedState:
         return state._replace(potential=state.potential + charge, sent=state.sent - charge)

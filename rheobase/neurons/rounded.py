@@ -57,9 +57,6 @@ class Rounded(Wrapper):
         """That of the neuron inside, and 2 / T for what is rounded; for currents of at most half the threshold."""
         return self.neuron.rate_bound(steps) + 2.0 / steps
 
-    def had_sent(self, state: Any, total: Tensor) -> Any:
-        return self.neuron.had_sent(state, total)
-
     def refund(self, state: Any, charge: Tensor) -> Any:
         return self.neuron.refund(state, charge)
 

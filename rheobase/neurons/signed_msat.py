@@ -113,6 +113,9 @@ class SignedMSAT(Neuron):
     def rate_bound(self, steps: int) -> float:
         return 10.0 / steps
 
+    def had_sent(self, state: SignedMSATState, total: Tensor) -> SignedMSATState:
+        return state._replace(sent=total)
+
     def refund(self, state: SignedMSATState, charge: Tensor) -> SignedMSATState:
         return state._replace(
             potential=state.potential + charge, sent=state.sent - charge, mean=state.mean + charge / state.steps
