@@ -91,8 +91,8 @@ def test_each_layer_is_fitted_to_what_the_fitted_layers_before_it_send(
     parameters: list[str] = []
     send, own = weights._Network.send, weights._Network.parameters
 
-    def sends(self: weights._Network, node: Any, layer: Layer) -> Tensor:
-        told[layer.site] = values = send(self, node, layer)
+    def sends(self: weights._Network, node: Any, layer: Layer, adjust: Any) -> Tensor:
+        told[layer.site] = values = send(self, node, layer, adjust)
         return values
 
     def finds(self: weights._Network, node: Any) -> dict[str, nn.Parameter]:

@@ -17,7 +17,14 @@ from rheobase.graph import Graph
 from rheobase.neurons import Biased, Neuron
 from rheobase.spiking import SpikingModel
 
-__all__ = ["calibrate_bias", "calibrate_potential", "calibrate_temporal_bias"]
+__all__ = [
+    "calibrate_bias",
+    "calibrate_potential",
+    "calibrate_temporal_bias",
+    "with_bias",
+    "with_potential",
+    "with_temporal_bias",
+]
 
 
 def calibrate_bias(
@@ -42,14 +49,7 @@ def calibrate_bias(
     """
     _check_rates(snn, "calibrate_bias", passes)
 
-    def adjust(layer: Layer) -> Neuron:
-        wanted = channel_mean(layer.activation)
-        bias = torch.zeros_like(wanted)
-        for _ in range(passes):
-            bias = bias + wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)).mean(0))
-        return Biased(layer.neuron, bias)
-
-    return layerwise(snn, graph, batches, steps, adjust, images=images)
+    return layerwise(snn, graph, batches, steps, lambda layer: with_bias(layer, passes), images=images)
 
 
 def calibrate_potential(
@@ -65,15 +65,7 @@ def calibrate_potential(
     """
     _check_rates(snn, "calibrate_potential", passes)
 
-    def adjust(layer: Layer) -> Neuron:
-        wanted = layer.activation.mean(0)
-        potential = torch.zeros_like(wanted)
-        for _ in range(passes):
-            sent = layer.emit(Biased(layer.neuron, potential=potential)).mean((0, 1))
-            potential = potential + steps * (wanted - sent)
-        return Biased(layer.neuron, potential=potential)
-
-    return layerwise(snn, graph, batches, steps, adjust, images=images)
+    return layerwise(snn, graph, batches, steps, lambda layer: with_potential(layer, passes), images=images)
 
 
 def calibrate_temporal_bias(
@@ -112,22 +104,44 @@ def calibrate_temporal_bias(
         raise SettingError(f"calibrate_temporal_bias: rate is {rate}; it must be above 0 and at most 1.")
 
     def adjust(layer: Layer) -> Neuron:
-        wanted = channel_mean(layer.activation)
-        found = torch.zeros(steps, len(wanted), dtype=wanted.dtype, device=wanted.device)
-
-        def biased() -> Biased:
-            return (
-                Biased(layer.neuron, found.diff(dim=0, prepend=torch.zeros_like(found[:1])), lasting=False)
-                if changes
-                else Biased(layer.neuron, found)
-            )
-
-        for _ in range(passes):
-            sent = layer.emit(biased())
-            found = found + rate * (wanted - channel_mean(sent.cumsum(0) if changes else sent, keep=1))
-        return biased()
+        return with_temporal_bias(layer, passes, rate, changes)
 
     return layerwise(snn, graph, batches, steps, adjust, images=images)
+
+
+def with_bias(layer: Layer, passes: int) -> Neuron:
+    """The neuron of a layer with a constant current of each channel; see `calibrate_bias`."""
+    wanted = channel_mean(layer.activation)
+    bias = torch.zeros_like(wanted)
+    for _ in range(passes):
+        bias = bias + wanted - channel_mean(layer.emit(Biased(layer.neuron, bias)).mean(0))
+    return Biased(layer.neuron, bias)
+
+
+def with_potential(layer: Layer, passes: int) -> Neuron:
+    """The neuron of a layer with an initial potential of each neuron; see `calibrate_potential`."""
+    wanted = layer.activation.mean(0)
+    potential = torch.zeros_like(wanted)
+    for _ in range(passes):
+        sent = layer.emit(Biased(layer.neuron, potential=potential)).mean((0, 1))
+        potential = potential + len(layer.currents) * (wanted - sent)
+    return Biased(layer.neuron, potential=potential)
+
+
+def with_temporal_bias(layer: Layer, passes: int, rate: float = 0.5, changes: bool = False) -> Neuron:
+    """The neuron of a layer with a current of each channel and step; see `calibrate_temporal_bias`."""
+    wanted = channel_mean(layer.activation)
+    found = torch.zeros(len(layer.currents), len(wanted), dtype=wanted.dtype, device=wanted.device)
+
+    def biased() -> Biased:
+        if not changes:
+            return Biased(layer.neuron, found)
+        return Biased(layer.neuron, found.diff(dim=0, prepend=torch.zeros_like(found[:1])), lasting=False)
+
+    for _ in range(passes):
+        sent = layer.emit(biased())
+        found = found + rate * (wanted - channel_mean(sent.cumsum(0) if changes else sent, keep=1))
+    return biased()
 
 
 def _check_rates(snn: SpikingModel, name: str, passes: int) -> None:

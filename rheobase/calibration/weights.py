@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -40,6 +41,7 @@ def calibrate_weights(
     rate: float = 2e-3,
     images: int = 256,
     seed: int = 0,
+    adjust: Callable[[Layer], Neuron] | None = None,
 ) -> SpikingModel:
     r"""Fit the weights and biases before each layer of neurons, one layer after the other.
 
@@ -64,6 +66,8 @@ def calibrate_weights(
         rate: the peak learning rate, in units of the root mean square of each tensor; greater than 0.
         images: how many samples are used.
         seed: of their order.
+        adjust: gives the neuron of a site once the weights before it are fitted, as in
+            `rheobase.calibration.layerwise`; if not given, it stays. Layers after it are fitted to what that one sends.
 
     Raises:
         SettingError: a value is outside its range, or the network sends changes.
@@ -80,7 +84,7 @@ def calibrate_weights(
 
         def widened(start: SpikingModel, wide: Graph, data: Batches) -> SpikingModel:
             return calibrate_weights(
-                start, wide, data, steps, iterations=iterations, rate=rate, images=images, seed=seed
+                start, wide, data, steps, iterations=iterations, rate=rate, images=images, seed=seed, adjust=adjust
             )
 
         return in_float32(snn, graph, x, widened)
@@ -93,11 +97,11 @@ def calibrate_weights(
             with torch.enable_grad():
                 _fit(network, node, layer, iterations, rate, generator)
             current().tell("fitting weights", graph.sites.index(layer.site) + 1, len(graph.sites))
-            return network.send(node, layer)
+            return network.send(node, layer, adjust)
 
         visit_layers(network.model, x, steps, visit, lambda _, layer, currents: layer(currents))
     edits = {**snn.plan.edits, **{name: p.detach().clone() for name, p in network.fitted.items()}}
-    return SpikingModel(graph, dataclasses.replace(snn.plan, edits=edits))
+    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=network.adjusted, edits=edits))
 
 
 class _Network:
@@ -108,6 +112,7 @@ class _Network:
         self.neurons = [node for node, layer in model.program.layers.items() if isinstance(layer, Neuron)]
         self.sent: dict[fx.Node, Tensor] = {}  # (T, N, ...)
         self.fitted: dict[str, nn.Parameter] = {}
+        self.adjusted: dict[str, Neuron] = {}
         self._before = {node: _before(node, self.neurons) for node in self.neurons}
         self._reads = {node: [n for n in found if n in self.neurons] for node, found in self._before.items()}
         self._last = {source: node for node in self.neurons for source in self._reads[node]}
@@ -131,8 +136,8 @@ class _Network:
         result: Tensor = self._value(node.args[0], dict(known))  # type: ignore[arg-type]
         return result
 
-    def send(self, node: fx.Node, layer: Layer) -> Tensor:
-        """What a site sends, with the weights before it as they are now. Shape (T, N, ...)."""
+    def send(self, node: fx.Node, layer: Layer, adjust: Callable[[Layer], Neuron] | None) -> Tensor:
+        """What a site sends, with the weights before it as they are now, and its neuron adjusted. Shape (T, N, ...)."""
         rows: list[dict[fx.Node, Any]] = [
             {self.model.program.input: self.x, **{n: self.sent[n][t] for n in self._reads[node]}}
             for t in range(self.steps)
@@ -144,8 +149,9 @@ class _Network:
                 for row, pooled in zip(rows, pooling(currents), strict=True):
                     row[pool] = pooled
         currents = torch.stack([self._value(node.args[0], row) for row in rows])  # type: ignore[arg-type]
-        self.sent[node] = dataclasses.replace(layer, currents=currents).emit(layer.neuron)
-        result = self.sent[node]
+        layer = dataclasses.replace(layer, currents=currents)
+        self.adjusted[layer.site] = neuron = copy.deepcopy(layer.neuron if adjust is None else adjust(layer))
+        self.sent[node] = result = layer.emit(neuron)
         for source in self._reads[node]:
             if self._last[source] is node:
                 del self.sent[source]

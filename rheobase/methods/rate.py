@@ -100,16 +100,21 @@ class Calibrated(Tuned, Levelled):
         return False
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        if self.calibration != "none":
-            calibrate = {
-                "bias": calibrate_bias,
-                "potential": calibrate_potential,
-                "temporal": calibrate_temporal_bias,
-            }[self.calibration]
-            snn = calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
+        snn = self.calibrated(snn, graph, batches)
         if self.iterations or self.layer_iterations:
             snn = super().refine(self.to_tune(snn), graph, batches)
         return snn
+
+    def calibrated(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        """The network after the calibration layer by layer."""
+        if self.calibration == "none":
+            return snn
+        calibrate = {
+            "bias": calibrate_bias,
+            "potential": calibrate_potential,
+            "temporal": calibrate_temporal_bias,
+        }[self.calibration]
+        return calibrate(snn, graph, batches, self.steps, passes=self.passes, images=self.images)
 
     def to_tune(self, snn: SpikingModel) -> SpikingModel:
         """What tuning starts from."""

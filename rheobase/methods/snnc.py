@@ -5,7 +5,7 @@ References:
     calibration", ICML 2021, arXiv 2106.06984.
 
 ``SNNC.light()`` fits a bias for each channel, ``SNNC.advanced()`` an initial potential for each neuron (what the
-authors' CIFAR script does). ``weight_iterations`` fits the weights before, layer by layer, as their ImageNet script
+authors' CIFAR script does). ``weight_iterations`` fits the weights of each layer first, as their ImageNet script
 does. Their grid of thresholds averages over some
 batches; here it is the exact minimum of a histogram of all of them. Their script for CIFAR runs 32 steps whatever it
 is told.
@@ -13,13 +13,16 @@ is told.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from rheobase.batches import Batches
-from rheobase.calibration import calibrate_weights
+from rheobase.calibration import Layer, calibrate_weights
+from rheobase.calibration.bias import with_bias, with_potential, with_temporal_bias
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
+from rheobase.neurons import Neuron
 from rheobase.spiking import SpikingModel
 
 __all__ = ["SNNC"]
@@ -48,11 +51,25 @@ class SNNC(RateCoding):
         found += ["weight_iterations must be 0 where differential is on; iterations tunes weights too"] if both else []
         return super()._problems() + found
 
-    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        if self.weight_iterations:
-            settings = {"iterations": self.weight_iterations, "images": self.images, "seed": self.seed}
-            snn = calibrate_weights(snn, graph, batches, self.steps, **settings)
-        return super().refine(snn, graph, batches)
+    def calibrated(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        if not self.weight_iterations:
+            return super().calibrated(snn, graph, batches)
+        adjust: dict[str, Callable[[Layer], Neuron] | None] = {
+            "none": None,
+            "bias": lambda layer: with_bias(layer, self.passes),
+            "potential": lambda layer: with_potential(layer, self.passes),
+            "temporal": lambda layer: with_temporal_bias(layer, self.passes),
+        }
+        return calibrate_weights(
+            snn,
+            graph,
+            batches,
+            self.steps,
+            iterations=self.weight_iterations,
+            images=self.images,
+            seed=self.seed,
+            adjust=adjust[self.calibration],
+        )
 
     @classmethod
     def light(cls, **changes: Any) -> Self:
