@@ -38,7 +38,7 @@ def calibrate_weights(
     steps: int,
     *,
     iterations: int = 100,
-    rate: float = 2e-3,
+    rate: float = 5e-4,
     images: int = 256,
     seed: int = 0,
     adjust: Callable[[Layer], Neuron] | None = None,
