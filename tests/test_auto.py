@@ -122,7 +122,7 @@ def test_without_weighing_by_step_no_spike_depends_on_its_step() -> None:
 def test_the_reason_says_how_sure_the_agreement_is() -> None:
     taken = Candidate(rb.MSAT(), 16, 0.95, 0.1, 2.0)
     low, high = wilson(0.95, 200)
-    assert f"On others its agreement is {100 * low:.1f} to {100 * high:.1f} %" in str(
+    assert f"On others like these its agreement is {100 * low:.1f} to {100 * high:.1f} %" in str(
         Choice(taken, (taken,), 200, "it agrees.")
     )
     assert (round(low, 3), round(high, 3)) == (0.910, 0.973)

@@ -95,9 +95,10 @@ class Choice:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         low, high = wilson(self.taken.agreement, self.samples)
-        sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval; that of the best of several is likely less)"
+        sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval)"
         last = f"On {self.samples} held-out samples: {self.why} Taken: {self.taken.method!r}."
-        return "\n".join([*lines, last, f"On others its agreement is {sure}."])
+        more = "on those that the network was not trained on, of whose answers it is less sure, less"
+        return "\n".join([*lines, last, f"On others like these its agreement is {sure}; {more}."])
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,7 +115,8 @@ class Auto(Method):
             of layers that wait for each other: fewer steps, but each layer takes them anew. Other spikes are causal.
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
-            if not given. What is as good as that is not tuned any further. Answers (N, C) with C > 1 are classes, and
+            if not given. What is as good as that is not tuned any further. Of samples that the network was not trained
+            on more change, as it is less sure of them; where there are some, without labels, calibrate with these. Answers (N, C) with C > 1 are classes, and
             agree where the largest is the same; any other number agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0. A candidate that spends more
             than thrice as many is not tuned, and where all do, no larger T is tried.
