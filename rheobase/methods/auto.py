@@ -115,9 +115,10 @@ class Auto(Method):
             of layers that wait for each other: fewer steps, but each layer takes them anew. Other spikes are causal.
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
-            if not given. What is as good as that is not tuned any further. Of samples that the network was not trained
-            on more change, as it is less sure of them; where there are some, without labels, calibrate with these. Answers (N, C) with C > 1 are classes, and
-            agree where the largest is the same; any other number agrees within a tenth of itself.
+            if not given. Of samples that the network was not trained on more change, as it is less sure of them; where
+            there are some, without labels, calibrate with these. What is as good as was asked for is not tuned any
+            further. Answers (N, C) with C > 1 are classes, and agree where the largest is the same; any other number
+            agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0. A candidate that spends more
             than thrice as many is not tuned, and where all do, no larger T is tried.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
