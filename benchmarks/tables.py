@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_tables, method_tables, record, speed_tables, zoo_tables
+from benchmarks import gpu_tables, guide, method_tables, record, speed_tables, zoo_tables
 from rheobase.intervals import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods_trained": method_tables.choices_trained,
     "methods_ternary": method_tables.ternary,
     "methods_others": method_tables.others,
-    "guide": method_tables.guide,
+    "guide": guide.guide,
     "goals": method_tables.goals,
     "auto": method_tables.auto,
     "constraints": method_tables.constraints,

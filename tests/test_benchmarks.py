@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rheobase as rb
-from benchmarks import constraints, held_out, method_tables, methods, record
+from benchmarks import constraints, guide, held_out, methods, record
 from benchmarks.best import best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY, TRAINED
 from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, shown
@@ -65,11 +65,11 @@ def test_the_guide_takes_what_is_not_tuned_for_that(monkeypatch: pytest.MonkeyPa
         {"method": f"AnnealedDelta({text})", "steps": t, "accuracy": a, **more} for text, (t, a) in settings.items()
     ]
     monkeypatch.setattr(
-        method_tables.record,
+        guide.record,
         "read",
         lambda _: {"methods": [{"name": "annealed delta", "fixed": False, "cells": cells}]},
     )
-    near = method_tables._near()
+    near = guide._near()
     assert near["AnnealedDelta", True] == {"ternary, step-weighted": [6]}
     assert near["AnnealedDelta", False] == {"ternary, step-weighted": [8, 4]}
 
