@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase.batches import Batches, as_batches
 from rheobase.calibration import Layer, Tuning, calibrate_weights, tune, weights
-from rheobase.calibration.bias import with_potential
+from rheobase.calibration.bias import fit_potential
 from rheobase.errors import SettingError
 from rheobase.methods import SNNC, DeltaCoding, RateCoding, RobustNorm
 from rheobase.neurons import Biased
@@ -105,7 +105,7 @@ def test_each_layer_is_fitted_to_what_the_fitted_layers_before_it_send(
     monkeypatch.setattr(weights._Network, "send", sends)
     monkeypatch.setattr(weights._Network, "parameters", finds)
     snn = converted(build(), method)
-    with_potentials = {"adjust": lambda layer: with_potential(layer, 1)}
+    with_potentials = {"adjust": lambda layer: fit_potential(layer, 1)}
     fitted = calibrate_weights(snn, snn.graph, data(), STEPS, iterations=20, rate=1e-2, **with_potentials)
     assert all(isinstance(neuron, Biased) for neuron in fitted.plan.neurons.values())
     run = simulate(fitted, X, STEPS, record=snn.graph.sites)

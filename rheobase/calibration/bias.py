@@ -21,9 +21,9 @@ __all__ = [
     "calibrate_bias",
     "calibrate_potential",
     "calibrate_temporal_bias",
-    "with_bias",
-    "with_potential",
-    "with_temporal_bias",
+    "fit_bias",
+    "fit_potential",
+    "fit_temporal_bias",
 ]
 
 
@@ -49,7 +49,7 @@ def calibrate_bias(
     """
     _check_rates(snn, "calibrate_bias", passes)
 
-    return layerwise(snn, graph, batches, steps, lambda layer: with_bias(layer, passes), images=images)
+    return layerwise(snn, graph, batches, steps, lambda layer: fit_bias(layer, passes), images=images)
 
 
 def calibrate_potential(
@@ -65,7 +65,7 @@ def calibrate_potential(
     """
     _check_rates(snn, "calibrate_potential", passes)
 
-    return layerwise(snn, graph, batches, steps, lambda layer: with_potential(layer, passes), images=images)
+    return layerwise(snn, graph, batches, steps, lambda layer: fit_potential(layer, passes), images=images)
 
 
 def calibrate_temporal_bias(
@@ -104,12 +104,12 @@ def calibrate_temporal_bias(
         raise SettingError(f"calibrate_temporal_bias: rate is {rate}; it must be above 0 and at most 1.")
 
     def adjust(layer: Layer) -> Neuron:
-        return with_temporal_bias(layer, passes, rate, changes)
+        return fit_temporal_bias(layer, passes, rate, changes)
 
     return layerwise(snn, graph, batches, steps, adjust, images=images)
 
 
-def with_bias(layer: Layer, passes: int) -> Neuron:
+def fit_bias(layer: Layer, passes: int) -> Neuron:
     """The neuron of a layer with a constant current of each channel; see `calibrate_bias`."""
     wanted = channel_mean(layer.activation)
     bias = torch.zeros_like(wanted)
@@ -118,7 +118,7 @@ def with_bias(layer: Layer, passes: int) -> Neuron:
     return Biased(layer.neuron, bias)
 
 
-def with_potential(layer: Layer, passes: int) -> Neuron:
+def fit_potential(layer: Layer, passes: int) -> Neuron:
     """The neuron of a layer with an initial potential of each neuron; see `calibrate_potential`."""
     wanted = layer.activation.mean(0)
     potential = torch.zeros_like(wanted)
@@ -128,7 +128,7 @@ def with_potential(layer: Layer, passes: int) -> Neuron:
     return Biased(layer.neuron, potential=potential)
 
 
-def with_temporal_bias(layer: Layer, passes: int, rate: float = 0.5, changes: bool = False) -> Neuron:
+def fit_temporal_bias(layer: Layer, passes: int, rate: float = 0.5, changes: bool = False) -> Neuron:
     """The neuron of a layer with a current of each channel and step; see `calibrate_temporal_bias`."""
     wanted = channel_mean(layer.activation)
     found = torch.zeros(len(layer.currents), len(wanted), dtype=wanted.dtype, device=wanted.device)

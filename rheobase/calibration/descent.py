@@ -20,6 +20,7 @@ __all__ = [
     "groups_of",
     "leaves_of",
     "put",
+    "relative",
     "root_mean_square",
     "tunable",
 ]
@@ -63,6 +64,11 @@ def put(neuron: Neuron, leaves: Mapping[str, Tensor], detach: bool = False) -> N
 def root_mean_square(p: Tensor) -> float:
     """The root mean square of a tensor."""
     return float(p.double().square().mean().sqrt())
+
+
+def relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """|found - wanted|^2 / |wanted|^2."""
+    return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
 
 
 def group(params: list[Tensor], rate: float, unit: float = 1.0) -> dict[str, Any]:

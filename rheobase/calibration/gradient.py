@@ -30,6 +30,7 @@ from rheobase.calibration.descent import (
     groups_of,
     leaves_of,
     put,
+    relative,
     root_mean_square,
 )
 from rheobase.calibration.layerwise import Layer, first_samples, layerwise
@@ -201,7 +202,7 @@ def _tuned_leaves(
         a, current = layer.activation[chosen].clone(), layer.currents[:, chosen].clone()
         put(neuron, leaves)
         neuron.reset()
-        loss = _relative(neuron(current).sum(0) * share, a)
+        loss = relative(neuron(current).sum(0) * share, a)
         descend(loss, optimizer, schedule, layer.site)
     return {path: leaf.detach() for path, leaf in leaves.items()}
 
@@ -297,11 +298,6 @@ def _draw(x: Tensor, tuning: Tuning, generator: torch.Generator) -> Iterator[Ten
         yield chosen
 
 
-def _relative(found: Tensor, wanted: Tensor) -> Tensor:
-    """|found - wanted|^2 / |wanted|^2."""
-    return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
-
-
 def _products(x: Tensor, tuning: Tuning) -> AbstractContextManager[Any]:
     """In bfloat16 where that is wanted and the network is of float32."""
     wanted = tuning.bfloat16 and x.dtype == torch.float32
@@ -319,7 +315,7 @@ def _error(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> float:
     with _products(x, tuning):
         outputs = execution.walk(steps, lambda node, layer, current: layer(_wide(current)))
     outputs, _ = model.plan.readout.read(_wide(outputs), 1, None)
-    return min(float(_relative(execution.answer(outputs[steps - 1]), model.graph.answers(x)).sqrt()), 1.0)
+    return min(float(relative(execution.answer(outputs[steps - 1]), model.graph.answers(x)).sqrt()), 1.0)
 
 
 def _loss(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
@@ -332,7 +328,7 @@ def _loss(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
         values: Tensor = layer(_wide(current))
         if isinstance(layer, Neuron):
             a = targets.pop(str(node.target))
-            errors.append(_relative(values.sum(0) * share, a))
+            errors.append(relative(values.sum(0) * share, a))
             dead = ~(a.any(0).reshape(a.shape[1], -1).any(1) if a.ndim > 1 else a.any())  # (C,) or ()
             if bool(dead.any()):  # they are not there for better early answers, by spikes that they take back
                 values = torch.where(along_channels(dead, a), values.detach(), values)
@@ -347,7 +343,7 @@ def _loss(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
     for back in last:
         answer = execution.answer(outputs[steps - 1 - back])
         weight = tuning.anytime / (steps - 1) if back else 1.0
-        error = _relative(answer, wanted)
+        error = relative(answer, wanted)
         if tuning.divergence and answer.ndim == 2 and answer.shape[1] > 1:
             target = wanted.log_softmax(1)
             kl = F.kl_div(answer.log_softmax(1), target, log_target=True, reduction="batchmean")

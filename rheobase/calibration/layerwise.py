@@ -19,13 +19,12 @@ from rheobase.batches import Batch, Batches
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError
-from rheobase.execution import Emit
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
 from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Layer", "channel_mean", "first_samples", "layerwise", "samples", "visit_layers"]
+__all__ = ["Layer", "channel_mean", "first_samples", "layerwise", "samples"]
 
 _LARGEST = 2**30  # bytes of the currents of one layer
 
@@ -56,6 +55,7 @@ class Layer:
         return values
 
 
+@torch.no_grad()
 def layerwise(
     snn: SpikingModel,
     graph: Graph,
@@ -79,42 +79,24 @@ def layerwise(
     Raises:
         SettingError: steps or images is below 1.
     """
-    adjusted: dict[str, Neuron] = {}
-
-    def visit(_: fx.Node, layer: Layer) -> Tensor:
-        adjusted[layer.site] = neuron = copy.deepcopy(adjust(layer))
-        current().tell("calibrating layers", len(adjusted), len(graph.sites))
-        return layer.emit(neuron)
-
     x = samples(graph, batches, steps, images)
-    visit_layers(snn, x, steps, visit, lambda _, layer, currents: layer(currents))
-    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
-
-
-@torch.no_grad()
-def visit_layers(
-    snn: SpikingModel, x: Tensor, steps: int, visit: Callable[[fx.Node, Layer], Tensor], pool: Emit
-) -> None:
-    """Run a converted network and the ANN side by side, and ask at each site what its neurons send.
-
-    Args:
-        snn: the converted network; its state is forgotten.
-        x: the samples. Shape (N, ...).
-        steps: T, at least 1.
-        visit: says what a site sends, given its place in the network.
-        pool: says what any other layer with a memory sends.
-    """
     ann = site_by_site(snn.graph, x)  # which pools what neurons send where poolings are gates
+    adjusted: dict[str, Neuron] = {}
 
     def emit(node: fx.Node, layer: Temporal, currents: Tensor) -> Tensor:
         if not isinstance(layer, Neuron):
-            return pool(node, layer, currents)
+            values: Tensor = layer(currents)
+            return values
         site, received, sent = next(ann)
         assert site == node.target, (site, node.target)
-        return visit(node, Layer(site, snn.plan.neurons[site], currents, sent, received))
+        visited = Layer(site, snn.plan.neurons[site], currents, sent, received)
+        adjusted[site] = neuron = copy.deepcopy(adjust(visited))
+        current().tell("calibrating layers", len(adjusted), len(graph.sites))
+        return visited.emit(neuron)
 
     snn.start(x).walk(steps, emit)
     snn.reset()
+    return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
 
 
 def samples(graph: Graph, batches: Batches, steps: int, images: int) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase.batches import Batches
-from rheobase.calibration.descent import descend, descent, group, root_mean_square
-from rheobase.calibration.layerwise import Layer, samples, visit_layers
+from rheobase.calibration.activations import site_by_site
+from rheobase.calibration.descent import descend, descent, group, relative, root_mean_square
+from rheobase.calibration.layerwise import Layer, samples
 from rheobase.calibration.session import current
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.errors import SettingError
@@ -88,18 +89,18 @@ def calibrate_weights(
             )
 
         return in_float32(snn, graph, x, widened)
-    with torch.inference_mode(False):  # whose tensors cannot be differentiated
+    with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode cannot be differentiated
         x = samples(graph, batches, steps, images).clone()
         network = _Network(SpikingModel(graph, snn.plan), x, steps)
         generator = torch.Generator().manual_seed(seed)
-
-        def visit(node: fx.Node, layer: Layer) -> Tensor:
+        ann = site_by_site(network.model.graph, x)
+        for place, (node, (site, received, sent)) in enumerate(zip(network.neurons, ann, strict=True), 1):
+            assert site == node.target, (site, node.target)
+            neuron = snn.plan.neurons[site]
             with torch.enable_grad():
-                _fit(network, node, layer, iterations, rate, generator)
-            current().tell("fitting weights", graph.sites.index(layer.site) + 1, len(graph.sites))
-            return network.send(node, layer, adjust)
-
-        visit_layers(network.model, x, steps, visit, lambda _, layer, currents: layer(currents))
+                _fit(network, node, neuron, sent, iterations, rate, generator)
+            current().tell("fitting weights", place, len(graph.sites))
+            network.send(node, Layer(site, neuron, network.currents(node), sent, received), adjust)
     edits = {**snn.plan.edits, **{name: p.detach().clone() for name, p in network.fitted.items()}}
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=network.adjusted, edits=edits))
 
@@ -136,8 +137,8 @@ class _Network:
         result: Tensor = self._value(node.args[0], dict(known))  # type: ignore[arg-type]
         return result
 
-    def send(self, node: fx.Node, layer: Layer, adjust: Callable[[Layer], Neuron] | None) -> Tensor:
-        """What a site sends, with the weights before it as they are now, and its neuron adjusted. Shape (T, N, ...)."""
+    def currents(self, node: fx.Node) -> Tensor:
+        """What a site receives in each step, with the weights before it as they are now. Shape (T, N, ...)."""
         rows: list[dict[fx.Node, Any]] = [
             {self.model.program.input: self.x, **{n: self.sent[n][t] for n in self._reads[node]}}
             for t in range(self.steps)
@@ -148,8 +149,10 @@ class _Network:
                 currents = torch.stack([self._value(pool.args[0], row) for row in rows])
                 for row, pooled in zip(rows, pooling(currents), strict=True):
                     row[pool] = pooled
-        currents = torch.stack([self._value(node.args[0], row) for row in rows])  # type: ignore[arg-type]
-        layer = dataclasses.replace(layer, currents=currents)
+        return torch.stack([self._value(node.args[0], row) for row in rows])  # type: ignore[arg-type]
+
+    def send(self, node: fx.Node, layer: Layer, adjust: Callable[[Layer], Neuron] | None) -> Tensor:
+        """What a site sends, once its neuron is adjusted; what nobody reads after it is forgotten. (T, N, ...)."""
         self.adjusted[layer.site] = neuron = copy.deepcopy(layer.neuron if adjust is None else adjust(layer))
         self.sent[node] = result = layer.emit(neuron)
         for source in self._reads[node]:
@@ -191,7 +194,13 @@ def _before(node: fx.Node, stops: Iterable[fx.Node]) -> set[fx.Node]:
 
 
 def _fit(
-    network: _Network, node: fx.Node, layer: Layer, iterations: int, rate: float, generator: torch.Generator
+    network: _Network,
+    node: fx.Node,
+    neuron: Neuron,
+    activation: Tensor,
+    iterations: int,
+    rate: float,
+    generator: torch.Generator,
 ) -> None:
     """Move the parameters before one site."""
     parameters, known = network.parameters(node), network.means(node)
@@ -202,13 +211,10 @@ def _fit(
     groups = [group([p], rate, root_mean_square(p)) for p in parameters.values()]
     optimizer, schedule = descent(groups, iterations)
     for _ in range(iterations):
-        rows = torch.randperm(len(layer.activation), generator=generator)[:_BATCH]
-        rate_of_site = _rate(
-            layer.neuron, network.received(node, {n: v[rows] for n, v in known.items()}), network.steps
-        )
-        a = layer.activation[rows]
-        loss = (rate_of_site - a).square().sum() / a.square().sum().clamp(min=1e-12)
-        descend(loss, optimizer, schedule, layer.site)
+        rows = torch.randperm(len(activation), generator=generator)[:_BATCH]
+        received = network.received(node, {n: v[rows] for n, v in known.items()})
+        loss = relative(_rate(neuron, received, network.steps), activation[rows])
+        descend(loss, optimizer, schedule, str(node.target))
     for p in parameters.values():
         p.requires_grad_(False)
     network.fitted.update(parameters)

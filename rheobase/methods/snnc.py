@@ -6,20 +6,20 @@ References:
 
 ``SNNC.light()`` fits a bias for each channel, ``SNNC.advanced()`` an initial potential for each neuron (what the
 authors' CIFAR script does). ``weight_iterations`` fits the weights of each layer first, as their ImageNet script
-does. Their grid of thresholds averages over some
-batches; here it is the exact minimum of a histogram of all of them. Their script for CIFAR runs 32 steps whatever it
-is told.
+does. Their grid of thresholds averages over some batches; here it is the exact minimum of a histogram of all of them.
+Their script for CIFAR runs 32 steps whatever it is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 from rheobase.batches import Batches
-from rheobase.calibration import Layer, calibrate_weights
-from rheobase.calibration.bias import with_bias, with_potential, with_temporal_bias
+from rheobase.calibration import calibrate_weights
+from rheobase.calibration.bias import fit_bias, fit_potential, fit_temporal_bias
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
@@ -54,12 +54,12 @@ class SNNC(RateCoding):
     def calibrated(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if not self.weight_iterations:
             return super().calibrated(snn, graph, batches)
-        adjust: dict[str, Callable[[Layer], Neuron] | None] = {
-            "none": None,
-            "bias": lambda layer: with_bias(layer, self.passes),
-            "potential": lambda layer: with_potential(layer, self.passes),
-            "temporal": lambda layer: with_temporal_bias(layer, self.passes),
+        fits: dict[str, Callable[..., Neuron]] = {
+            "bias": fit_bias,
+            "potential": fit_potential,
+            "temporal": fit_temporal_bias,
         }
+        fit = fits.get(self.calibration)
         return calibrate_weights(
             snn,
             graph,
@@ -68,7 +68,7 @@ class SNNC(RateCoding):
             iterations=self.weight_iterations,
             images=self.images,
             seed=self.seed,
-            adjust=adjust[self.calibration],
+            adjust=None if fit is None else partial(fit, passes=self.passes),
         )
 
     @classmethod
