@@ -69,9 +69,8 @@ def keep(on: Bench, others: Tensor) -> None:
     """Take over the stored trials of so many images."""
     stored = record.read("held-out")["trials"] if (record.RESULTS / "held-out.json").exists() else []
     trials = {repr(method): method for method in TRIALS}
-    for found in stored:
-        if found["method"] in trials and found["held_out"]["images"] == len(others):
-            methods.once(cell_path(on, others, trials[found["method"]]), lambda found=found: found)  # type: ignore[misc]
+    alike = [found for found in stored if found["method"] in trials and found["held_out"]["images"] == len(others)]
+    methods.take_over({cell_path(on, others, trials[found["method"]]): found for found in alike})
 
 
 def compared(on: Bench, snn: SpikingModel, images: Tensor) -> Mapping[str, float]:

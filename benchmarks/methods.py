@@ -122,9 +122,14 @@ def keep(on: Bench, count: int) -> None:
         cells = {cell_path(on, content["method"], content["steps"], count): content for content in found}
         for content in stored.get("twins", ()):
             cells[twin_path(on, content["levels"], count)] = {"commit": stored["commit"], **content}
-        for kept, content in cells.items():
-            if not kept.exists():
-                store(kept, content)
+        take_over(cells)
+
+
+def take_over(cells: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Keep stored cells that are not there yet."""
+    for kept, content in cells.items():
+        if not kept.exists():
+            store(kept, content)
 
 
 def levels_of(line: Mapping[str, Any], steps: int) -> int | None:
