@@ -1,4 +1,4 @@
-"""What settings of gradient calibration are worth on images that it has not seen: by these, settings are chosen.
+"""What settings of calibration are worth on images that it has not seen: by these, settings are chosen.
 
     python -m benchmarks.held_out [--only TEXT] [--images 4000] [--threads N]
 
@@ -24,7 +24,7 @@ import rheobase as rb
 from benchmarks import methods, record
 from benchmarks.networks import Bench, bench
 from benchmarks.pixels import calibration_images
-from rheobase.methods import AnnealedDelta, ParallelConversion
+from rheobase.methods import AnnealedDelta, CalibratedMSAT, ParallelConversion, TemporalBias
 from rheobase.methods.scaled import Scaled
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD
 from rheobase.spiking import SpikingModel
@@ -34,11 +34,16 @@ NETWORK, CALIBRATION = "resnet20-cifar10", 1024
 PARALLEL = ParallelConversion(steps=8, iterations=300, weight_rate=5e-3)
 ANNEALED = AnnealedDelta(steps=4, iterations=300, anytime=0.0)
 SHORT = AnnealedDelta(steps=4, iterations=50, anytime=0.0)
+CONSTANT, ADAPTIVE = TemporalBias(steps=8), CalibratedMSAT(steps=8)
+PAPER = {"tau_mp": 0.5, "v_t": -1.0}
+TUNED = {"iterations": 100, "weight_rate": 5e-3}
 BIASES = {"calibration": "temporal", "passes": 5}
 CHANGES: Mapping[Scaled, Sequence[Mapping[str, Any]]] = {
     PARALLEL: ({}, {"divergence": 0.3}),
     ANNEALED: ({}, {"doubled": False}, {"divergence": 0.3}, {"mix": True}, {"weight_rate": 2e-2}, BIASES),
     SHORT: ({}, BIASES),
+    CONSTANT: ({}, TUNED),
+    ADAPTIVE: (PAPER, {**PAPER, "v_t": 0.0}, {"tau_mp": 1.0}, {"tau_mp": 1.0, "v_t": 1.0}, {}, {"v_t": 1.0}, TUNED),
 }
 TRIALS = tuple(dataclasses.replace(method, **change) for method, changes in CHANGES.items() for change in changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "depth",
     "goals",
     "held_out",
+    "held_out_msat",
     "others",
     "ternary",
     "twins",
@@ -218,29 +220,32 @@ def depth() -> str:
     return "\n".join([*lines, *(["", marked] if (marked := _marked(rows)) else [])])
 
 
-def held_out() -> str:
-    """What settings of tuning do to images that it sees, and to others."""
-    if not (record.RESULTS / "held-out.json").exists():
+def held_out(kinds: str = "Parallel|Annealed") -> str:
+    """What settings of calibration do to images that it sees, and to others, for methods whose text begins so."""
+    result = record.read("held-out") if (record.RESULTS / "held-out.json").exists() else {"trials": []}
+    trials = [trial for trial in result["trials"] if re.match(kinds, trial["method"])]
+    if not trials:
         return "Not measured yet: `python -m benchmarks.held_out`."
-    result = record.read("held-out")
     titles = ["method", "other classes, others %", "calibration images %", "error, others %", "calibration images %"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for row in result["trials"]:
+    for row in trials:
         seen, others = row["calibration"], row["held_out"]
         figures = [f"{100 * part[what]:.2f}" for what in ("disagreement", "error") for part in (others, seen)]
         lines.append(f"| `{row['method']}` | {' | '.join(figures)} |")
-    count, least = (
-        result["trials"][0]["held_out"]["images"],
-        min(r["held_out"]["disagreement"] for r in result["trials"]),
-    )
+    count, least = trials[0]["held_out"]["images"], min(trial["held_out"]["disagreement"] for trial in trials)
     low, high = wilson(least, count)
     note = (
-        f"{NETWORKS[result['network']]}, tuned on {result['calibration_images']:,} training images; others are "
+        f"{NETWORKS[result['network']]}, calibrated on {result['calibration_images']:,} training images; others are "
         f"{count:,} training images that calibration does not see. Other classes: the share whose largest answer "
         f"is not the ANN's (95 % interval of the smallest ±{50 * (high - low):.2f}); error: |o(T) - o| / |o|. "
         f"`{result['command']}`."
     )
     return "\n".join([*lines, "", note])
+
+
+def held_out_msat() -> str:
+    """The same for thresholds that adapt, and constant ones."""
+    return held_out("CalibratedMSAT|TemporalBias")
 
 
 def constraints() -> str:

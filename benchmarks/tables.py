@@ -111,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "constraints": method_tables.constraints,
     "twins": method_tables.twins,
     "held_out": method_tables.held_out,
+    "held_out_msat": method_tables.held_out_msat,
     "ablations": method_tables.ablations,
     "depth": method_tables.depth,
     "trained": zoo_tables.trained,

@@ -29,7 +29,7 @@ from torch import Tensor
 from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, reference
-from rheobase.neurons import Adaptation
+from rheobase.neurons import IF, Adaptation, Biased, GradedIF
 
 needs_numba = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 pytestmark = needs_numba
@@ -301,15 +301,33 @@ def test_the_slopes_of_integrate_and_fire_change_no_value(hard: bool) -> None:
     assert bool((leaf.grad != 0).all())
 
 
-@pytest.mark.parametrize(("x", "fires", "inside"), [(-0.5, 0, 0), (-0.1, 0, 1), (0.9, 0, 1), (1.1, 1, 1), (1.4, 1, 0)])
-def test_a_spike_has_the_slope_of_a_ramp_near_its_range(x: float, fires: int, inside: int) -> None:
+@pytest.mark.parametrize(
+    ("x", "fires", "near", "below"),
+    [(-0.1, 0, 0, 0), (0.2, 0, 0, 1), (0.4, 0, 1, 1), (1.1, 1, 1, 1), (1.4, 1, 1, 0), (1.8, 1, 0, 0)],
+)
+def test_a_spike_has_the_slope_of_a_ramp_around_its_threshold(x: float, fires: int, near: int, below: int) -> None:
     current, threshold = torch.full((1, 1), 2 * x, requires_grad=True), torch.tensor(2.0, requires_grad=True)
     values, potential = kernels.if_scan(current, torch.zeros(1), threshold)
     assert values.item() == 2 * fires
     gradients = torch.autograd.grad(values.sum(), (current, threshold), retain_graph=True)
-    assert [g.item() for g in gradients] == pytest.approx([inside, fires - x * inside])  # y = M s(x / M)
+    assert [g.item() for g in gradients] == pytest.approx([near, fires - x * below])  # y = M s(x / M)
     (rest,) = torch.autograd.grad(potential.sum(), current)
-    assert rest.item() == 1 - inside
+    assert rest.item() == 1 - near
+
+
+def test_the_slopes_are_those_of_a_graded_neuron_that_fires_at_a_half() -> None:
+    current, threshold = torch.randn(8, 5, 3) * 0.6, torch.tensor([0.5, 1.0, 0.7])
+    found = []
+    graded = GradedIF(threshold, signed=False, memory=False)
+    for neuron, start in ((IF(threshold), threshold / 2), (graded, 0 * threshold)):
+        x = current.clone().requires_grad_(True)
+        neuron.threshold = threshold.clone().requires_grad_(True)
+        values = Biased(neuron, potential=start)(x)
+        weights = torch.linspace(-1, 1, values.numel()).view_as(values)
+        found.append((values.detach(), torch.autograd.grad((values * weights).sum(), x)[0]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    assert bool((found[0][1] == 0).any())
+    assert bool((found[0][0] != 0).any())
 
 
 def test_the_slopes_of_msat_take_the_share_of_its_threshold_for_constant() -> None:

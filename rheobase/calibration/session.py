@@ -25,7 +25,7 @@ from rheobase.spiking import SpikingModel
 __all__ = ["Progress", "Session", "current", "fingerprint", "session"]
 
 _EVERY = 20  # iterations between two states on disk
-_RULE = "tuning 2"  # to be changed with what a setting of a calibration means, so that no older state is taken up
+_RULE = "tuning 3"  # to be changed with what a setting of a calibration means, so that no older state is taken up
 
 
 @dataclass(frozen=True)

@@ -19,29 +19,33 @@ def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed
 def spikes_of(potential: Tensor, threshold: Tensor) -> Tensor:
     """What a binary neuron sends: its threshold where the potential has reached it, else 0.
 
-    Where a gradient is asked for, ds/dq = 1 for -0.2 <= q <= 1.2 with q = potential / threshold, as in `graded_scan`.
+    Where a gradient is asked for, ds/dq of q = potential / threshold is 1 for 0.3 <= q <= 1.7 as far as the potential
+    is concerned: 0.7 on either side of where it fires, as in `graded_scan` for fire = 1/2. A ramp that reaches further
+    down lets gradients pass neurons that are silent, and they grow from layer to layer. For the threshold it is 1 for
+    0 <= q <= 1.2: one that is far too high is lowered also where no potential comes near it.
 
     Shape: potential (N, ...), threshold broadcastable to it.
     """
-    fired = potential >= threshold
     if torch.is_grad_enabled() and (potential.requires_grad or threshold.requires_grad):
-        spikes: Tensor = _Spike.apply(potential / threshold, fired)  # type: ignore[no-untyped-call]
-        return spikes * threshold
-    return torch.where(fired, threshold, 0.0)
+        spikes: Tensor = _Spikes.apply(potential, threshold.expand_as(potential))  # type: ignore[no-untyped-call]
+        return spikes
+    return torch.where(potential >= threshold, threshold, 0.0)
 
 
-class _Spike(torch.autograd.Function):
-    """Spikes that are known, and the slope that stands for their derivative in q."""
+class _Spikes(torch.autograd.Function):
+    """Spikes, and the slopes that stand for their derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, fired: Tensor) -> Tensor:
-        ctx.save_for_backward((q >= -0.2) & (q <= 1.2))
-        return fired.to(q.dtype)
+    def forward(ctx: Any, potential: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(potential, threshold)
+        return torch.where(potential >= threshold, threshold, 0.0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+        potential, threshold = ctx.saved_tensors
+        q = potential / threshold
+        near, below = (q - 1).abs() <= 0.7, (q >= 0) & (q <= 1.2)
+        return gradient * near, gradient * ((potential >= threshold).to(q.dtype) - q * below)
 
 
 class _Level(torch.autograd.Function):

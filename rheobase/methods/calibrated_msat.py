@@ -24,6 +24,9 @@ __all__ = ["CalibratedMSAT"]
 class CalibratedMSAT(Adapted):
     """MSAT neurons whose M is a calibrated scale of each channel.
 
+    Such a scale suits T steps already, where the paper's M, the largest activation, is far too high. A threshold that
+    rests at half of it, as with the paper's V_T, is then too low: here it rests at M sigmoid(2 ln 2 + 1/4) = 0.84 M.
+
     Args:
         start: v(0) as a share of M, from 0 to 1.
         payload: 0 for the threshold itself (a real number), or how many powers of two it is rounded to, up to 16.
@@ -33,6 +36,8 @@ class CalibratedMSAT(Adapted):
     """
 
     passes: int = 10
+    tau_mp: float = 2.0
+    v_t: float = 0.0
     start: float = 0.5
     payload: int = 0
 
