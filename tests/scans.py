@@ -116,11 +116,11 @@ Rounding = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor], tuple[Tensor,
 
 def check_msat_steps(
     backend: kernels.Backend, problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float],
-    switches: dict[str, bool], done: int,
+    switches: dict[str, bool], done: int, payload: int,
 ) -> None:  # fmt: skip
     scans = [partial(kernels.msat_scan, backend=backend), reference.msat_scan]
-    ours, plain = (partial(scan, **numbers, **switches) for scan in scans)  # type: ignore[operator]
-    _check_steps(ours, plain, partial(_msat_rounding, numbers=numbers, switches=switches), problem, done)
+    ours, plain = (partial(scan, **numbers, **switches, payload=payload) for scan in scans)  # type: ignore[operator]
+    _check_steps(ours, plain, partial(_msat_rounding, numbers=numbers, switches=switches), problem, done, payload)
 
 
 def check_bdett_steps(
@@ -131,8 +131,13 @@ def check_bdett_steps(
     _check_steps(ours, plain, partial(_bdett_rounding, numbers=numbers), problem, done)
 
 
-def _check_steps(scan: Any, plain: Any, rounding: Rounding, problem: tuple[Tensor, Tensor, Tensor], done: int) -> None:
-    """Teacher-forced: every step starts from the same state for the backend and for float64."""
+def _check_steps(
+    scan: Any, plain: Any, rounding: Rounding, problem: tuple[Tensor, Tensor, Tensor], done: int, payload: int = 0
+) -> None:
+    """Teacher-forced: every step starts from the same state for the backend and for float64.
+
+    A rounded payload may be either of its neighbours where the threshold is within rounding of where they meet.
+    """
     current, v, threshold = problem
     mean, last = 0.5 * v.flip(0) if v.ndim else 0.5 * v, v + 0.25
     for t, x in enumerate(current, start=done):
@@ -141,12 +146,17 @@ def _check_steps(scan: Any, plain: Any, rounding: Rounding, problem: tuple[Tenso
         exact = plain(*arguments, t, threshold.double())
         th, error = rounding(x, v, mean, last, t, threshold)
         distance = (arguments[3] * 0 + x.double() + v.double() - th).abs()
-        decided = distance > error
+        sent, decided = th, distance > error
+        if payload:
+            sent, low, high = (reference.nearest_power(u, threshold, payload) for u in (th, th - error, th + error))
+            settled = low == high
+            decided = decided & settled
         scale = 1 + x.abs() + v.abs() + threshold
         for a, b in zip((ours[0][0], *ours[1:]), (exact[0][0], *exact[1:]), strict=True):
             assert ((a - b).abs() <= error + 4 * EPS * scale)[decided].all()
         fired = ours[0][0] != 0
-        assert torch.where(fired, (ours[0][0] - th).abs() <= error, True).all()
+        fired = fired & settled if payload else fired
+        assert torch.where(fired, (ours[0][0] - sent).abs() <= error, True).all()
         _, v, mean, last = ours
 
 

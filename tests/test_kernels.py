@@ -105,11 +105,15 @@ def test_adaptive_scans_in_chunks_equal_one_scan_bit_for_bit(
     assert all(torch.equal(a, b) for a, b in zip(state, whole[1:], strict=True))
 
 
-@given(problems(), constants, flags, st.integers(0, 40))
+@given(problems(), constants, flags, st.integers(0, 40), st.integers(0, 5))
 def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
-    problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
+    problem: tuple[Tensor, Tensor, Tensor],
+    numbers: dict[str, float],
+    switches: dict[str, bool],
+    done: int,
+    payload: int,
 ) -> None:
-    check_msat_steps("cpu", problem, numbers, switches, done)
+    check_msat_steps("cpu", problem, numbers, switches, done, payload)
 
 
 @given(problems(), bdett_constants, st.integers(0, 40))
@@ -122,7 +126,8 @@ def test_each_bdett_step_equals_its_reference_except_where_rounding_decides(
 @given(problems())
 def test_counted_spikes_are_those_sent(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     assume(problem[0].ndim > 1)  # there are samples
-    for scan in (kernels.if_scan, partial(msat_flat, kernels), partial(bdett_flat, kernels)):
+    msats = (partial(msat_flat, kernels, payload=payload) for payload in (0, 3))
+    for scan in (kernels.if_scan, *msats, partial(bdett_flat, kernels)):
         counts = torch.full(problem[0].shape[:2], -1)
         values = scan(*problem, counts=counts, backend="cpu")[0]
         assert torch.equal(counts, kernels.count_by_sample(values, backend="reference"))
@@ -140,11 +145,11 @@ def test_msat_fires_just_above_its_threshold_and_not_just_below() -> None:
         assert ((values[0] != 0) == (factor > 1))[clear].all()
 
 
-@given(problems(), flags)
-def test_msat_conserves_charge(problem: tuple[Tensor, Tensor, Tensor], switches: dict[str, bool]) -> None:
+@given(problems(), flags, st.integers(0, 5))
+def test_msat_conserves_charge(problem: tuple[Tensor, Tensor, Tensor], switches: dict[str, bool], payload: int) -> None:
     """sum_t y(t) = v(0) + sum_t x(t) - v(T), whichever way the close decisions went."""
     current, potential, _ = problem
-    values, after, _, last = msat(kernels, problem, backend="cpu", **switches)
+    values, after, _, last = msat(kernels, problem, backend="cpu", payload=payload, **switches)
     left = values.double().sum(0) + after.double()
     right = current.double().sum(0) + potential.double()
     assert (left - right).abs().max() < 1e-5
@@ -171,9 +176,10 @@ def test_a_threshold_whose_exponential_overflows_is_the_maximum(drive_is_current
     assert low[0].item() == 0.5
 
 
-def test_a_threshold_of_zero_gives_no_nan() -> None:
+@pytest.mark.parametrize("payload", [0, 4])
+def test_a_threshold_of_zero_gives_no_nan(payload: int) -> None:
     problem = (torch.randn(5, 2, 3), torch.zeros(2, 3), torch.tensor([0.0, 1.0, 0.0]))
-    ours, plain = msat(kernels, problem, backend="cpu"), msat(reference, problem)
+    ours, plain = msat(kernels, problem, backend="cpu", payload=payload), msat(reference, problem, payload=payload)
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
 

@@ -412,6 +412,22 @@ def test_a_doubled_schedule_has_half_of_the_threshold_and_twice_the_levels_at_fi
             DeltaCoding(doubled=True, **wrong)  # type: ignore[arg-type]
 
 
+def test_msat_rounds_in_one_pass_what_the_wrapper_rounds_step_by_step() -> None:
+    class Plain(MSAT):
+        scan = MSAT.scan
+
+    x = torch.rand(30, 2, 4, 5, 5, generator=torch.Generator().manual_seed(1)) * 1.2
+    fast, slow = (Rounded(kind(torch.linspace(0.5, 2, 4), Adaptation()), 3) for kind in (MSAT, Plain))
+    assert (fast.neuron.rounding, slow.neuron.rounding) == (fast.counting, slow.counting) == (True, False)
+    counts = torch.zeros(30, 2, dtype=torch.int64)
+    found, expected = fast(x, counts=counts), slow(x)
+    same = (found == expected).all(0)  # within rounding, a threshold may be sent either way
+    assert same.float().mean() > 0.98
+    assert torch.equal(counts, (found != 0).flatten(2).sum(2))
+    for one, other in zip(fast._state[:3], slow._state[:3], strict=True):
+        torch.testing.assert_close(one[same], other[same], rtol=1e-5, atol=1e-5)
+
+
 def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> None:
     x = torch.rand(20, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     neuron = Rounded(MSAT(torch.tensor(1.0, dtype=torch.float64), Adaptation()), 3)

@@ -96,13 +96,17 @@ def test_graded_spikes_equal_the_reference_bit_for_bit(problem: list[Tensor], ru
 
 
 @overflows
-@given(problems(), constants, flags, st.integers(0, 40))
+@given(problems(), constants, flags, st.integers(0, 40), st.integers(0, 5))
 @few
 def test_each_msat_step_equals_its_reference_except_where_rounding_decides(
-    problem: tuple[Tensor, Tensor, Tensor], numbers: dict[str, float], switches: dict[str, bool], done: int
+    problem: tuple[Tensor, Tensor, Tensor],
+    numbers: dict[str, float],
+    switches: dict[str, bool],
+    done: int,
+    payload: int,
 ) -> None:
     current, potential, threshold = (moved(tensor) for tensor in problem)
-    check_msat_steps("triton", (current, potential, threshold), numbers, switches, done)
+    check_msat_steps("triton", (current, potential, threshold), numbers, switches, done, payload)
 
 
 @overflows

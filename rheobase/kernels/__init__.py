@@ -137,6 +137,7 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    payload: int = 0,
     overwrite: bool = False,
     counts: Tensor | None = None,
     backend: Backend = "auto",
@@ -152,6 +153,7 @@ def msat_scan(
     keywords: dict[str, Any] = {
         "alpha": alpha, "ka": ka, "ki": ki, "c": c, "v_t": v_t, "dtt_gain": dtt_gain, "det_gain": det_gain,
         "use_dtt": use_dtt, "use_det": use_det, "drive_is_current": drive_is_current, "raw_units": raw_units,
+        "payload": payload,
     }  # fmt: skip
     values, v, mean, last = _counting("msat_scan", arguments, keywords, overwrite, counts, backend)
     return values, v, mean, last

@@ -16,7 +16,7 @@ from numba import njit, types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "ONE", "PITCH", "ZERO", "exp", "fraction", "softplus"]
+__all__ = ["BLOCK", "ONE", "PITCH", "ZERO", "exp", "fraction", "nearest_power", "softplus"]
 
 BLOCK = 256
 """Neurons whose state is scanned in the first-level cache."""
@@ -27,6 +27,7 @@ PITCH = BLOCK + 16
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 LIMIT = np.float32(87.0)  # exp(+-87) is still a normal float32
 LOG2_E = np.float32(1.44269504)
+ROOT = np.float32(1.41421356)  # of 2
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # ln 2 in two parts
 ROUND = np.float32(1.5 * 2**23 + 127)  # adding it rounds to an integer n; its low bits are n + 127, as in 2^n
 # exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2) / 2, relative error 3e-9 (minimax fit)
@@ -55,6 +56,18 @@ def _power_of_two(typing: Any, shifted: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(32)
         return builder.bitcast(builder.shl(builder.bitcast(args[0], word), word(23)), ir.FloatType())
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
+def _power_above_inverse(typing: Any, x: Any) -> Any:
+    """2^-floor(log2 x) of a normal x, 2^-126 <= x < 2^127: its exponent alone, negated."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        exponent = builder.and_(builder.bitcast(args[0], word), word(0x7F800000))
+        return builder.bitcast(builder.sub(word(0x7F000000), exponent), ir.FloatType())
 
     return types.float32(types.float32), generate
 
@@ -163,6 +176,12 @@ def softplus(x: Any) -> Any:
 def fraction(m: Any, z: Any) -> Any:
     """m sigmoid(-z) = m / (1 + e^z)."""
     return m / (ONE + exp(z))
+
+
+@njit(forceinline=True, error_model="numpy")
+def nearest_power(x: Any, most: Any) -> Any:
+    """The power of two nearest to 1 / x by its logarithm, of 1, 1/2, ... 1 / most; x >= 1."""
+    return _power_above_inverse(min(x * ROOT, most))
 
 
 @njit(forceinline=True, error_model="numpy")

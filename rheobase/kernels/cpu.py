@@ -93,6 +93,7 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    payload: int = 0,
     overwrite: bool = False,
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -103,10 +104,11 @@ def msat_scan(
     """
     terms = exponent(
         alpha=alpha, ka=ka, ki=ki, c=c, v_t=v_t, dtt_gain=dtt_gain, det_gain=det_gain,
-        use_dtt=use_dtt, use_det=use_det, raw_units=raw_units,
+        use_dtt=use_dtt, use_det=use_det, raw_units=raw_units, payload=payload,
     )  # fmt: skip
     states = [potential, mean, last]
-    return _adapt("msat", current, states, steps_done, threshold, terms, drive_is_current, overwrite, counts)
+    name = "rounded_msat" if payload else "msat"
+    return _adapt(name, current, states, steps_done, threshold, terms, drive_is_current, overwrite, counts)
 
 
 def bdett_scan(
@@ -145,14 +147,15 @@ def exponent(
     use_dtt: bool = True,
     use_det: bool = True,
     raw_units: bool = False,
+    payload: int = 0,
 ) -> tuple[Any, tuple[bool, bool, bool]]:
-    """The arguments of `reference.msat_threshold` as the loops take them.
+    """The arguments of `reference.msat_threshold`, and the payload, as the loops take them.
 
     Returns:
         The parameters, and the switches USE_DTT, USE_DET and RAW.
     """
     weights = (-dtt_gain * alpha * ki, -dtt_gain * ka, -dtt_gain * v_t, -det_gain)  # of the four terms
-    parameters = (ctypes.c_float * 7)(1 / ki, -1 / c, *weights, LEAST)
+    parameters = (ctypes.c_float * 8)(1 / ki, -1 / c, *weights, LEAST, 2.0 ** (payload - 1))
     return parameters, (use_dtt, use_det and det_gain != 0, raw_units)
 
 

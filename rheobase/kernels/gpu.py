@@ -99,6 +99,7 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    payload: int = 0,
     overwrite: bool = False,
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -111,6 +112,7 @@ def msat_scan(
     return _adapt(
         current, [potential, mean, last], steps_done, threshold, numbers, overwrite, counts,
         USE_DTT=use_dtt, USE_DET=use_det and det_gain != 0, INSTANT=drive_is_current, RAW=raw_units, LINEAR=False,
+        PAYLOAD=payload,
     )  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def bdett_scan(
     """`reference.bdett_scan`, to float32 rounding, as `msat_scan`: (E + H) / 2 is the exponent of MSAT."""
     return _adapt(
         current, [potential, mean, last], steps_done, threshold, (eta, 1.0, 1 / psi, 1 / c, rest + a, 0.5, 0.5),
-        overwrite, counts, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True,
+        overwrite, counts, USE_DTT=True, USE_DET=True, INSTANT=False, RAW=False, LINEAR=True, PAYLOAD=0,
     )  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def _adapt(
     numbers: tuple[float, ...],
     overwrite: bool,
     counts: Tensor | None,
-    **switches: bool,
+    **switches: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
     current, strides = dense(current)
@@ -282,7 +284,7 @@ def _states(current: Tensor, strides: tuple[int, ...], *states: Tensor) -> tuple
     return before, [current.new_empty_strided(shape, strides) for _ in states]
 
 
-def _launch(name: str, current: Tensor, *arguments: Any, steps: int = 1, **constants: bool) -> None:
+def _launch(name: str, current: Tensor, *arguments: Any, steps: int = 1, **constants: int) -> None:
     """Run a kernel for all neurons, on the device of the current.
 
     Args:

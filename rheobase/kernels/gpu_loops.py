@@ -84,13 +84,21 @@ def _exponent(
     return z
 
 
+@triton.jit
+def _nearest_power(x, LEVELS: tl.constexpr):
+    """The power of two nearest to 1 / x by its logarithm, of 1, 1/2, ... 2^(1 - LEVELS); x >= 1."""
+    power = tl.minimum(x * 1.41421356, 2.0 ** (LEVELS - 1)).to(tl.float32)
+    exponent = power.to(tl.int32, bitcast=True) & 0x7F800000
+    return (0x7F000000 - exponent).to(tl.float32, bitcast=True)
+
+
 @triton.jit(do_not_specialize=_VARYING)
 def msat_kernel(
     current, values, threshold, potential, potential_after, mean_before, mean_after, last_before, last_after, counts,
     neurons, steps, stride, inner, count, each, samples, done,
     alpha, ka, inverse_ki, inverse_c, v_t, dtt_gain, det_gain, least,
     USE_DTT: tl.constexpr, USE_DET: tl.constexpr, INSTANT: tl.constexpr, RAW: tl.constexpr, LINEAR: tl.constexpr,
-    COUNT: tl.constexpr, BLOCK: tl.constexpr,
+    PAYLOAD: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The equations of `reference.msat_scan`, or `reference.bdett_scan` (LINEAR); t = done + k, th = M where t = 0."""
     n, live = _neurons(tl.program_id(0), neurons, BLOCK)
@@ -110,7 +118,10 @@ def msat_kernel(
         )
         adapted = m * tl.maximum(z, least) if LINEAR else m / (1.0 + tl.exp(-z))
         th = tl.where(t == 0, m, adapted)
-        y = tl.where(pre >= th, th, 0.0)
+        sent = th
+        if PAYLOAD:
+            sent = tl.where(t == 0, m, m * _nearest_power(1.0 + tl.exp(-z), PAYLOAD))
+        y = tl.where(pre >= th, sent, 0.0)
         v, last = pre - y, pre
         mean += (v - mean) / (t + 1)
         tl.store(y_place, y, mask=live)

@@ -34,6 +34,7 @@ from rheobase.kernels.basic_loops import (
     _workspace,
     exp,
     fraction,
+    nearest_power,
     softplus,
 )
 from rheobase.kernels.compilation import compile_kernel
@@ -50,10 +51,11 @@ TICKET, NEURONS, STEPS, STRIDE, PERIOD, CURRENT, THRESHOLD, VALUES = range(8)
 POTENTIAL, POTENTIAL_AFTER, MEAN_BEFORE, MEAN_AFTER, LAST_BEFORE, LAST_AFTER = range(8, 14)
 HARD = 14  # IF
 DONE, USE_DTT, USE_DET, INSTANT, RAW, PARAMETERS = range(14, 20)  # MSAT
-PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN, LEAST = range(7)
+PER_KI, PER_C, SLOPE, HEIGHT, REST, GAIN, LEAST, MOST_POWER = range(8)
 """The parameters of MSAT: 1 / ki, -1 / C, and the weights of d / ki, softplus, V_T and DET in the exponent z.
 
-BDETT has the same, with th = M max(-z, LEAST) in place of the sigmoid.
+BDETT has the same, with th = M max(-z, LEAST) in place of the sigmoid. Rounded payloads are M, M / 2 and so on down to
+M / MOST_POWER.
 """
 COUNTS, SAMPLE = 20, 21  # where spikes are counted, by step and sample, or 0; neurons of a sample
 SLOTS = 22
@@ -132,8 +134,10 @@ def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: bool) -> Any:
+def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: bool, rounded: bool) -> Any:
     """th = M / (1 + e^z), or M max(-z, LEAST) (linear); s = [v + x >= th]; y = s th; v = v + x - y; the mean of v.
+
+    With ``rounded``, y is s M times the power of two nearest to th / M.
 
     The number of y > 0.
     """
@@ -142,7 +146,8 @@ def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: boo
     for j in range(size):
         pre = w[V + j] + x[j]
         th = w[TH + j] * max(-w[Z + j], p[LEAST]) if linear else fraction(w[TH + j], w[Z + j])
-        emitted = th if pre >= th else ZERO
+        sent = w[TH + j] * nearest_power(ONE + exp(w[Z + j]), p[MOST_POWER]) if rounded else th
+        emitted = sent if pre >= th else ZERO
         after = pre - emitted
         y[j], w[V + j], w[LAST + j] = emitted, after, pre
         w[MEAN + j] = _fma(after - w[MEAN + j], share, w[MEAN + j])
@@ -185,8 +190,8 @@ def _if_kernel(task: Any) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
-def _adapt(task: Any, linear: bool) -> None:
-    """MSAT, or BDETT (linear)."""
+def _adapt(task: Any, linear: bool, rounded: bool) -> None:
+    """MSAT, whose payloads may be rounded, or BDETT (linear)."""
     neurons, done = task[NEURONS], task[DONE]
     use_dtt, use_det, instant, raw = task[USE_DTT] != 0, task[USE_DET] != 0, task[INSTANT] != 0, task[RAW] != 0
     p = _floats(task[PARAMETERS], 0)
@@ -214,7 +219,8 @@ def _adapt(task: Any, linear: bool) -> None:
                     _fill(w, Z, ZERO, size)
                 if use_det:
                     _drive_row(w, x, p, size, instant)
-                _count(task, k, start, _fire_row(w, x, y, p, size, np.float32(1.0 / (done + k + 1)), linear))
+                share = np.float32(1.0 / (done + k + 1))
+                _count(task, k, start, _fire_row(w, x, y, p, size, share, linear, rounded))
             _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)
             _copy_out(w, MEAN, _floats(task[MEAN_AFTER], start), size)
             _copy_out(w, LAST, _floats(task[LAST_AFTER], start), size)
@@ -223,12 +229,17 @@ def _adapt(task: Any, linear: bool) -> None:
 
 def _msat_kernel(task: Any) -> None:
     """MSAT."""
-    _adapt(task, False)
+    _adapt(task, False, False)
+
+
+def _rounded_msat_kernel(task: Any) -> None:
+    """MSAT with payloads of powers of two."""
+    _adapt(task, False, True)
 
 
 def _bdett_kernel(task: Any) -> None:
     """BDETT."""
-    _adapt(task, True)
+    _adapt(task, True, False)
 
 
 def _function_kernel(task: Any) -> None:
@@ -238,7 +249,13 @@ def _function_kernel(task: Any) -> None:
         y[j], y[size + j], y[2 * size + j] = exp(x[j]), softplus(x[j]), fraction(ONE, -x[j])
 
 
-_KERNELS = {"if": _if_kernel, "msat": _msat_kernel, "bdett": _bdett_kernel, "functions": _function_kernel}
+_KERNELS = {
+    "if": _if_kernel,
+    "msat": _msat_kernel,
+    "rounded_msat": _rounded_msat_kernel,
+    "bdett": _bdett_kernel,
+    "functions": _function_kernel,
+}
 
 
 @cache

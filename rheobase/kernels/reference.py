@@ -26,6 +26,7 @@ __all__ = [
     "if_scan",
     "msat_scan",
     "msat_threshold",
+    "nearest_power",
     "signed_msat_scan",
     "weigh",
     "weigh_by_sample",
@@ -74,11 +75,13 @@ def msat_scan(
     use_det: bool = True,
     drive_is_current: bool = False,
     raw_units: bool = False,
+    payload: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Multi-stage adaptive threshold, K steps.
 
     Each step, t steps done before it: v_pre = v + x; th by `msat_threshold` (M where t = 0);
     s = [v_pre >= th]; y = s th; v = v_pre - y; mean = mean + (v - mean) / (t + 1); last = v_pre.
+    With a payload, y is the power of two of M nearest to s th, see `nearest_power`.
 
     Where a gradient is asked for, s has the slope of `spikes_of`; th / M, mean and last are constants.
 
@@ -100,6 +103,7 @@ def msat_scan(
         use_dtt: whether DTT is on.
         use_det: whether DET is on.
         raw_units: do not divide potentials by M.
+        payload: 0 to send th itself, or how many powers of two of M there are to send.
 
     Returns:
         The emitted values (K, N, ...), then potential, mean and last after the last step.
@@ -114,7 +118,7 @@ def msat_scan(
             dtt_gain=dtt_gain, det_gain=det_gain, use_dtt=use_dtt, use_det=use_det, raw_units=raw_units,
         )  # fmt: skip
 
-    return _adaptive_scan(current, potential, mean, last, steps_done, threshold, threshold_of)
+    return _adaptive_scan(current, potential, mean, last, steps_done, threshold, threshold_of, payload)
 
 
 def msat_threshold(
@@ -208,6 +212,7 @@ def _adaptive_scan(
     steps_done: int,
     threshold: Tensor,
     threshold_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    payload: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Integrate and fire with a threshold that is M at first, and then a function of v - mean, v_pre - last and x."""
     v, values = potential, []
@@ -219,11 +224,25 @@ def _adaptive_scan(
                 th = threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
             th = threshold * (th / threshold).detach() if threshold.requires_grad else th
         y = spikes_of(v_pre, th)
+        if payload:
+            sent = nearest_power(th.detach(), threshold.detach(), payload)
+            y = y * (sent / th.detach()) if y.requires_grad else torch.where(y > 0, sent, 0.0)
         v = v_pre - y
         mean = mean + (v.detach() - mean) / (t + 1)
         last = v_pre.detach()
         values.append(y)
     return _values(values, current), v, mean, last
+
+
+def nearest_power(values: Tensor, unit: Tensor, levels: int) -> Tensor:
+    """Values rounded to powers of two of a unit: y = unit 2^-k where the value u > 0, else 0.
+
+    k is the whole number nearest to -log2(u / unit), from 0 to levels - 1.
+
+    Shape: values (N, ...), unit broadcastable to it.
+    """
+    k = torch.where(values > 0, -torch.log2(values / unit), 0.0).round().clamp(0, levels - 1)
+    return torch.where(values > 0, unit * torch.exp2(-k), 0.0)
 
 
 def bdett_threshold(

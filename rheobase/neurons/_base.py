@@ -104,12 +104,14 @@ class Temporal(nn.Module, ABC):
             current was.
         counting: whether `scan` takes ``counts``, (K, N) int64, and fills it with the number of values of each step
             and sample that are not zero.
+        rounding: whether `scan` takes ``payload``, how many powers of two of ``threshold`` there are to send.
         backend: what computes the scan, where there are fused kernels for it.
     """
 
     random: bool = False
     overwrites: bool = False
     counting: bool = False
+    rounding: bool = False
     backend: Backend = "auto"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -127,6 +129,7 @@ class Temporal(nn.Module, ABC):
         if "scan" in cls.__dict__:
             cls.overwrites = cls.__dict__.get("overwrites", False)
             cls.counting = cls.__dict__.get("counting", False)
+            cls.rounding = cls.__dict__.get("rounding", False)
 
     def __init__(self) -> None:
         super().__init__()

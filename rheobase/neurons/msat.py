@@ -165,7 +165,7 @@ class MSAT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
-    overwrites = counting = True
+    overwrites = counting = rounding = True
     tunable = MappingProxyType({"threshold": "log"})
     threshold: Tensor
 
@@ -183,7 +183,12 @@ class MSAT(Neuron):
         return y.squeeze(0), new
 
     def scan(
-        self, current: Tensor, state: MSATState, overwrite: bool = False, counts: Tensor | None = None
+        self,
+        current: Tensor,
+        state: MSATState,
+        overwrite: bool = False,
+        counts: Tensor | None = None,
+        payload: int = 0,
     ) -> tuple[Tensor, MSATState]:
         y, v, mean, v_pre = kernels.msat_scan(
             current,
@@ -193,6 +198,7 @@ class MSAT(Neuron):
             state.steps,
             along_channels(self.threshold, current[0]),
             **self.adaptation.arguments(),
+            payload=payload,
             overwrite=overwrite,
             counts=counts,
             backend=self.backend,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
+from rheobase.kernels.reference import nearest_power
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
 
 __all__ = ["Rounded"]
@@ -37,6 +37,8 @@ class Rounded(Wrapper):
         if not 1 <= levels <= 16:
             raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to 16.")
         self.levels = levels
+        if type(self).scan is Rounded.scan:
+            self.overwrites, self.counting = (neuron.rounding and can for can in (neuron.overwrites, neuron.counting))
         self.alphabet = Alphabet(Payload.POWER_OF_TWO, levels)
 
     def initial_state(self, current: Tensor) -> Any:
@@ -44,10 +46,15 @@ class Rounded(Wrapper):
 
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
         u, inner = self.neuron.step(current, state)
-        scale = along_channels(self.threshold, current)
-        k = torch.where(u > 0, -torch.log2(u / scale), 0.0).round().clamp(0, self.levels - 1)
-        y = torch.where(u > 0, scale * torch.exp2(-k), 0.0)
+        y = nearest_power(u, along_channels(self.threshold, current), self.levels)
         return y, self.neuron.refund(inner, u - y)
+
+    def scan(self, current: Tensor, state: Any, **options: Any) -> tuple[Tensor, Any]:
+        """In one pass where the neuron inside rounds what it sends itself, as MSAT does."""
+        if self.neuron.rounding:
+            options["payload"] = self.levels
+            return self.neuron.scan(current, state, **options)
+        return super().scan(current, state, **options)
 
     def expected_rate(self, current: Tensor, steps: int) -> Tensor:
         """That of the neuron inside."""
