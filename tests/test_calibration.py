@@ -46,7 +46,7 @@ from rheobase.methods import (
     SignedMSAT,
     TemporalBias,
 )
-from rheobase.neurons import Biased, Neuron, Parallel, SpikeConfidence
+from rheobase.neurons import IF, Biased, Neuron, Parallel, Rounded, SpikeConfidence
 from rheobase.observers import observe
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -180,6 +180,7 @@ METHODS = [
     RateCoding(steps=4, signed=True),
     SignedMSAT(steps=4, fraction=1.0),
     CalibratedMSAT(steps=4, calibration="none"),
+    CalibratedMSAT(steps=4, calibration="none", payload=4),
     ParallelConversion(steps=4),
 ]
 
@@ -569,10 +570,11 @@ def test_neurons_that_cannot_be_tuned_are_named() -> None:
     with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
         tune(snn, graph, data(), 4)
     graph, snn = converted(rb.MSAT())
-    filtered = {s: SpikeConfidence(neuron, 0.5, 2) for s, neuron in snn.plan.neurons.items()}
-    snn = SpikingModel(graph, dataclasses.replace(snn.plan, neurons=filtered))
-    with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
-        tune(snn, graph, data(), 4)
+    wrappers = (lambda neuron: SpikeConfidence(neuron, 0.5, 2), lambda neuron: Rounded(IF(neuron.threshold)))
+    for wrap in wrappers:
+        wrapped = {site: wrap(neuron) for site, neuron in snn.plan.neurons.items()}
+        with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
+            tune(SpikingModel(graph, dataclasses.replace(snn.plan, neurons=wrapped)), graph, data(), 4)
 
 
 def test_no_more_samples_are_tuned_on_than_asked_for() -> None:

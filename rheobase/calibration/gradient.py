@@ -211,13 +211,13 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
     fixed = [
         site
         for site, neuron in snn.plan.neurons.items()
-        if not all(part.tunable for part in neuron.modules() if isinstance(part, Neuron))
+        if not all(part.differentiable for part in neuron.modules() if isinstance(part, Neuron))
     ]
     if fixed:
         raise SettingError(
             f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, "
-            "MSAT, SignedMSAT and Parallel, also inside Biased and Differential: convert with ConstantThreshold, "
-            "RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
+            "MSAT, SignedMSAT and Parallel, also inside Biased, Differential and (MSAT) Rounded: convert with Constant"
+            "Threshold, RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
         )
 
 

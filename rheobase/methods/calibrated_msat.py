@@ -48,8 +48,6 @@ class CalibratedMSAT(Adapted):
         if self.signed or self.levels > 1 or self.powers or self.spread:
             problems.append("signed, levels, powers and spread must be off; MSAT has none of them")
         problems += ["differential must be off; SignedMSAT has it"] if self.differential else []
-        if self.payload and (self.iterations or self.layer_iterations):
-            problems.append("payload must be 0 where there are iterations; what is rounded cannot be tuned")
         return problems
 
     def neuron(self, scale: Tensor) -> Neuron:

@@ -252,6 +252,11 @@ class Neuron(Temporal):
         """
         return None
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether its scan has the slopes that calibration by gradient needs."""
+        return bool(self.tunable)
+
     @classmethod
     def holds(cls, name: str) -> bool:
         """Whether `code` or `averaged` is true of what this class sends.

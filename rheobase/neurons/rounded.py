@@ -44,6 +44,11 @@ class Rounded(Wrapper):
     def initial_state(self, current: Tensor) -> Any:
         return self.neuron.initial_state(current)
 
+    @property
+    def differentiable(self) -> bool:
+        """Where the neuron inside rounds what it sends itself, and then as much as that one."""
+        return self.neuron.rounding and self.neuron.differentiable
+
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
         u, inner = self.neuron.step(current, state)
         y = nearest_power(u, along_channels(self.threshold, current), self.levels)
