@@ -215,9 +215,10 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
     ]
     if fixed:
         raise SettingError(
-            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, "
-            "MSAT, SignedMSAT and Parallel, also inside Biased, Differential and (MSAT) Rounded: convert with Constant"
-            "Threshold, RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from them."
+            f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, MSAT, "
+            "SignedMSAT and Parallel, also inside Biased and Differential, and MSAT inside Rounded: convert with "
+            "ConstantThreshold, RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from "
+            "them."
         )
 
 
