@@ -122,7 +122,11 @@ ENTRIES = (
     Entry("TPP, random", SYNCHRONOUS, lambda t: TPP(steps=t), "Bojkovic et al. 2025", 1, 64),
     Entry("SpikeConverter, k = 2", "binary, layer-synchronous, step-weighted", lambda t: SpikeConverter(steps=t),
           "Liu et al. 2022", 1, 8),
+    Entry("Auto", "binary, layer-synchronous, step-weighted", lambda t: Auto("binary", causal=False, steps=t), "ours",
+          4, 4, tuned=True),
     Entry("double threshold", TERNARY, lambda t: DoubleThreshold(steps=t), "Yu et al. 2021", 1, 128),
+    Entry("double threshold, augmented spikes", "signed integer (16), causal",
+          lambda t: DoubleThreshold.augmented(steps=t), "Yu et al. 2021", 1, 128),
     Entry("SNM", TERNARY, lambda t: SignedMemory(steps=t), "Wang et al. 2022", 1, 64),
     Entry("SNM, FTBC", TERNARY, lambda t: SignedMemory(steps=t, calibration="temporal", passes=10),
           "combination", 1, 32),
@@ -161,7 +165,7 @@ ENTRIES = (
     Entry("levels", INTEGER, lambda t: RateCoding(steps=t, levels=15), "GN, burst, H-MT", 1, 4),
     Entry("levels, tuned", INTEGER, lambda t: RateCoding(steps=t, levels=15, iterations=60, weight_rate=5e-3),
           "ours", 1, 2, tuned=True),
-    Entry("Auto", INTEGER, lambda t: Auto(alphabet="integer", levels=15, steps=t), "ours", 1, 1, tuned=True),
+    Entry("Auto", INTEGER, lambda t: Auto(alphabet="integer", levels=15, steps=t), "ours", 1, 2, tuned=True),
     Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023, constants for ResNet-20", 1, 128, True),
     Entry("MSAT, constants for VGG16", REAL, lambda t: MSAT.vgg16(), "He et al. 2023", 1, 128, True),
     Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
@@ -177,7 +181,7 @@ ENTRIES = (
           lambda t: SignedMSAT(steps=t, fraction=2.0, differential=True), "ours", 1, 16),
     Entry("signed MSAT, FTBC, tuned", REAL,
           lambda t: SignedMSAT(steps=t, fraction=2.0, iterations=100, weight_rate=5e-3), "ours", 2, 16, tuned=True),
-    Entry("Auto", REAL, lambda t: Auto("real", steps=t), "ours", 8, 8, tuned=True),
+    Entry("Auto", REAL, lambda t: Auto("real", steps=t), "ours", 1, 2, tuned=True),
 )  # fmt: skip
 
 

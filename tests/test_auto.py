@@ -34,7 +34,7 @@ def graph() -> rb.Graph:
         (Auto("ternary", steps=4, iterations=2), Payload.TERNARY),
         (Auto("integer", levels=3, steps=2, iterations=0), Payload.INTEGER),
         (Auto("power_of_two", steps=2, iterations=0), Payload.POWER_OF_TWO),
-        (Auto("real", steps=2, iterations=2), Payload.REAL),
+        (Auto("real", steps=1, iterations=0), Payload.INTEGER),
         (Auto("binary", causal=False, steps=4, iterations=2), Payload.BINARY),
     ],
     ids=repr,
@@ -53,6 +53,27 @@ def test_layers_wait_for_each_other_only_where_they_may(weighted: bool) -> None:
     assert names == ["ParallelConversion", *radix, "ParallelConversion"]  # the last one tuned; radix codes cannot be
     assert not rb.convert(residual(), X, dataclasses.replace(auto, iterations=0)).causal
     assert rb.convert(residual(), X, dataclasses.replace(auto, causal=True, iterations=0)).causal
+
+
+@pytest.mark.parametrize("alphabet", ["ternary", "integer", "power_of_two", "real"])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_where_layers_may_wait_binary_spikes_stand_beside_all_others(alphabet: Any, weighted: bool) -> None:
+    together, alone = (Auto(alphabet, step_weighted=weighted, causal=causal, steps=3) for causal in (False, True))
+    more = together.candidates(3)[len(alone.candidates(3)) :]
+    assert together.candidates(3)[: -len(more)] == alone.candidates(3)
+    assert [repr(method) for method in more] == ["ParallelConversion(steps=3)", "SpikeConverter(steps=3)"][
+        : 1 + weighted
+    ]
+
+
+def test_a_real_number_may_stand_for_a_whole_one() -> None:
+    choice = Auto("real", steps=1, iterations=2).choose(graph(), as_batches(X))
+    assert [repr(c.method) for c in choice.tried] == [
+        "SignedMSAT(steps=1, fraction=2.0)",
+        "RateCoding(steps=1, levels=255)",
+    ]
+    assert choice.taken is choice.tried[1]
+    assert choice.taken.agreement > choice.tried[0].agreement
 
 
 def test_progress_names_the_candidate() -> None:
@@ -87,11 +108,14 @@ def test_an_agreement_of_exactly_what_is_asked_for_is_enough() -> None:
     assert not Auto(steps=4)._enough(dataclasses.replace(just, agreement=0.9899))
 
 
-def test_spikes_that_keep_to_no_trained_threshold_are_a_clear_error() -> None:
+@pytest.mark.parametrize("alphabet", ["binary", "ternary", "integer", "power_of_two", "real"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_only_what_keeps_to_trained_thresholds_is_tried_where_there_are_some(alphabet: Any, causal: bool) -> None:
     net = nn.Sequential(nn.Linear(6, 8), ClipFloorShift(4), nn.Linear(8, 3)).eval()
     x = torch.rand(32, 6, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(SettingError, match="no method with real spikes keeps to the largest activations"):
-        rb.convert(net, x, Auto("real", steps=2, iterations=0))
+    choice = Auto(alphabet, causal=causal, steps=2, iterations=0).choose(rb.trace(net, x[:2]), as_batches(x))
+    assert choice.tried
+    assert all(candidate.method.clips() for candidate in choice.tried)
 
 
 def test_steps_alone_ask_for_no_accuracy(recwarn: pytest.WarningsRecorder) -> None:

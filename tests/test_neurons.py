@@ -379,6 +379,17 @@ def test_a_constant_input_gives_the_expected_rate(name: str) -> None:
     assert float(error[inside].max()) <= neuron.rate_bound(steps) + 1e-6
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_spikes_are_negative_only_where_the_alphabet_says_so(name: str) -> None:
+    neuron = EXAMPLES[name]
+    values = neuron(torch.cat([torch.full((10, 1, 4), 0.9), torch.full((30, 1, 4), -0.4)]))
+    neuron.reset()
+    if not neuron.alphabet.negative:
+        assert float(values.min()) == 0.0
+    elif not isinstance(neuron, Retracting | EdgeTransmission):  # whose own tests wait for what they take back
+        assert float(values.min()) < 0
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_chunks_of_any_size_give_the_same_spikes(name: str) -> None:
     neuron = EXAMPLES[name]

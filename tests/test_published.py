@@ -18,7 +18,7 @@ from references import if_neuron
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase import methods
+from rheobase import methods, neurons
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
 from rheobase.methods import (
@@ -253,7 +253,11 @@ def test_the_best_choice_within_a_limit_is_that_of_brute_force() -> None:
 
 def test_a_small_budget_gives_one_level_and_a_large_one_the_best() -> None:
     x = MLP_X.float()
-    few, many = (rb.convert(mlp(), x, AdaFire(budget=b, calibration="none")) for b in (1e-6, 1e6))
+    with pytest.warns(
+        rb.ConversionWarning, match=r"no choice of levels stays within budget=1e-06; .* spends [\d.]+ times"
+    ):
+        few = rb.convert(mlp(), x, AdaFire(budget=1e-6, calibration="none"))
+    many = rb.convert(mlp(), x, AdaFire(budget=1e6, calibration="none"))  # without a warning, which would be an error
     levels = [[n.neuron.levels for n in snn.plan.neurons.values()] for snn in (few, many)]  # type: ignore[union-attr]
     events = [sum(float(s.sum()) for s in simulate(snn, x, 8).spikes.values()) for snn in (few, many)]
     assert max(levels[1]) > 1
@@ -435,8 +439,12 @@ def test_a_rounded_payload_is_the_nearest_power_of_two_and_loses_no_charge() -> 
     assert set(y.unique().tolist()) <= {0.0, 0.25, 0.5, 1.0}
     torch.testing.assert_close(x.sum(0), y.sum(0) + state.potential)
     assert str(neuron.alphabet) == "power_of_two(3)"
+    assert str(Rounded(neuron.neuron, 1).alphabet) == "binary"
     with pytest.raises(SettingError, match="levels is 0"):
         Rounded(IF(1.0), 0)
+    for signed in (neurons.SignedMSAT(1.0, Adaptation()), GradedIF(1.0)):
+        with pytest.raises(SettingError, match=rf"Rounded: {type(signed).__name__} sends negative spikes"):
+            Rounded(signed)
 
 
 @pytest.mark.parametrize("kind", [CalibratedMSAT, SignedMSAT])
@@ -460,6 +468,16 @@ def test_calibrated_msat_has_a_scale_and_biases_of_each_channel() -> None:
     assert neuron.bias.shape == (16, 8)
 
 
+def test_calibrated_msat_starts_from_a_share_of_its_scale() -> None:
+    for start in (0.0, 0.5, 1.0):
+        snn = rb.convert(mlp(), MLP_X.float(), CalibratedMSAT(start=start, calibration="none"))
+        neuron = snn.plan.neurons["3"]
+        assert isinstance(neuron, Biased)
+        torch.testing.assert_close(neuron.potential, start * neuron.threshold)
+        current = torch.full((1, 1, 8), 0.6) * neuron.threshold
+        assert bool((neuron(current) > 0).all()) == (start >= 0.5)  # 0.6 M + start M reaches M
+
+
 @pytest.mark.parametrize("method", [TwoStage, BSNN])
 def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: Any) -> None:
     with pytest.raises(rb.SettingError, match="spread must be off"):
@@ -477,6 +495,20 @@ def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: An
         (lambda: methods.MSAT(alpha=float("nan")), "alpha is not finite"),
         (lambda: methods.ConstantThreshold(fraction="a"), "ConstantThreshold: fraction is 'a'"),
         (lambda: methods.BSNN(steps=True), "BSNN: steps is True"),
+        (lambda: methods.RateCoding(per_channel="no"), "RateCoding: per_channel is 'no'; it must be True or False"),
+        (lambda: methods.AnnealedDelta(doubled=1), "AnnealedDelta: doubled is 1; it must be True or False"),
+        (
+            lambda: methods.MSAT(dtt="no", det=None),
+            "dtt is 'no'; it must be True or False; det is None; it must be True",
+        ),
+        (lambda: methods.Auto(step_weighted="no", flip="no"), "step_weighted is 'no'.*; flip is 'no'; it must be True"),
+        (lambda: methods.RateCoding(powers=True, levels=20), "levels is 20; it must be from 1 to 16"),
+        (lambda: methods.RateCoding(levels=70000), "levels is 70000; it must be from 1 to 65536"),
+        (lambda: methods.MultiLevel.bits(0), "MultiLevel.bits: n is 0; it must be at least 1"),
+        (lambda: methods.MultiLevel.bits(2.5), "MultiLevel.bits: n is 2.5; it must be a whole number"),
+        (lambda: methods.MultiLevel.bits(17), "MultiLevel.bits: n is 17; it must be at most 16"),
+        (lambda: methods.LocalBalancing(steps=16, delay=16), "delay is 16; it must be at least 0 and below steps, 16"),
+        (lambda: methods.SpiCalib(iterations=5), "SpiCalib: iterations and layer_iterations must be 0"),
         (lambda: methods.RateCoding(threshold=None), "threshold is None; it must be"),
         (lambda: methods.SpikeNorm(steps=2.5), "SpikeNorm: steps is 2.5"),
     ],

@@ -35,10 +35,10 @@ class Method(ABC):
             cls.__post_init__ = _after_kinds(cls.__post_init__)  # type: ignore[method-assign, assignment]
 
     def __post_init__(self) -> None:
-        """Check the kinds of all numbers.
+        """Check the kinds of all numbers, and of what is yes or no.
 
         Raises:
-            SettingError: a number is of another kind; all are listed.
+            SettingError: one is of another kind; all are listed.
         """
         _check_kinds(self)
         check = getattr(super(), "__post_init__", None)  # of a class beside this one
@@ -82,20 +82,24 @@ class Method(ABC):
 
 
 @cache
-def _numbers(cls: type) -> dict[str, set[type]]:
-    """The fields that hold whole numbers, numbers or None, and nothing else."""
+def _plain_fields(cls: type) -> dict[str, set[type]]:
+    """The fields that hold whole numbers, numbers, yes or no, or None, and nothing else."""
     hints = {name: set(get_args(hint)) or {hint} for name, hint in get_type_hints(cls).items()}
-    return {name: kinds for name, kinds in hints.items() if kinds <= {int, float, NoneType} and kinds != {NoneType}}
+    return {
+        name: kinds for name, kinds in hints.items() if kinds <= {int, float, bool, NoneType} and kinds != {NoneType}
+    }
 
 
 def _check_kinds(method: Method) -> None:
     problems: list[str] = []
-    kinds, infinite = _numbers(type(method)), float("inf")
+    kinds, infinite = _plain_fields(type(method)), float("inf")
     for name in [field.name for field in fields(method) if field.name in kinds]:  # type: ignore[arg-type]
         value = getattr(method, name)
         if value is None and NoneType in kinds[name]:
             continue
-        if float in kinds[name]:
+        if bool in kinds[name]:
+            problems += [] if isinstance(value, bool) else [f"{name} is {value!r}; it must be True or False"]
+        elif float in kinds[name]:
             problems += mismeasured(name, value, "a number", -infinite, infinite) if value == value else []
         elif not isinstance(value, Integral) or isinstance(value, bool):
             problems.append(f"{name} is {value!r}; it must be a whole number")

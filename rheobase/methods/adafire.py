@@ -78,7 +78,16 @@ class AdaFire(RateCoding):
             for site, neurons in choices.items()
         }
         limit = self.budget * sum(options[0][0] for options in found.values())
-        for site, k in zip(found, best_within(list(found.values()), limit), strict=True):
+        chosen = best_within(list(found.values()), limit)
+        spent = sum(options[k][0] for options, k in zip(found.values(), chosen, strict=True))
+        if spent > limit:
+            warnings.warn(
+                f"AdaFire: no choice of levels stays within budget={self.budget:g}; the cheapest, which is taken, "
+                f"spends {self.budget * spent / limit:.3g} times what one level everywhere costs. Allow a larger one.",
+                ConversionWarning,
+                stacklevel=3,
+            )
+        for site, k in zip(found, chosen, strict=True):
             plan = plan.with_neuron(site, choices[site][k])
         return super().refine(SpikingModel(graph, plan), graph, batches)
 

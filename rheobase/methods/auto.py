@@ -42,6 +42,7 @@ _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
 _MIRRORED = 0.8
 _WEIGHT_RATE = AnnealedDelta.weight_rate
+_MOST_LEVELS = 255  # of a whole number that a real one stands for
 _BEYOND = 3  # times the budget: what spends more untuned is not tuned, and where all do, no larger T is tried
 
 
@@ -108,11 +109,13 @@ class Auto(Method):
     Warns with a `ConversionWarning` where the constraint is not met.
 
     Args:
-        alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1.
+        alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1. A real
+            number may be the threshold of signed MSAT, or a whole number of thresholds, up to 255.
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
-        causal: whether each layer must work in the same step as the one before it. Where not, binary spikes are those
-            of layers that wait for each other: fewer steps, but each layer takes them anew. Other spikes are causal.
+        causal: whether each layer must work in the same step as the one before it. Where not, binary spikes of layers
+            that wait for each other are tried: fewer steps, but each layer takes them anew. Where spikes may carry
+            more, they stand beside those of layers that do not wait.
         steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
             if not given. Of samples that the network was not trained on more change, as it is less sure of them; where
@@ -162,13 +165,19 @@ class Auto(Method):
 
     def candidates(self, steps: int) -> list[Scaled]:
         """What is tried for T steps, without gradient tuning; it needs no biases where that follows."""
+        if self.causal:
+            return self._in_step(steps)
+        together: list[Scaled] = [ParallelConversion(steps=steps)]
+        together += [SpikeConverter(steps=steps)] if self.step_weighted else []
+        return together if self.alphabet == "binary" else [*self._in_step(steps), *together]
+
+    def _in_step(self, steps: int) -> list[Scaled]:
+        """Those whose layers do not wait for each other."""
         levels = self.levels or 4
         biases: dict[str, Any] = {} if self.iterations else {"calibration": "temporal", "passes": 5}
         if self.alphabet == "real":
-            return [SignedMSAT(steps=steps, fraction=2.0)]
-        if self.alphabet == "binary" and not self.causal:
-            together = ParallelConversion(steps=steps)
-            return [together, SpikeConverter(steps=steps)] if self.step_weighted else [together]
+            counts = RateCoding(steps=steps, levels=_MOST_LEVELS, signed=steps > 1)
+            return [SignedMSAT(steps=steps, fraction=2.0), counts]
         if self.alphabet == "binary":
             return [TemporalBias(steps=steps)]
         if self.alphabet == "ternary":
@@ -197,11 +206,6 @@ class Auto(Method):
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
-            if not methods:
-                raise SettingError(
-                    f"Auto: no method with {self.alphabet} spikes keeps to the largest activations that the network "
-                    "was trained with (rheobase.qcfs). Choose another alphabet."
-                )
             found = [measure(graph, data, test, m, steps) for m in methods]
             within, near = self._allowed(found), self._allowed(found, _BEYOND)
             if self.iterations and not (within and self._enough(_best(within))):

@@ -38,7 +38,7 @@ class LocalBalancing(RateCoding):
     """Binary rate coding with thresholds that grew until little is clipped, read after a delay.
 
     Args:
-        delay: how many early steps are not read; None computes t0.
+        delay: how many early steps are not read, fewer than ``steps``; None computes t0.
 
     The other arguments are those of `RateCoding`.
     """
@@ -48,8 +48,9 @@ class LocalBalancing(RateCoding):
     delay: int | None = None
 
     def _problems(self) -> list[str]:
-        wrong = self.delay is not None and self.delay < 0
-        problems = super()._problems() + ([f"delay is {self.delay}; it must be at least 0"] if wrong else [])
+        problems = super()._problems()
+        if self.delay is not None and not 0 <= self.delay < self.steps:
+            problems.append(f"delay is {self.delay}; it must be at least 0 and below steps, {self.steps}")
         return problems + (["differential must be off; a sum cannot be read late"] if self.differential else [])
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from rheobase.errors import SettingError, miscounted
 from rheobase.methods.rate import RateCoding
 
 __all__ = ["MultiLevel"]
@@ -30,5 +31,12 @@ class MultiLevel(RateCoding):
 
     @classmethod
     def bits(cls, n: int = 4, **changes: Any) -> Self:
-        """With n thresholds, which are n bits."""
+        """With n thresholds, which are n bits.
+
+        Raises:
+            SettingError: n is no whole number from 1 to 16.
+        """
+        problems = miscounted("n", n)
+        if problems or n > 16:
+            raise SettingError(f"MultiLevel.bits: {''.join(problems) or f'n is {n}; it must be at most 16'}.")
         return cls(**{"levels": 2**n - 1, **changes})

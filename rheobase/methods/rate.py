@@ -19,6 +19,7 @@ from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Biased, Differential, GradedIF, Neuron
+from rheobase.neurons.graded import most_levels
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel
@@ -35,7 +36,7 @@ class Levelled(Scaled):
     """Neurons with spikes of several levels.
 
     Args:
-        levels: magnitudes of a spike, at least 1.
+        levels: magnitudes of a spike, from 1 to 65,536, with powers of two to 16.
         powers: whether they are powers of two.
         signed: whether spikes may be negative.
         fire: the smallest potential that fires, in thresholds (of the lowest level); with 1 and a memory, one that
@@ -51,7 +52,8 @@ class Levelled(Scaled):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        problems += [f"levels is {self.levels}; it must be at least 1"] if not self.levels >= 1 else []
+        most = most_levels(self.powers)
+        problems += [f"levels is {self.levels}; it must be from 1 to {most}"] if not 1 <= self.levels <= most else []
         problems += [f"fire is {self.fire}; it must be greater than 0"] if not 0 < self.fire < float("inf") else []
         return problems
 
@@ -76,7 +78,7 @@ class Calibrated(Tuned, Levelled):
         calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step. What
             sends changes has the last alone.
         passes: of that calibration, at least 1.
-        images: how many calibration samples it uses.
+        images: how many calibration samples it uses. Gradients use the first 1,024, whatever this is.
 
     The other arguments and errors are those of `Levelled` and of `rheobase.methods.tuned.Tuned`.
     """

@@ -44,6 +44,8 @@ class SpiCalib(RateCoding):
         problems += [f"allowance is {self.allowance}; it must be at least 1"] if not self.allowance >= 1 else []
         if self.signed or self.levels > 1 or self.spread:
             problems.append("signed, levels and spread must be off; the neuron inside is binary")
+        if self.iterations or self.layer_iterations:
+            problems.append("iterations and layer_iterations must be 0; what is taken back has no gradient")
         return problems
 
     def takes_back(self) -> bool:

@@ -45,7 +45,7 @@ class Alphabet:
         step_weighted: whether what a symbol stands for also depends on the step it is sent in, by a schedule that the
             receiver knows. Within one step, the symbols of a ternary or signed integer spike, 2 levels of them beside
             silence, may then have any values.
-        signed: whether integers and powers of two may be negative too.
+        signed: whether integers, powers of two and real numbers may be negative too.
     """
 
     payload: Payload
@@ -58,6 +58,11 @@ class Alphabet:
         text = f"{self.payload.value}({self.levels})" if graded else self.payload.value
         text = f"signed {text}" if graded and self.signed else text
         return f"{text}, step-weighted" if self.step_weighted else text
+
+    @property
+    def negative(self) -> bool:
+        """Whether a spike may be negative."""
+        return self.signed or self.payload is Payload.TERNARY
 
     def levels_after(self, steps: int) -> int | None:
         """How many values above 0 the sum of spikes of T steps can have; None for real numbers.
@@ -84,7 +89,7 @@ class Alphabet:
             return None
         if not self.step_weighted:
             return steps * (2 ** (magnitudes - 1) if self.payload is Payload.POWER_OF_TWO else magnitudes)
-        if self.signed or self.payload is Payload.TERNARY:
+        if self.negative:
             return int(((2 * magnitudes + 1) ** steps - 1) // 2)
         return int((magnitudes + 1) ** steps - 1)
 

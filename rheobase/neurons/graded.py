@@ -106,7 +106,7 @@ class GradedIF(Neuron):
         doubled: bool = False,
     ) -> None:
         super().__init__()
-        most = 16 if powers else 2**16
+        most = most_levels(powers)
         if not 1 <= levels <= most:
             raise SettingError(f"GradedIF: levels is {levels}; it must be from 1 to {most}.")
         if doubled and (powers or not signed or not memory):
@@ -217,12 +217,16 @@ class GradedIF(Neuron):
         return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}{doubled}"
 
 
+def most_levels(powers: bool) -> int:
+    """How many magnitudes a spike may have."""
+    return 16 if powers else 2**16
+
+
 def symbols(alphabet: Alphabet) -> Tensor:
     """What one spike may stand for beside silence, 0: in units of the largest with powers of two, else of the least."""
     sizes = torch.arange(1, alphabet.levels + 1, dtype=torch.float64)
     sizes = torch.exp2(1 - sizes) if alphabet.payload is Payload.POWER_OF_TWO else sizes
-    signed = alphabet.signed or alphabet.payload is Payload.TERNARY
-    return torch.cat([torch.zeros(1), sizes, -sizes if signed else sizes[:0]])
+    return torch.cat([torch.zeros(1), sizes, -sizes if alphabet.negative else sizes[:0]])
 
 
 def distinct_sums(rows: Tensor, usual: Tensor, first: Tensor) -> int:

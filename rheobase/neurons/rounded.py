@@ -29,17 +29,22 @@ class Rounded(Wrapper):
         levels: how many powers, from 1 to 16.
 
     Raises:
-        SettingError: levels is outside its range.
+        SettingError: levels is outside its range, or the neuron inside sends negative spikes too.
     """
 
     def __init__(self, neuron: Neuron, levels: int = 4) -> None:
         super().__init__(neuron)
         if not 1 <= levels <= 16:
             raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to 16.")
+        if neuron.alphabet.negative:
+            raise SettingError(
+                f"Rounded: {type(neuron).__name__} sends negative spikes ({neuron.alphabet}), which would be lost; "
+                "use a neuron whose spikes are not negative."
+            )
         self.levels = levels
         if type(self).scan is Rounded.scan:
             self.overwrites, self.counting = (neuron.rounding and can for can in (neuron.overwrites, neuron.counting))
-        self.alphabet = Alphabet(Payload.POWER_OF_TWO, levels)
+        self.alphabet = Alphabet(Payload.POWER_OF_TWO if levels > 1 else Payload.BINARY, levels)
 
     def initial_state(self, current: Tensor) -> Any:
         return self.neuron.initial_state(current)

@@ -66,7 +66,7 @@ class SignedMSAT(Neuron):
         [1.0, 0.0, -0.5689, -0.4311]
     """
 
-    alphabet = Alphabet(Payload.REAL)
+    alphabet = Alphabet(Payload.REAL, signed=True)
     tunable = MappingProxyType({"threshold": "log", "fire": "log", "offset": "linear"})
     threshold: Tensor
     fire: Tensor
