@@ -568,6 +568,24 @@ def test_help_and_the_import_of_the_library_wait_for_no_pytorch() -> None:
 def test_version_and_help() -> None:
     assert _ok("--version") == f"rheobase {rb.__version__}\n"
     text = _ok("--help")
-    for verb in ("demo", "convert", "evaluate", "compare", "train", "evaluate-ann"):
+    for verb in ("demo", "convert", "evaluate", "compare", "methods", "train", "evaluate-ann"):
         assert verb in text
         assert "Example" in _ok(verb, "--help")
+
+
+def test_methods_lists_all_and_describes_one() -> None:
+    text = _ok("methods")
+    rows = json.loads(_ok("methods", "--json"))
+    assert [row["name"] for row in rows] == sorted(rb.methods.__all__, key=str.lower)
+    for row in rows:
+        assert row["name"] in text
+        assert row["sentence"]
+        assert row["spikes"]
+    found = {row["name"]: row for row in rows}
+    assert (found["ParallelConversion"]["spikes"], found["ParallelConversion"]["layers"]) == ("binary", "wait")
+    assert found["CalibratedMSAT"]["settings"]["tau_mp"] == "2.0"
+    assert found["MSAT"]["presets"][0] == "vgg16"
+    one = _ok("methods", "MSAT")
+    assert "Settings: " in one
+    assert "MSAT.vgg16" in one
+    assert "Did you mean MSAT?" in _error("methods", "Msta")

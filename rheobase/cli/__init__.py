@@ -16,6 +16,7 @@ from rheobase.cli.convert import convert
 from rheobase.cli.demo import demo
 from rheobase.cli.evaluate import evaluate
 from rheobase.cli.evaluate_ann import evaluate_ann
+from rheobase.cli.methods import methods
 from rheobase.cli.terminal import failing_cleanly
 from rheobase.cli.train import train
 from rheobase.distributed import is_first
@@ -54,6 +55,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     "--images 1000 --steps 256",
     compare: "rheobase compare --config experiment.toml --method MSAT --method 'ConstantThreshold(fraction=0.5)' "
     "--output results",
+    methods: "rheobase methods AnnealedDelta",
     train: "rheobase train experiments/train/m5-speech_commands-fast.toml --output runs/m5",
     evaluate_ann: "rheobase evaluate-ann vgg16-cifar10",
 }

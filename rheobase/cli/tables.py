@@ -15,6 +15,7 @@ from rheobase.intervals import wilson
 from rheobase.spiking import SpikingModel
 
 if TYPE_CHECKING:
+    from rheobase.methods.overview import Overview
     from rheobase.training import AnnAccuracy
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "exits",
     "grid",
     "latency",
+    "method_table",
     "original",
     "plan_rows",
     "plan_table",
@@ -85,6 +87,17 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
             table.add_row(Text(group, style="italic"), *[""] * len(steps))
         for label in members:
             table.add_row(_broken(label) if narrow else Text(label), *_at(curves[label], steps, key))
+    return table
+
+
+def method_table(found: Sequence[Overview]) -> Table:
+    """What each method is, a row each."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for column in ("a spike", "layers", "what it is", "paper"):
+        table.add_column(column)
+    for one in found:
+        table.add_row(one.name, one.spikes, one.layers, Text(one.sentence.replace("`", "")), one.paper)
     return table
 
 

@@ -13,7 +13,7 @@ from rheobase.errors import ConversionError, SettingError
 from rheobase.methods._base import Method
 from rheobase.methods.locate import import_place
 
-__all__ = ["parse_method"]
+__all__ = ["parse_method", "presets"]
 
 _PLACE = re.compile(r"(?P<place>.*?\.py|[\w.]+):(?P<call>.*)", re.DOTALL)
 _PREFIXES = ("rb", "rheobase", "methods")  # so that a line copied from a program works too
@@ -42,7 +42,7 @@ def parse_method(text: str) -> Method:
     while match is None and len(names) > 1 and names[0] in _PREFIXES:
         names = names[1:]
     kind = known.get(names[0])
-    if kind is None or len(names) > 2 or (len(names) == 2 and names[1] not in _presets(kind)):
+    if kind is None or len(names) > 2 or (len(names) == 2 and names[1] not in presets(kind)):
         place = "" if match is None else f" in {match['place']}"
         raise SettingError(
             f"There is no method {'.'.join(names)!r}{place}. {_close('.'.join(names), known)}"
@@ -73,7 +73,7 @@ def _methods(names: dict[str, Any]) -> dict[str, type[Method]]:
     return {n: v for n, v in names.items() if inspect.isclass(v) and issubclass(v, Method) and v is not Method}
 
 
-def _presets(kind: type[Method]) -> list[str]:
+def presets(kind: type[Method]) -> list[str]:
     """The public class methods, in the order of their definition."""
     found = [n for base in reversed(kind.__mro__) for n, v in vars(base).items() if isinstance(v, classmethod)]
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
@@ -85,7 +85,7 @@ def _settings(kind: type[Method]) -> str:
 
 def _names(known: dict[str, type[Method]]) -> list[str]:
     """The methods and their presets, as they are written."""
-    return [".".join((n, *p)) for n, kind in known.items() for p in ((), *((q,) for q in _presets(kind)))]
+    return [".".join((n, *p)) for n, kind in known.items() for p in ((), *((q,) for q in presets(kind)))]
 
 
 def _close(name: str, known: dict[str, type[Method]]) -> str:

@@ -1,0 +1,100 @@
+"""What each published method is, from the methods themselves: for lists of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rheobase import methods
+from rheobase.batches import as_batches
+from rheobase.errors import ConversionWarning
+from rheobase.graph import trace
+from rheobase.methods._base import Method
+from rheobase.methods.parse import presets
+from rheobase.methods.tuned import Tuned
+from rheobase.observers import observe
+from rheobase.spiking import SpikingModel
+
+__all__ = ["CHOSEN", "Overview", "overview", "published"]
+
+CHOSEN = "chosen"
+"""Said of what a method decides for each network."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is known of a method without a network.
+
+    Attributes:
+        name: of its class.
+        sentence: what it is.
+        description: the whole documentation of its class.
+        settings: its arguments with their defaults, as they are written.
+        spikes: what one of them may carry, with the default settings.
+        layers: "in step", "wait" where each layer waits until the one before it has taken all steps, or `CHOSEN`.
+        presets: the class methods that make it with other settings.
+        paper: authors and year of the first reference, or "this project".
+    """
+
+    name: str
+    sentence: str
+    description: str
+    settings: Mapping[str, str]
+    spikes: str
+    layers: str
+    presets: tuple[str, ...]
+    paper: str
+
+
+def published() -> list[type[Method]]:
+    """The classes of `rheobase.methods`, by their names."""
+    return [getattr(methods, name) for name in sorted(methods.__all__, key=str.lower)]
+
+
+def overview(kind: type[Method]) -> Overview:
+    """What is known of a method, from its documentation and from converting a network of two neurons.
+
+    >>> from rheobase.methods import SpikeConverter
+    >>> found = overview(SpikeConverter)
+    >>> found.spikes, found.layers, found.paper
+    ('binary, step-weighted', 'wait', 'Liu et al. 2022')
+    """
+    description = inspect.getdoc(kind) or ""
+    sentence = description.split("\n\n")[0].replace("\n", " ")
+    settings = {p.name: repr(p.default) for p in inspect.signature(kind).parameters.values()}
+    spikes, layers = (CHOSEN, CHOSEN) if kind is methods.Auto else _sent(kind())
+    paper = _paper(inspect.getdoc(inspect.getmodule(kind)) or "")
+    return Overview(kind.__name__, sentence, description, settings, spikes, layers, tuple(presets(kind)), paper)
+
+
+def _sent(method: Method) -> tuple[str, str]:
+    """The alphabet, and whether layers wait, of a small conversion."""
+    still = dataclasses.replace(method, iterations=0) if isinstance(method, Tuned) else method
+    first = nn.Linear(1, 1)
+    nn.init.ones_(first.weight)
+    nn.init.zeros_(first.bias)
+    x = torch.rand(8, 1, generator=torch.Generator().manual_seed(0), dtype=first.weight.dtype)
+    graph, data = trace(nn.Sequential(first, nn.ReLU(), nn.Linear(1, 2)).eval(), x), as_batches(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
+        plan = still.plan(graph, observe(graph, data, still.observer()))
+        plan = still.refine(SpikingModel(graph, plan), graph, data).plan
+    alphabets = sorted({str(neuron.alphabet) for neuron in plan.neurons.values()})
+    if isinstance(method, methods.AdaFire):  # each layer has its own
+        alphabets = [f"integer(1 to {method.levels})"]
+    return ", ".join(alphabets), "in step" if all(neuron.causal for neuron in plan.neurons.values()) else "wait"
+
+
+def _paper(text: str) -> str:
+    """The first reference of a module's docstring, as authors and year."""
+    if "Our own." in text:
+        return "this project"
+    found = re.search(r"([A-Z][\w'\-]+(?:(?:, | & | and )[A-Z][\w'\-]+)*(?: et al\.)? (?:19|20)\d\d)", text)
+    return found[1] if found else "this project"
