@@ -175,7 +175,7 @@ ENTRIES = (
     Entry("calibrated MSAT, FTBC, rounded", "power of two (4), causal", lambda t: CalibratedMSAT(steps=t, payload=4),
           "ours", 1, 64),
     Entry("calibrated MSAT, FTBC, rounded, tuned", "power of two (4), causal",
-          lambda t: CalibratedMSAT(steps=t, payload=4, iterations=100, weight_rate=5e-3), "ours", 4, 16, tuned=True),
+          lambda t: CalibratedMSAT(steps=t, payload=4, iterations=100, weight_rate=5e-3), "ours", 8, 16, tuned=True),
     Entry("signed MSAT, FTBC", REAL, lambda t: SignedMSAT(steps=t, fraction=2.0), "ours", 1, 32),
     Entry("differential signed MSAT, FTBC", "real, causal, step-weighted",
           lambda t: SignedMSAT(steps=t, fraction=2.0, differential=True), "ours", 1, 16),

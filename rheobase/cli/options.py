@@ -145,7 +145,7 @@ Columns = Annotated[
 ]
 
 _METHOD = (
-    "such as 'MSAT.resnet20(confidence=True)', Auto, which chooses one (docs/methods.md has all), or "
+    "such as 'MSAT.resnet20(confidence=True)', Auto, which chooses one (`rheobase methods` lists all), or "
     "path/file.py:ClassName(...) for your own"
 )
 Method = Annotated[str, typer.Option(help=f"How: {_METHOD}.", metavar="METHOD", rich_help_panel=_RUN)]
