@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.kernels import reference
+from rheobase.kernels.surrogate import nearest_power
 
 EPS = torch.finfo(torch.float32).eps
 PAPER = {"alpha": 0.3, "ka": 1.0, "ki": 1.0, "c": 5.0, "v_t": -1.0, "dtt_gain": 0.5, "det_gain": 0.25}
@@ -148,7 +149,7 @@ def _check_steps(
         distance = (arguments[3] * 0 + x.double() + v.double() - th).abs()
         sent, decided = th, distance > error
         if payload:
-            sent, low, high = (reference.nearest_power(u, threshold, payload) for u in (th, th - error, th + error))
+            sent, low, high = (nearest_power(u, threshold, payload) for u in (th, th - error, th + error))
             settled = low == high
             decided = decided & settled
         scale = 1 + x.abs() + v.abs() + threshold

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from rheobase.kernels.surrogate import level, spikes_of
+from rheobase.kernels.surrogate import fired, level, spikes_of
 
 __all__ = [
     "LEAST",
@@ -26,7 +26,6 @@ __all__ = [
     "if_scan",
     "msat_scan",
     "msat_threshold",
-    "nearest_power",
     "signed_msat_scan",
     "weigh",
     "weigh_by_sample",
@@ -216,33 +215,18 @@ def _adaptive_scan(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Integrate and fire with a threshold that is M at first, and then a function of v - mean, v_pre - last and x."""
     v, values = potential, []
+    differs = torch.is_grad_enabled() and any(part.requires_grad for part in (current, potential, threshold))
     for t, x in enumerate(current.unbind(0), start=steps_done):
         v_pre = v + x
-        th = threshold
-        if t > 0:
-            with torch.no_grad():
-                th = threshold_of((v - mean).to(v.dtype), v_pre - last, x)  # the mean may be wider
-            th = threshold * (th / threshold).detach() if threshold.requires_grad else th
-        y = spikes_of(v_pre, th)
-        if payload:
-            sent = nearest_power(th.detach(), threshold.detach(), payload)
-            y = y * (sent / th.detach()) if y.requires_grad else torch.where(y > 0, sent, 0.0)
+        with torch.no_grad():
+            th = threshold_of((v - mean).to(v.dtype), v_pre - last, x) if t > 0 else threshold  # the mean may be wider
+            share = th / threshold if differs else None
+        y = fired(v_pre, th, threshold, payload) if share is None else spikes_of(v_pre, threshold, share, payload)
         v = v_pre - y
         mean = mean + (v.detach() - mean) / (t + 1)
         last = v_pre.detach()
         values.append(y)
     return _values(values, current), v, mean, last
-
-
-def nearest_power(values: Tensor, unit: Tensor, levels: int) -> Tensor:
-    """Values rounded to powers of two of a unit: y = unit 2^-k where the value u > 0, else 0.
-
-    k is the whole number nearest to -log2(u / unit), from 0 to levels - 1.
-
-    Shape: values (N, ...), unit broadcastable to it.
-    """
-    k = torch.where(values > 0, -torch.log2(values / unit), 0.0).round().clamp(0, levels - 1)
-    return torch.where(values > 0, unit * torch.exp2(-k), 0.0)
 
 
 def bdett_threshold(

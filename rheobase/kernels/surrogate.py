@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["level", "spikes_of"]
+__all__ = ["fired", "level", "nearest_power", "spikes_of"]
 
 
 def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
@@ -16,36 +16,58 @@ def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed
     return result
 
 
-def spikes_of(potential: Tensor, threshold: Tensor) -> Tensor:
-    """What a binary neuron sends: its threshold where the potential has reached it, else 0.
+def spikes_of(potential: Tensor, threshold: Tensor, share: Tensor | None = None, payload: int = 0) -> Tensor:
+    """What a neuron with spikes of one sign sends: see `fired`, where th is the threshold, or a share of it.
 
-    Where a gradient is asked for, ds/dq of q = potential / threshold is 1 for 0.3 <= q <= 1.7 as far as the potential
+    Where a gradient is asked for, ds/dq of q = potential / th is 1 for 0.3 <= q <= 1.7 as far as the potential
     is concerned: 0.7 on either side of where it fires, as in `graded_scan` for fire = 1/2. A ramp that reaches further
     down lets gradients pass neurons that are silent, and they grow from layer to layer. For the threshold it is 1 for
-    0 <= q <= 1.2: one that is far too high is lowered also where no potential comes near it.
+    0 <= q <= 1.2: one that is far too high is lowered also where no potential comes near it. The share, and what
+    rounding makes of th, are constants.
 
-    Shape: potential (N, ...), threshold broadcastable to it.
+    Shape: potential (N, ...), threshold and share broadcastable to it.
     """
     if torch.is_grad_enabled() and (potential.requires_grad or threshold.requires_grad):
-        spikes: Tensor = _Spikes.apply(potential, threshold.expand_as(potential))  # type: ignore[no-untyped-call]
+        spikes: Tensor = _Spikes.apply(potential, threshold.expand_as(potential), share, payload)  # type: ignore[no-untyped-call]
         return spikes
-    return torch.where(potential >= threshold, threshold, 0.0)
+    return fired(potential, threshold if share is None else threshold * share, threshold, payload)
+
+
+def fired(potential: Tensor, th: Tensor, unit: Tensor, payload: int = 0) -> Tensor:
+    """th where the potential has reached it, else 0; with a payload, what `nearest_power` of the unit makes of th."""
+    return torch.where(potential >= th, nearest_power(th, unit, payload) if payload else th, 0.0)
+
+
+def nearest_power(values: Tensor, unit: Tensor, levels: int) -> Tensor:
+    """Values rounded to powers of two of a unit: y = unit 2^-k where the value u > 0, else 0.
+
+    k is the whole number nearest to -log2(u / unit), from 0 to levels - 1.
+
+    Shape: values (N, ...), unit broadcastable to it.
+    """
+    k = torch.where(values > 0, -torch.log2(values / unit), 0.0).round().clamp(0, levels - 1)
+    return torch.where(values > 0, unit * torch.exp2(-k), 0.0)
 
 
 class _Spikes(torch.autograd.Function):
-    """Spikes, and the slopes that stand for their derivatives."""
+    """Spikes, and the slopes that stand for their derivatives; it keeps the potential and the share alone."""
 
     @staticmethod
-    def forward(ctx: Any, potential: Tensor, threshold: Tensor) -> Tensor:
-        ctx.save_for_backward(potential, threshold)
-        return torch.where(potential >= threshold, threshold, 0.0)
+    def forward(ctx: Any, potential: Tensor, threshold: Tensor, share: Tensor | None, payload: int) -> Tensor:
+        ctx.save_for_backward(potential, threshold, share)
+        ctx.payload = payload
+        return fired(potential, threshold if share is None else threshold * share, threshold, payload)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        potential, threshold = ctx.saved_tensors
-        q = potential / threshold
+        potential, threshold, share = ctx.saved_tensors
+        th = threshold if share is None else threshold * share
+        if ctx.payload:
+            gradient = gradient * nearest_power(th, threshold, ctx.payload) / th
+        q = potential / th
         near, below = (q - 1).abs() <= 0.7, (q >= 0) & (q <= 1.2)
-        return gradient * near, gradient * ((potential >= threshold).to(q.dtype) - q * below)
+        of_threshold = gradient * ((potential >= th).to(q.dtype) - q * below)
+        return gradient * near, of_threshold if share is None else of_threshold * share, None, None
 
 
 class _Level(torch.autograd.Function):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels.reference import nearest_power
+from rheobase.kernels.surrogate import nearest_power
 from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
 
 __all__ = ["Rounded"]
