@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
-from benchmarks.entries import PUBLISHED
+from benchmarks.entries import ENTRIES, PUBLISHED, TRAINED
 from benchmarks.guide import TABLE, WITH_LEVELS
 from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from rheobase.intervals import wilson
@@ -134,6 +134,17 @@ def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float
               f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
               f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
     return f"| {row['name']}{OLDER if _older([row]) else ''}{latency} | {' | '.join(cells)} |"
+
+
+def calls() -> str:
+    """How the rows of the tables are called."""
+    steps = 97  # which no setting has, so that its places in the text are those of T
+    lines = ["| row | spikes | call |", "|---|---|---|"]
+    for entry in (*ENTRIES, *TRAINED):
+        text = repr(entry.make(steps)).replace(str(steps), "T").replace(str(steps - 8), "T - 8")
+        line = f"| {entry.name} | {entry.group} | `{text}` |"
+        lines += [line] if line not in lines else []
+    return "\n".join(lines)
 
 
 def others() -> str:

@@ -105,6 +105,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods_trained": method_tables.choices_trained,
     "methods_ternary": method_tables.ternary,
     "methods_others": method_tables.others,
+    "calls": method_tables.calls,
     "guide": guide.guide,
     "goals": method_tables.goals,
     "auto": method_tables.auto,
