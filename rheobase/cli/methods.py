@@ -15,12 +15,15 @@ __all__ = ["methods"]
 def methods(
     name: Annotated[
         str | None,
-        typer.Argument(help="A method, for its settings; all methods if none is given.", metavar="[METHOD]",
-                       show_default=False),
+        typer.Argument(
+            help="A method, such as CalibratedMSAT or 'CalibratedMSAT(payload=4)'; all if none is given.",
+            metavar="[METHOD]",
+            show_default=False,
+        ),
     ] = None,
     json_: options.Json = False,
     debug: options.Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """List the methods of conversion, or describe one of them."""
     import dataclasses
 
@@ -29,7 +32,7 @@ def methods(
     from rheobase.methods.overview import overview, published
     from rheobase.methods.parse import parse_method
 
-    found = [overview(kind) for kind in ([type(parse_method(name))] if name is not None else published())]
+    found = [overview(method) for method in ([parse_method(name)] if name is not None else published())]
     if json_:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
     elif name is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from rheobase import methods
 from rheobase.batches import as_batches
@@ -37,7 +38,7 @@ class Overview:
         sentence: what it is.
         description: the whole documentation of its class.
         settings: its arguments with their defaults, as they are written.
-        spikes: what one of them may carry, with the default settings.
+        spikes: what one of them may carry.
         layers: "in step", "wait" where each layer waits until the one before it has taken all steps, or `CHOSEN`.
         presets: the class methods that make it with other settings.
         paper: authors and year of the first reference, or "this project".
@@ -58,18 +59,24 @@ def published() -> list[type[Method]]:
     return [getattr(methods, name) for name in sorted(methods.__all__, key=str.lower)]
 
 
-def overview(kind: type[Method]) -> Overview:
+def overview(method: Method | type[Method]) -> Overview:
     """What is known of a method, from its documentation and from converting a network of two neurons.
+
+    Args:
+        method: with the settings that its spikes are to be told for, or a class, for the default settings.
 
     >>> from rheobase.methods import SpikeConverter
     >>> found = overview(SpikeConverter)
     >>> found.spikes, found.layers, found.paper
     ('binary, step-weighted', 'wait', 'Liu et al. 2022')
     """
+    kind = method if isinstance(method, type) else type(method)
     description = inspect.getdoc(kind) or ""
     sentence = description.split("\n\n")[0].replace("\n", " ")
     settings = {p.name: repr(p.default) for p in inspect.signature(kind).parameters.values()}
-    spikes, layers = (CHOSEN, CHOSEN) if kind is methods.Auto else _sent(kind())
+    spikes, layers = (
+        (CHOSEN, CHOSEN) if kind is methods.Auto else _sent(method() if isinstance(method, type) else method)
+    )
     paper = _paper(inspect.getdoc(inspect.getmodule(kind)) or "")
     return Overview(kind.__name__, sentence, description, settings, spikes, layers, tuple(presets(kind)), paper)
 
@@ -77,11 +84,12 @@ def overview(kind: type[Method]) -> Overview:
 def _sent(method: Method) -> tuple[str, str]:
     """The alphabet, and whether layers wait, of a small conversion."""
     still = dataclasses.replace(method, iterations=0) if isinstance(method, Tuned) else method
-    first = nn.Linear(1, 1)
-    nn.init.ones_(first.weight)
-    nn.init.zeros_(first.bias)
-    x = torch.rand(8, 1, generator=torch.Generator().manual_seed(0), dtype=first.weight.dtype)
-    graph, data = trace(nn.Sequential(first, nn.ReLU(), nn.Linear(1, 2)).eval(), x), as_batches(x)
+    first, last = (skip_init(nn.Linear, 1, outputs) for outputs in (1, 2))  # type: ignore[no-untyped-call]
+    for layer in (first, last):  # no random numbers are drawn
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    x = torch.linspace(0.1, 1, 8, dtype=first.weight.dtype)[:, None]
+    graph, data = trace(nn.Sequential(first, nn.ReLU(), last).eval(), x), as_batches(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConversionWarning)
         plan = still.plan(graph, observe(graph, data, still.observer()))
