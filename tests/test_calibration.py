@@ -46,7 +46,7 @@ from rheobase.methods import (
     SignedMSAT,
     TemporalBias,
 )
-from rheobase.neurons import IF, Biased, Neuron, Parallel, Rounded, SpikeConfidence
+from rheobase.neurons import IF, Biased, Neuron, Parallel, Rounded, SpikeConfidence, Temporal
 from rheobase.observers import observe
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -570,11 +570,36 @@ def test_neurons_that_cannot_be_tuned_are_named() -> None:
     with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
         tune(snn, graph, data(), 4)
     graph, snn = converted(rb.MSAT())
-    wrappers = (lambda neuron: SpikeConfidence(neuron, 0.5, 2), lambda neuron: Rounded(IF(neuron.threshold)))
+
+    class Plain(Rounded):
+        scan = Temporal.scan
+
+    wrappers = (lambda neuron: SpikeConfidence(neuron, 0.5, 2), lambda neuron: Rounded(IF(neuron.threshold)), Plain)
     for wrap in wrappers:
         wrapped = {site: wrap(neuron) for site, neuron in snn.plan.neurons.items()}
         with pytest.raises(SettingError, match=r"relu, relu_1 cannot be tuned.*RateCoding"):
             tune(SpikingModel(graph, dataclasses.replace(snn.plan, neurons=wrapped)), graph, data(), 4)
+
+
+@pytest.mark.parametrize("payload", [0, 4])
+def test_a_threshold_that_underflows_spoils_no_gradient(payload: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    with torch.no_grad():
+        net[0].weight[0], net[0].bias[0] = 5.0, -4.9  # mostly far below silence, and sometimes above
+    tuned = rb.convert(
+        net, torch.rand(64, 4), CalibratedMSAT(steps=32, payload=payload, iterations=4, weight_rate=5e-3)
+    )
+    assert all(bool(value.isfinite().all()) for value in tuned.state_dict().values())
+    assert all(bool(value.isfinite().all()) for value in tuned.plan.edits.values())
+
+
+def test_a_gradient_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, snn = converted(rb.MSAT())
+    infinite = torch.tensor(float("inf"))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_: infinite)
+    with pytest.raises(rb.DataError, match=r"the gradient of the calibration is not finite\. Lower its rates"):
+        tune(snn, graph, data(), 4)
 
 
 def test_no_more_samples_are_tuned_on_than_asked_for() -> None:

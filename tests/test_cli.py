@@ -586,7 +586,7 @@ def test_methods_lists_all_and_describes_one() -> None:
     assert found["CalibratedMSAT"]["settings"]["tau_mp"] == "2.0"
     assert found["MSAT"]["presets"][0] == "vgg16"
     rounded = json.loads(_ok("methods", "CalibratedMSAT(payload=4)", "--json"))
-    assert [row["spikes"] for row in rounded] == ["power_of_two(4)"]
+    assert [(row["spikes"], row["settings"]["payload"]) for row in rounded] == [("power_of_two(4)", "4")]
     one = _ok("methods", "MSAT")
     assert "Settings: " in one
     assert "MSAT.vgg16" in one

@@ -29,6 +29,7 @@ from torch import Tensor
 from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.kernels import cpu, reference
+from rheobase.kernels.surrogate import spikes_of
 from rheobase.neurons import IF, Adaptation, Biased, GradedIF
 
 needs_numba = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
@@ -182,6 +183,9 @@ def test_a_threshold_of_zero_gives_no_nan(payload: int) -> None:
     ours, plain = msat(kernels, problem, backend="cpu", payload=payload), msat(reference, problem, payload=payload)
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
+    current = problem[0].clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(msat(reference, (current, *problem[1:]), payload=payload)[0].sum(), current)
+    assert bool(slope.isfinite().all())
 
 
 def test_a_nan_stays_with_its_neuron_and_never_spikes() -> None:
@@ -319,6 +323,31 @@ def test_a_spike_has_the_slope_of_a_ramp_around_its_threshold(x: float, fires: i
     assert [g.item() for g in gradients] == pytest.approx([near, fires - x * below])  # y = M s(x / M)
     (rest,) = torch.autograd.grad(potential.sum(), current)
     assert rest.item() == 1 - near
+
+
+@pytest.mark.parametrize(("payload", "size"), [(0, 0.4), (4, 0.5), (1, 1.0)])
+@pytest.mark.parametrize(
+    ("q", "fires", "near", "below"), [(0.2, 0, 0, 1), (0.4, 0, 1, 1), (1.1, 1, 1, 1), (1.8, 1, 0, 0)]
+)
+def test_a_share_of_the_threshold_and_its_rounding_are_constants_of_the_slope(
+    payload: int, size: float, q: float, fires: int, near: int, below: int
+) -> None:
+    """th = 0.4 M, and what is sent of it is 0.4, 0.5 or 1 M."""
+    m, v = torch.tensor(2.0, requires_grad=True), torch.tensor([0.8 * q], requires_grad=True)
+    values = spikes_of(v, m, torch.tensor([0.4]), payload)
+    assert values.item() == pytest.approx(2 * size * fires)
+    gradients = torch.autograd.grad(values.sum(), (v, m))
+    assert [g.item() for g in gradients] == pytest.approx([near * size / 0.4, size * (fires - q * below)])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_threshold_that_underflows_is_rounded_to_the_smallest_power(backend: Any) -> None:
+    rule = {**PAPER, "v_t": -1.0, "raw_units": True}
+    zero = torch.zeros(1)
+    values = kernels.msat_scan(
+        torch.full((6, 1), 60.0), zero, zero, zero, 0, torch.tensor(300.0), **rule, payload=4, backend=backend
+    )[0]
+    assert values.flatten().tolist() == [0.0, *[37.5] * 5]
 
 
 def test_the_slopes_are_those_of_a_graded_neuron_that_fires_at_a_half() -> None:

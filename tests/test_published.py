@@ -504,6 +504,7 @@ def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: An
         (lambda: methods.Auto(step_weighted="no", flip="no"), "step_weighted is 'no'.*; flip is 'no'; it must be True"),
         (lambda: methods.RateCoding(powers=True, levels=20), "levels is 20; it must be from 1 to 16"),
         (lambda: methods.RateCoding(levels=70000), "levels is 70000; it must be from 1 to 65536"),
+        (lambda: methods.Auto("power_of_two", levels=20), "Auto: levels is 20; it must be from 1 to 16"),
         (lambda: methods.MultiLevel.bits(0), "MultiLevel.bits: n is 0; it must be at least 1"),
         (lambda: methods.MultiLevel.bits(2.5), "MultiLevel.bits: n is 2.5; it must be a whole number"),
         (lambda: methods.MultiLevel.bits(17), "MultiLevel.bits: n is 17; it must be at most 16"),

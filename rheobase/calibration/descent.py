@@ -109,14 +109,15 @@ def descend(
     """One step, with the gradients of each group clipped at norm 1 in its unit.
 
     Raises:
-        DataError: the loss is not finite; the message begins with ``where``.
+        DataError: the loss or its gradient is not finite; the message begins with ``where``.
     """
     if not bool(torch.isfinite(loss)):
         raise DataError(f"{where}: the loss of the calibration is {loss.item()}. Lower its rates.")
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        nn.utils.clip_grad_norm_(group["params"], group["most"])
+    norms = [nn.utils.clip_grad_norm_(group["params"], group["most"]) for group in optimizer.param_groups]
+    if not all(bool(torch.isfinite(norm)) for norm in norms):
+        raise DataError(f"{where}: the gradient of the calibration is not finite. Lower its rates.")
     optimizer.step()
     schedule.step()
 

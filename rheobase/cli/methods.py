@@ -43,7 +43,7 @@ def methods(
         say(one.name, style="bold")
         say(one.description, wrap=False)
         say()
-        say(f"Spikes: {one.spikes}. Layers: {one.layers}. Paper: {one.paper}.")
+        say(f"Spikes: {one.spikes}. Layers: {one.layers}." + (f" Paper: {one.paper}." if one.paper else ""))
         say(f"Settings: {', '.join(f'{setting}={default}' for setting, default in one.settings.items())}.")
         if one.presets:
             say(f"Presets: {', '.join(f'{one.name}.{preset}' for preset in one.presets)}.")

@@ -39,14 +39,14 @@ def fired(potential: Tensor, th: Tensor, unit: Tensor, payload: int = 0) -> Tens
 
 
 def nearest_power(values: Tensor, unit: Tensor, levels: int) -> Tensor:
-    """Values rounded to powers of two of a unit: y = unit 2^-k where the value u > 0, else 0.
+    """Values rounded to powers of two of a unit: unit 2^-k, k the whole number nearest to -log2(value / unit).
 
-    k is the whole number nearest to -log2(u / unit), from 0 to levels - 1.
+    k is from 0 to levels - 1: what is smaller, and 0, gives the smallest power. Where the unit is 0, it is 0.
 
     Shape: values (N, ...), unit broadcastable to it.
     """
-    k = torch.where(values > 0, -torch.log2(values / unit), 0.0).round().clamp(0, levels - 1)
-    return torch.where(values > 0, unit * torch.exp2(-k), 0.0)
+    ratio = torch.where(unit > 0, values / unit, 1.0).clamp(2.0 ** (1 - levels), 1.0)
+    return unit * torch.exp2(torch.log2(ratio).round())
 
 
 class _Spikes(torch.autograd.Function):
@@ -62,12 +62,12 @@ class _Spikes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         potential, threshold, share = ctx.saved_tensors
         th = threshold if share is None else threshold * share
-        if ctx.payload:
-            gradient = gradient * nearest_power(th, threshold, ctx.payload) / th
+        sent = nearest_power(th, threshold, ctx.payload) if ctx.payload else th
         q = potential / th
-        near, below = (q - 1).abs() <= 0.7, (q >= 0) & (q <= 1.2)
-        of_threshold = gradient * ((potential >= th).to(q.dtype) - q * below)
-        return gradient * near, of_threshold if share is None else of_threshold * share, None, None
+        fires, near, below = potential >= th, (q - 1).abs() <= 0.7, (q >= 0) & (q <= 1.2)
+        size = sent / threshold  # the slope of sent, as th is a share of the threshold; q may be infinite, where unused
+        of_threshold = torch.where(fires, size, 0.0) - torch.where(below, size * q, 0.0)
+        return torch.where(near, gradient * (sent / th), 0.0), gradient * of_threshold, None, None
 
 
 class _Level(torch.autograd.Function):

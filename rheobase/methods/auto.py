@@ -31,6 +31,7 @@ from rheobase.methods.signed_msat import SignedMSAT
 from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.methods.tuned import Tuned
+from rheobase.neurons.graded import most_levels
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
 from rheobase.simulation import simulate
@@ -154,8 +155,11 @@ class Auto(Method):
                 f"levels is {self.levels}; {self.alphabet} spikes have no levels to choose, so leave it out"
             )
         problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
-                     (("levels", self.levels, 1), ("steps", self.steps, 1), ("iterations", self.iterations, 0),
+                     (("steps", self.steps, 1), ("iterations", self.iterations, 0),
                       ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
+        most = most_levels(self.alphabet == "power_of_two")
+        if self.levels is not None and not 1 <= self.levels <= most:
+            problems.append(f"levels is {self.levels}; it must be from 1 to {most}")
         if self.accuracy_drop is not None and not 0 < self.accuracy_drop < 1:
             problems.append(f"accuracy_drop is {self.accuracy_drop}; it must be above 0 and below 1, such as 0.01")
         if self.energy_budget is not None and not self.energy_budget > 0:

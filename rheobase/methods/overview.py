@@ -25,6 +25,7 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["CHOSEN", "Overview", "overview", "published"]
 
+_OURS = "this project"
 CHOSEN = "chosen"
 """Said of what a method decides for each network."""
 
@@ -37,11 +38,12 @@ class Overview:
         name: of its class.
         sentence: what it is.
         description: the whole documentation of its class.
-        settings: its arguments with their defaults, as they are written.
+        settings: its arguments, as they are written.
         spikes: what one of them may carry.
         layers: "in step", "wait" where each layer waits until the one before it has taken all steps, or `CHOSEN`.
         presets: the class methods that make it with other settings.
-        paper: authors and year of the first reference, or "this project".
+        paper: the first reference of its module: authors, or where it appeared, and year. Else "this project", or
+            nothing for a method of another one.
     """
 
     name: str
@@ -73,17 +75,17 @@ def overview(method: Method | type[Method]) -> Overview:
     kind = method if isinstance(method, type) else type(method)
     description = inspect.getdoc(kind) or ""
     sentence = description.split("\n\n")[0].replace("\n", " ")
-    settings = {p.name: repr(p.default) for p in inspect.signature(kind).parameters.values()}
-    spikes, layers = (
-        (CHOSEN, CHOSEN) if kind is methods.Auto else _sent(method() if isinstance(method, type) else method)
-    )
+    made = method() if isinstance(method, type) else method
+    settings = {name: repr(getattr(made, name)) for name in inspect.signature(kind).parameters}
+    spikes, layers = _sent(made) if kind.resolve is Method.resolve else (CHOSEN, CHOSEN)
     paper = _paper(inspect.getdoc(inspect.getmodule(kind)) or "")
+    paper = "" if paper == _OURS and not kind.__module__.startswith("rheobase.") else paper
     return Overview(kind.__name__, sentence, description, settings, spikes, layers, tuple(presets(kind)), paper)
 
 
 def _sent(method: Method) -> tuple[str, str]:
     """The alphabet, and whether layers wait, of a small conversion."""
-    still = dataclasses.replace(method, iterations=0) if isinstance(method, Tuned) else method
+    still = dataclasses.replace(method, iterations=0, layer_iterations=0) if isinstance(method, Tuned) else method
     first, last = (skip_init(nn.Linear, 1, outputs) for outputs in (1, 2))  # type: ignore[no-untyped-call]
     for layer in (first, last):  # no random numbers are drawn
         nn.init.ones_(layer.weight)
@@ -103,6 +105,6 @@ def _sent(method: Method) -> tuple[str, str]:
 def _paper(text: str) -> str:
     """The first reference of a module's docstring, as authors and year."""
     if "Our own." in text:
-        return "this project"
+        return _OURS
     found = re.search(r"([A-Z][\w'\-]+(?:(?:, | & | and )[A-Z][\w'\-]+)*(?: et al\.)? (?:19|20)\d\d)", text)
-    return found[1] if found else "this project"
+    return found[1] if found else _OURS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
@@ -52,11 +53,11 @@ class Rounded(Wrapper):
     @property
     def differentiable(self) -> bool:
         """Where the neuron inside rounds what it sends itself, and then as much as that one."""
-        return self.neuron.rounding and self.neuron.differentiable
+        return type(self).scan is Rounded.scan and self.neuron.rounding and self.neuron.differentiable
 
     def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
         u, inner = self.neuron.step(current, state)
-        y = nearest_power(u, along_channels(self.threshold, current), self.levels)
+        y = torch.where(u > 0, nearest_power(u, along_channels(self.threshold, current), self.levels), 0.0)
         return y, self.neuron.refund(inner, u - y)
 
     def scan(self, current: Tensor, state: Any, **options: Any) -> tuple[Tensor, Any]:
