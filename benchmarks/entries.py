@@ -125,7 +125,7 @@ ENTRIES = (
     Entry("Auto", "binary, layer-synchronous, step-weighted", lambda t: Auto("binary", causal=False, steps=t), "ours",
           4, 4, tuned=True),
     Entry("double threshold", TERNARY, lambda t: DoubleThreshold(steps=t), "Yu et al. 2021", 1, 128),
-    Entry("double threshold, augmented spikes", "signed integer (16), causal",
+    Entry("double threshold, augmented spikes", "signed integer, causal",
           lambda t: DoubleThreshold.augmented(steps=t), "Yu et al. 2021", 1, 128),
     Entry("SNM", TERNARY, lambda t: SignedMemory(steps=t), "Wang et al. 2022", 1, 64),
     Entry("SNM, FTBC", TERNARY, lambda t: SignedMemory(steps=t, calibration="temporal", passes=10),

@@ -284,12 +284,12 @@ def auto() -> str:
             continue
         rows = record.read(f"methods-{network}")["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
-            ((steps, accuracy),) = accuracies(own).items()
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
-            best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
             mark = OLDER if _older([own]) else ""
-            lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | {100 * best[0]:.1f} | "
-                         f"{best[1]} |")  # fmt: skip
+            for steps, accuracy in accuracies(own).items():
+                best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
+                lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | "
+                             f"{100 * best[0]:.1f} | {best[1]} |")  # fmt: skip
     return "\n".join(lines)
 
 
