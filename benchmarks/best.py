@@ -71,7 +71,7 @@ def main() -> None:
     rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, NEAR, older) for e, first in wanted]
     rows = [line for line in rows if line["cells"]]
     if not arguments.only:
-        content = {**record.provenance(0), "network": on.name, "images": count,
+        content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": count,
                    "calibration_images": len(on.calibration), "methods": rows}  # fmt: skip
         print(record.write(f"best-{on.name}", content))
 

@@ -112,10 +112,14 @@ def cell_path(on: Bench, method: str, steps: int, count: int) -> Path:
 
 
 def keep(on: Bench, count: int) -> None:
-    """Take over what is stored for the same network, images and calibration, but for what is marked as older."""
+    """Take over what is stored for the same network, images and calibration, but for what is marked as older.
+
+    A network that is trained when it is needed differs from machine to machine: its weights must be the same too.
+    """
     for path in (record.RESULTS / f"{kind}-{on.name}.json" for kind in ("methods", "bars", "best")):
         stored = json.loads(path.read_text()) if path.exists() else {}
-        if (stored.get("images"), stored.get("calibration_images")) != (count, len(on.calibration)):
+        same = (stored.get("images"), stored.get("calibration_images"), stored.get("weights", on.weights))
+        if same != (count, len(on.calibration), on.weights):
             continue
         found = [c for entry in stored.get("methods", ()) for c in entry["cells"] if not c.get("older")]
         found += [content for goal in stored.get("bars", ()) if (content := goal["cell"]) and not content.get("older")]
@@ -206,7 +210,7 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
                   f"{found['calibration_seconds']:.0f} s", flush=True)  # fmt: skip
             rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": drop, "cell": found})
     if not arguments.only:
-        content = {**record.provenance(0), "network": on.name, "images": arguments.images,
+        content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": arguments.images,
                    "calibration_images": len(on.calibration), "bars": rows}  # fmt: skip
         print(record.write(f"bars-{on.name}", content))
 
@@ -304,7 +308,7 @@ def main() -> None:
     at_last = {levels_of(found, max(shown(found))) for found in rows}
     twins = [twin(on, levels, arguments.images) for levels in sorted({*TWINS, *at_last} - {None})]
     content = {
-        **record.provenance(0), "network": on.name, "images": arguments.images,
+        **record.provenance(0), "network": on.name, "weights": on.weights, "images": arguments.images,
         "calibration_images": len(on.calibration), "methods": rows, "twins": twins,
     }  # fmt: skip
     print(record.write(f"methods-{on.name}", content))
