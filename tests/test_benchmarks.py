@@ -168,3 +168,15 @@ def test_constraints_keep_what_was_measured_with_the_same_images(
         assert not constraints.place(other, asked, stored["images"]).exists()
     constraints.keep(on, stored["images"])
     assert json.loads(constraints.place(on, asked, stored["images"]).read_text()) == stored["rows"][0]
+
+
+def test_cells_of_other_weights_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [{"method": "A", "steps": 1}]
+    stored = {"images": 20, "calibration_images": 8, "weights": "first", "commit": "1", "methods": [{"cells": cells}]}
+    (tmp_path / "best-tiny.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for weights in ("second", "first"):
+        on = Bench("tiny", nn.Identity(), torch.zeros(8, 1), None, weights)
+        methods.keep(on, 20)
+        assert methods.cell_path(on, "A", 1, 20).exists() == (weights == "first")
