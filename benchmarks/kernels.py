@@ -48,9 +48,9 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
         x = scratch if overwrite else current
         return kernels.if_scan(x, v, threshold, overwrite=overwrite, backend=backend)
 
-    def adapt(backend: kernels.Backend, overwrite: bool = False) -> object:
-        x = scratch if overwrite else current
-        return kernels.msat_scan(x, v, mean, before, 8, threshold, **MSAT, overwrite=overwrite, backend=backend)
+    def adapt(backend: kernels.Backend, **options: Any) -> object:
+        x = scratch if "overwrite" in options else current
+        return kernels.msat_scan(x, v, mean, before, 8, threshold, **MSAT, **options, backend=backend)
 
     def follow(backend: kernels.Backend) -> object:
         return kernels.bdett_scan(current, v, mean, before, 8, threshold, **BDETT, backend=backend)
@@ -76,6 +76,8 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
         "MSAT": lambda: adapt("cpu"),
         "MSAT, overwriting": lambda: adapt("cpu", overwrite=True),
         "MSAT, reference": lambda: adapt("reference"),
+        "MSAT, rounded": lambda: adapt("cpu", payload=4),
+        "MSAT, rounded, reference": lambda: adapt("reference", payload=4),
         "BDETT": lambda: follow("cpu"),
         "BDETT, reference": lambda: follow("reference"),
         "signed MSAT": lambda: take_back(current, parameters, "cpu"),
