@@ -91,13 +91,13 @@ def comparison_table(curves: Mapping[str, Curve], width: int) -> Table:
 
 
 def method_table(found: Sequence[Overview]) -> Table:
-    """What each method is, a row each."""
+    """What each method is: its name, and beside it a sentence, its spikes, the order of its layers and its paper."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for column in ("a spike", "layers", "what it is", "paper"):
-        table.add_column(column)
+    table.add_column("what it is; what a spike carries, whether layers work in the same step or wait, paper")
     for one in found:
-        table.add_row(one.name, one.spikes, one.layers, Text(one.sentence.replace("`", "")), one.paper)
+        facts = ", ".join(filter(None, (one.spikes, one.layers, one.paper)))
+        table.add_row(one.name, Text.assemble(one.sentence.replace("`", ""), "\n", (facts, "italic")))
     return table
 
 
