@@ -20,7 +20,10 @@ NUMBERS = ("alpha", "ka", "inverse_ki", "inverse_c", "v_t", "dtt_gain", "det_gai
 INTEGERS = (
     "neurons", "steps", "stride", "inner", "count", "channels", "levels", "first_levels", "done", "each", "samples",
 )  # fmt: skip
-SWITCHES = {"HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "LINEAR", "POWERS", "SIGNED", "MEMORY", "SCHEDULE", "COUNT"}
+SWITCHES = {
+    "HARD", "USE_DTT", "USE_DET", "INSTANT", "RAW", "LINEAR", "PAYLOAD", "POWERS", "SIGNED", "MEMORY", "SCHEDULE",
+    "COUNT",
+}  # fmt: skip
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -77,6 +80,7 @@ def test_kernels_compile_without_fused_multiply_adds(name: str, switches: dict[s
     [
         ("msat_kernel", {}, 5, 4),  # current, threshold and three states; values and three states
         ("msat_kernel", {"LINEAR": True}, 5, 4),
+        ("msat_kernel", {"PAYLOAD": 4}, 5, 4),
         ("signed_msat_kernel", {}, 9, 5),  # current, four parameters and four states; values and four states
         ("signed_msat_kernel", {"SCHEDULE": True}, 9, 5),
     ],
