@@ -31,7 +31,7 @@ from rheobase.methods.signed_msat import SignedMSAT
 from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.methods.tuned import Tuned
-from rheobase.neurons.graded import most_levels
+from rheobase.neurons.alphabet import most_levels
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
 from rheobase.simulation import simulate

@@ -19,7 +19,7 @@ from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Biased, Differential, GradedIF, Neuron
-from rheobase.neurons.graded import most_levels
+from rheobase.neurons.alphabet import most_levels
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel

@@ -1,6 +1,7 @@
 """Spiking neurons, one family a file. Each is the definition of its equations."""
 
-from rheobase.neurons._base import Alphabet, Neuron, Payload, Temporal
+from rheobase.neurons._base import Neuron, Temporal
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.bdett import BDETT
 from rheobase.neurons.biased import Biased
 from rheobase.neurons.confidence import SpikeConfidence

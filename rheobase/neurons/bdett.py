@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Neuron, along_channels
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.integrate_fire import positive, summary
 from rheobase.precision import type_of_sums
 

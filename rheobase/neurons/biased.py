@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import Code
-from rheobase.neurons._base import Alphabet, Neuron, Wrapper, along_channels
+from rheobase.neurons._base import Neuron, Wrapper, along_channels
+from rheobase.neurons.alphabet import Alphabet
 from rheobase.neurons.graded import at_steps
 
 __all__ = ["Biased", "BiasedState"]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
+from rheobase.neurons._base import Neuron, Wrapper, along_channels
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.graded import GradedIF, at_steps, distinct_sums, symbols
 from rheobase.neurons.integrate_fire import positive
 from rheobase.precision import type_of_sums

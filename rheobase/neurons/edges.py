@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper
+from rheobase.neurons._base import Neuron, Wrapper
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.precision import type_of_sums
 
 __all__ = ["EdgeState", "EdgeTransmission"]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload
+from rheobase.neurons._base import Neuron
+from rheobase.neurons.alphabet import Alphabet, Payload, most_levels
 from rheobase.neurons.integrate_fire import positive, summary
 from rheobase.precision import type_of_sums
 
@@ -215,11 +216,6 @@ class GradedIF(Neuron):
     def extra_repr(self) -> str:
         doubled = ", doubled=True" if self.doubled else ""
         return f"threshold={summary(self.threshold)}, {self.alphabet}, memory={self.memory}{doubled}"
-
-
-def most_levels(powers: bool) -> int:
-    """How many magnitudes a spike may have."""
-    return 16 if powers else 2**16
 
 
 def symbols(alphabet: Alphabet) -> Tensor:

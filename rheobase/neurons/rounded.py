@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels.surrogate import nearest_power
-from rheobase.neurons._base import Alphabet, Neuron, Payload, Wrapper, along_channels
+from rheobase.neurons._base import Neuron, Wrapper, along_channels
+from rheobase.neurons.alphabet import Alphabet, Payload, most_levels
 
 __all__ = ["Rounded"]
 
@@ -35,8 +36,8 @@ class Rounded(Wrapper):
 
     def __init__(self, neuron: Neuron, levels: int = 4) -> None:
         super().__init__(neuron)
-        if not 1 <= levels <= 16:
-            raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to 16.")
+        if not 1 <= levels <= most_levels(powers=True):
+            raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to {most_levels(powers=True)}.")
         if neuron.alphabet.negative:
             raise SettingError(
                 f"Rounded: {type(neuron).__name__} sends negative spikes ({neuron.alphabet}), which would be lost; "

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from rheobase import kernels
-from rheobase.neurons._base import Alphabet, Neuron, Payload
+from rheobase.neurons._base import Neuron
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.graded import along, at_steps
 from rheobase.neurons.integrate_fire import positive, summary
 from rheobase.neurons.msat import Adaptation

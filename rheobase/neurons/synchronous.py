@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rheobase.errors import ConversionError, SettingError
 from rheobase.kernels import Code, Rule, count_by_sample, parallel_rule, radix_rule, synchronous_scan
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels
+from rheobase.neurons._base import Neuron, along_channels
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.integrate_fire import positive, summary
 
 __all__ = ["Parallel", "Probabilistic", "Radix", "Synchronous", "SynchronousState"]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from rheobase import kernels
 from rheobase.errors import SettingError
-from rheobase.neurons._base import Alphabet, Neuron, Payload, along_channels, filled
+from rheobase.neurons._base import Neuron, along_channels, filled
+from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.integrate_fire import IF, positive, summary
 from rheobase.neurons.synchronous import Synchronous
 
