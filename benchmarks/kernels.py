@@ -61,11 +61,14 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
     def grade(x: Tensor, rows: Rows, backend: kernels.Backend) -> Tensor:
         return kernels.graded_scan(x, v, v, *rows, backend=backend)[0]
 
+    def rise(x: Tensor, rows: Rows, backend: kernels.Backend) -> Tensor:
+        return kernels.msat_scan(x, v, mean, before, 8, rows[0].view(-1, 1, 1), **MSAT, backend=backend)[0]
+
     def tune(scan: Callable[[Tensor, Rows, kernels.Backend], Tensor], backend: kernels.Backend) -> object:
         """Forward and backward."""
         x, *rows = (tensor.detach().requires_grad_() for tensor in (current, *parameters))
         with torch.enable_grad():
-            return torch.autograd.grad(scan(x, rows, backend), (x, *rows), scratch)
+            return torch.autograd.grad(scan(x, rows, backend), (x, *rows), scratch, allow_unused=True)
 
     return {
         BASELINE: lambda: conv2d(x, weight, padding=1),
@@ -85,6 +88,8 @@ def contestants(images: int, channels: int, size: int, steps: int) -> dict[str, 
         "tuning graded": lambda: tune(grade, "cpu"),
         "tuning signed MSAT": lambda: tune(take_back, "cpu"),
         "tuning signed MSAT, reference": lambda: tune(take_back, "reference"),
+        "tuning MSAT": lambda: tune(rise, "cpu"),
+        "tuning MSAT, reference": lambda: tune(rise, "reference"),
         "count": lambda: kernels.count_nonzero(spikes, backend="cpu"),
         "count, reference": lambda: kernels.count_nonzero(spikes, backend="reference"),
     }

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, gpu, graded, reference, signed_msat, synchronous
+from rheobase.kernels import cpu, gpu, graded, gradient, reference, signed_msat, synchronous
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
 from rheobase.kernels.synchronous import Rule, offset_rule, parallel_rule, radix_rule
@@ -92,7 +92,7 @@ def if_scan(
 ) -> tuple[Tensor, Tensor]:
     """Integrate and fire, K steps: the equations are in `reference.if_scan`.
 
-    All backends give the same bits.
+    All backends give the same bits, and the same gradients up to rounding; Triton has no gradient.
 
     Shape: current (K, N, ...), its first dimension may be expanded; potential (N, ...); threshold ()
     or broadcastable to (N, ...).
@@ -144,7 +144,8 @@ def msat_scan(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Multi-stage adaptive threshold, K steps: equations and arguments are in `reference.msat_scan`.
 
-    Backends agree to float32 rounding of the threshold. ``overwrite`` and ``counts`` are as for `if_scan`.
+    Backends agree to float32 rounding of the threshold, and so do the gradients; Triton has none.
+    ``overwrite`` and ``counts`` are as for `if_scan`.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors.
@@ -178,7 +179,8 @@ def bdett_scan(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Dynamic thresholds of BDETT, K steps: equations and arguments are in `reference.bdett_scan`.
 
-    Backends agree to float32 rounding of the threshold. ``overwrite`` and ``counts`` are as for `if_scan`.
+    Backends agree to float32 rounding of the threshold, and so do the gradients; Triton has none.
+    ``overwrite`` and ``counts`` are as for `if_scan`.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors.
@@ -199,12 +201,15 @@ def _counting(
 ) -> tuple[Tensor, ...]:
     """The scan of this name, which counts its spikes itself where it can."""
     found: tuple[Tensor, ...]
-    match _choose(backend, tuple(argument for argument in arguments if isinstance(argument, Tensor))):
+    tensors = tuple(argument for argument in arguments if isinstance(argument, Tensor))
+    match _choose(backend, tensors, gradients=("cpu",)):
         case "triton":
             own = counts if counts is not None and gpu.counts_in_a_scan(arguments[0]) else None
             found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite, counts=own)
             if own is not None:
                 return found
+        case "cpu" if gradient.asked_for(*tensors):
+            found = gradient.scan(name, arguments, keywords)
         case "cpu":
             found = getattr(cpu, name)(*arguments, **keywords, overwrite=overwrite, counts=counts)
             return found

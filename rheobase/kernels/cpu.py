@@ -33,7 +33,8 @@ __all__ = [
     "weigh",
 ]
 
-_STATES, _DONE, _HARD, _COUNTS, _SLOTS = 8, 14, 14, 20, 22  # as in `loops`, which is not imported before it is needed
+# Slots as in `loops`, which is not imported before it is needed.
+_STATES, _DONE, _HARD, _COUNTS, _THRESHOLDS, _SLOTS = 8, 14, 14, 20, 22, 23
 _BLOCK = 256  # fewer neurons in a sample would make short blocks, so that their spikes are counted afterwards
 _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
 
@@ -96,8 +97,9 @@ def msat_scan(
     payload: int = 0,
     overwrite: bool = False,
     counts: Tensor | None = None,
+    thresholds: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`reference.msat_scan`, to float32 rounding.
+    """`reference.msat_scan`, to float32 rounding; the thresholds of each step are written down where there is room.
 
     exp, log and sigmoid are polynomials with relative errors below 3e-7, so a threshold differs from
     the reference's in its last bits, and a neuron within that of its threshold may decide the other way.
@@ -108,7 +110,7 @@ def msat_scan(
     )  # fmt: skip
     states = [potential, mean, last]
     name = "rounded_msat" if payload else "msat"
-    return _adapt(name, current, states, steps_done, threshold, terms, drive_is_current, overwrite, counts)
+    return _adapt(name, current, states, steps_done, threshold, terms, drive_is_current, overwrite, counts, thresholds)
 
 
 def bdett_scan(
@@ -126,13 +128,15 @@ def bdett_scan(
     c: float,
     overwrite: bool = False,
     counts: Tensor | None = None,
+    thresholds: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.bdett_scan`, to float32 rounding: (E + H) / 2 is the exponent of MSAT.
 
     As for `msat_scan`, a neuron within the rounding of its threshold may decide the other way.
     """
     terms = exponent(alpha=eta, ka=1.0, ki=psi, c=c, v_t=rest + a, dtt_gain=0.5, det_gain=0.5)
-    return _adapt("bdett", current, [potential, mean, last], steps_done, threshold, terms, False, overwrite, counts)
+    states = [potential, mean, last]
+    return _adapt("bdett", current, states, steps_done, threshold, terms, False, overwrite, counts, thresholds)
 
 
 def exponent(
@@ -169,11 +173,13 @@ def _adapt(
     drive_is_current: bool,
     overwrite: bool,
     counts: Tensor | None,
+    thresholds: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A scan whose threshold adapts to the potential, its mean, and what it was before the last spike."""
     values, (v, average, before), task, _keep = task_of(current, threshold, states, overwrite)
     parameters, (use_dtt, use_det, raw) = terms
     task[_DONE:_COUNTS] = [steps_done, use_dtt, use_det, drive_is_current, raw, ctypes.addressof(parameters)]
+    task[_THRESHOLDS] = 0 if thresholds is None else thresholds.data_ptr()
     _scan(name, task, values, counts)
     return values, v, average, before
 

@@ -58,7 +58,8 @@ BDETT has the same, with th = M max(-z, LEAST) in place of the sigmoid. Rounded 
 M / MOST_POWER.
 """
 COUNTS, SAMPLE = 20, 21  # where spikes are counted, by step and sample, or 0; neurons of a sample
-SLOTS = 22
+THRESHOLDS = 22  # where the thresholds of each step are written down, or 0
+SLOTS = 23
 """The int64 slots of a task: sizes, addresses and switches."""
 
 
@@ -134,8 +135,22 @@ def _drive_row(w: Any, x: Any, p: Any, size: int, instant: bool) -> None:
 
 
 @njit(forceinline=True, error_model="numpy")
+def _threshold(m: Any, z: Any, p: Any, linear: bool) -> Any:
+    """th = M / (1 + e^z), or M max(-z, LEAST) (linear)."""
+    return m * max(-z, p[LEAST]) if linear else fraction(m, z)
+
+
+@njit(forceinline=True, error_model="numpy")
+def _threshold_row(w: Any, thresholds: Any, p: Any, size: int, linear: bool) -> None:
+    """Write the thresholds down."""
+    _wide()
+    for j in range(size):
+        thresholds[j] = _threshold(w[TH + j], w[Z + j], p, linear)
+
+
+@njit(forceinline=True, error_model="numpy")
 def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: bool, rounded: bool) -> Any:
-    """th = M / (1 + e^z), or M max(-z, LEAST) (linear); s = [v + x >= th]; y = s th; v = v + x - y; the mean of v.
+    """th, see `_threshold`; s = [v + x >= th]; y = s th; v = v + x - y; the mean of v.
 
     With ``rounded``, y is s M times the power of two nearest to th / M.
 
@@ -145,7 +160,7 @@ def _fire_row(w: Any, x: Any, y: Any, p: Any, size: int, share: Any, linear: boo
     spikes = np.int32(0)
     for j in range(size):
         pre = w[V + j] + x[j]
-        th = w[TH + j] * max(-w[Z + j], p[LEAST]) if linear else fraction(w[TH + j], w[Z + j])
+        th = _threshold(w[TH + j], w[Z + j], p, linear)
         sent = w[TH + j] * nearest_power(ONE + exp(w[Z + j]), p[MOST_POWER]) if rounded else th
         emitted = sent if pre >= th else ZERO
         after = pre - emitted
@@ -212,6 +227,8 @@ def _adapt(task: Any, linear: bool, rounded: bool) -> None:
                 x, y = _input(task, w, k, start, size), _floats(task[VALUES], k * neurons + start)
                 if done + k == 0:
                     _count(task, k, start, _first_row(w, x, y, size))
+                    if task[THRESHOLDS]:
+                        _copy_out(w, TH, _floats(task[THRESHOLDS], start), size)
                     continue
                 if use_dtt:
                     _decay_row(w, p, size, raw)
@@ -219,6 +236,8 @@ def _adapt(task: Any, linear: bool, rounded: bool) -> None:
                     _fill(w, Z, ZERO, size)
                 if use_det:
                     _drive_row(w, x, p, size, instant)
+                if task[THRESHOLDS]:
+                    _threshold_row(w, _floats(task[THRESHOLDS], k * neurons + start), p, size, linear)
                 share = np.float32(1.0 / (done + k + 1))
                 _count(task, k, start, _fire_row(w, x, y, p, size, share, linear, rounded))
             _copy_out(w, V, _floats(task[POTENTIAL_AFTER], start), size)

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["fired", "level", "nearest_power", "spikes_of"]
+__all__ = ["NEAR", "TOP", "fired", "level", "nearest_power", "spikes_of"]
+
+NEAR, TOP = 0.7, 1.2
+"""Where a spike has slopes: for the potential where |q - 1| <= NEAR, for the threshold where 0 <= q <= TOP."""
 
 
 def level(q: Tensor, fire: Tensor, levels: int = 1, powers: bool = False, signed: bool = True) -> Tensor:
@@ -64,7 +67,7 @@ class _Spikes(torch.autograd.Function):
         th = threshold if share is None else threshold * share
         sent = nearest_power(th, threshold, ctx.payload) if ctx.payload else th
         q = potential / th
-        fires, near, below = potential >= th, (q - 1).abs() <= 0.7, (q >= 0) & (q <= 1.2)
+        fires, near, below = potential >= th, (q - 1).abs() <= NEAR, (q >= 0) & (q <= TOP)
         size = sent / threshold  # the slope of sent, as th is a share of the threshold; q may be infinite, where unused
         of_threshold = torch.where(fires, size, 0.0) - torch.where(below, size * q, 0.0)
         return torch.where(near, gradient * (sent / th), 0.0), gradient * of_threshold, None, None
