@@ -67,7 +67,7 @@ def place(on: Bench, asked: str, count: int) -> Path:
 
 def keep(on: Bench, count: int) -> None:
     """Take over the stored rows of the same network and images."""
-    stored = record.read("constraints") if (record.RESULTS / "constraints.json").exists() else {"rows": []}
+    stored = record.read("constraints") if record.has("constraints") else {"rows": []}
     known = (stored.get("network"), stored.get("images"), stored.get("calibration_images"))
     if known == (on.name, count, len(on.calibration)):
         take_over({place(on, found["asked"], count): found for found in stored["rows"]})

@@ -67,11 +67,11 @@ def _measured(method: Method) -> str:
 
 def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
     """The steps after which each class of methods, tuned or not, is within a point of the ANN, by its spikes."""
-    if not (record.RESULTS / f"{TABLE}.json").exists():
+    if not record.has(TABLE):
         return {}
     near: dict[tuple[str, bool], dict[str, list[int]]] = {}
     rows = record.read(TABLE)["methods"]
-    if (record.RESULTS / f"methods-{WITH_LEVELS}.json").exists():
+    if record.has(f"methods-{WITH_LEVELS}"):
         rows += [row for row in record.read(f"methods-{WITH_LEVELS}")["methods"] if row["name"] == "QCFS"]
     for row in rows:
         for cell in row["cells"]:

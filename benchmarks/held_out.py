@@ -72,7 +72,7 @@ def cell_path(on: Bench, others: Tensor, method: Scaled) -> Path:
 
 def keep(on: Bench, others: Tensor) -> None:
     """Take over the stored trials of so many images."""
-    stored = record.read("held-out")["trials"] if (record.RESULTS / "held-out.json").exists() else []
+    stored = record.read("held-out")["trials"] if record.has("held-out") else []
     trials = {repr(method): method for method in TRIALS}
     alike = [found for found in stored if found["method"] in trials and found["held_out"]["images"] == len(others)]
     methods.take_over({cell_path(on, others, trials[found["method"]]): found for found in alike})

@@ -47,7 +47,7 @@ TITLES = {**NETWORKS, WITH_LEVELS: "ResNet-20 trained with 8 levels (QCFS) on CI
 
 def goals() -> str:
     """The goals that were set for ResNet-20 on CIFAR-10, and what is reached."""
-    if not (record.RESULTS / f"{GOALS}.json").exists():
+    if not record.has(GOALS):
         return "Not measured yet: `python -m benchmarks.methods --bars --images 10000`."
     result = record.read(GOALS)
     lines = ["| spikes | T | points below the ANN | goal | events a neuron | calibration | method |", "|" + "---|" * 7]
@@ -88,7 +88,7 @@ def ternary() -> str:
 
 def _choices(network: str, groups: Collection[str] | None = None) -> str:
     command = f"python -m benchmarks.methods --network {network}"
-    if not (record.RESULTS / f"methods-{network}.json").exists():
+    if not record.has(f"methods-{network}"):
         return f"Not measured yet: `{command}`."
     result = record.read(f"methods-{network}")
     result["methods"] = [row for row in result["methods"] if groups is None or row["group"] in groups]
@@ -149,11 +149,11 @@ def calls() -> str:
 
 def others() -> str:
     """The best method of each kind of spikes on all networks: points below the ANN at T."""
-    if not (record.RESULTS / f"{TABLE}.json").exists():
+    if not record.has(TABLE):
         return "Not measured yet: `python -m benchmarks.methods`, and `python -m benchmarks.best` for other networks."
     found, about = {}, []
     for network, title in NETWORKS.items():
-        names = [n for n in (f"methods-{network}", f"best-{network}") if (record.RESULTS / f"{n}.json").exists()]
+        names = [n for n in (f"methods-{network}", f"best-{network}") if record.has(n)]
         if not names:
             continue
         result = record.read(names[0])
@@ -189,7 +189,7 @@ def _drops(row: dict[str, Any] | None, first: int) -> str:
 
 def ablations() -> str:
     """What one change makes of annealed delta coding on ResNet-20."""
-    if not (record.RESULTS / "ablations.json").exists():
+    if not record.has("ablations"):
         return "Not measured yet: `python -m benchmarks.ablations`."
     result = record.read("ablations")
     rows = [row for row in result["rows"] if row["network"] == "resnet20-cifar10"]
@@ -208,7 +208,7 @@ def ablations() -> str:
 
 def depth() -> str:
     """Annealed delta coding with the same settings on other networks."""
-    if not (record.RESULTS / "ablations.json").exists():
+    if not record.has("ablations"):
         return "Not measured yet: `python -m benchmarks.ablations`."
     titles = [
         "network",
@@ -233,7 +233,7 @@ def depth() -> str:
 
 def held_out(kinds: str = "Parallel|Annealed") -> str:
     """What settings of calibration do to images that it sees, and to others, for methods whose text begins so."""
-    result = record.read("held-out") if (record.RESULTS / "held-out.json").exists() else {"trials": []}
+    result = record.read("held-out") if record.has("held-out") else {"trials": []}
     trials = [trial for trial in result["trials"] if re.match(kinds, trial["method"])]
     if not trials:
         return "Not measured yet: `python -m benchmarks.held_out`."
@@ -261,7 +261,7 @@ def held_out_msat() -> str:
 
 def constraints() -> str:
     """What `Auto` takes for a constraint, and what that reaches."""
-    if not (record.RESULTS / "constraints.json").exists():
+    if not record.has("constraints"):
         return "Not measured yet: `python -m benchmarks.constraints`."
     result = record.read("constraints")
     titles = ["asked", "taken", "T", "points below the ANN", "agreement %", "events a neuron", "all took"]
@@ -280,7 +280,7 @@ def auto() -> str:
     titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for network, title in NETWORKS.items():
-        if not (record.RESULTS / f"methods-{network}.json").exists():
+        if not record.has(f"methods-{network}"):
             continue
         rows = record.read(f"methods-{network}")["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
@@ -295,7 +295,7 @@ def auto() -> str:
 
 def twins() -> str:
     """The ANN with its activations quantised."""
-    if not (record.RESULTS / f"{TABLE}.json").exists():
+    if not record.has(TABLE):
         return "Not measured yet: `python -m benchmarks.methods`."
     rows = record.read(TABLE)["twins"]
     lines = ["| levels above 0 | accuracy % | agreement with the ANN % |", "|---|---|---|"]

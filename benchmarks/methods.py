@@ -116,8 +116,8 @@ def keep(on: Bench, count: int) -> None:
 
     A network that is trained when it is needed differs from machine to machine: its weights must be the same too.
     """
-    for path in (record.RESULTS / f"{kind}-{on.name}.json" for kind in ("methods", "bars", "best")):
-        stored = json.loads(path.read_text()) if path.exists() else {}
+    for name in (f"{kind}-{on.name}" for kind in ("methods", "bars", "best")):
+        stored = record.read(name) if record.has(name) else {}
         same = (stored.get("images"), stored.get("calibration_images"), stored.get("weights", on.weights))
         if same != (count, len(on.calibration), on.weights):
             continue
@@ -197,7 +197,7 @@ def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
 def bars(on: Bench, arguments: argparse.Namespace) -> None:
     """The goals that were set, and what is reached; of what is not measured yet, what the stored result has."""
     rows = []
-    older = record.read(f"bars-{on.name}")["bars"] if (record.RESULTS / f"bars-{on.name}.json").exists() else []
+    older = record.read(f"bars-{on.name}")["bars"] if record.has(f"bars-{on.name}") else []
     stored = {(goal["group"], goal["steps"]): goal for goal in older}
     for bar in BARS:
         if arguments.finished and not cell_path(on, repr(bar.make(bar.steps)), bar.steps, arguments.images).exists():
@@ -236,8 +236,8 @@ def steps_of(entry: Entry, most: int) -> tuple[int, ...]:
 
 def older_cells(on: Bench) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     """What the stored table has, by group and name of the method and by the number of steps, marked as older."""
-    path = record.RESULTS / f"methods-{on.name}.json"
-    rows = json.loads(path.read_text())["methods"] if path.exists() else []
+    name = f"methods-{on.name}"
+    rows = record.read(name)["methods"] if record.has(name) else []
     return {(r["group"], r["name"]): {c["steps"]: {**c, "older": True} for c in r["cells"]} for r in rows}
 
 

@@ -30,8 +30,7 @@ def provenance(seed: int) -> dict[str, Any]:
     return {
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
         "commit": os.environ.get("RHEOBASE_COMMIT") or _git("rev-parse", "HEAD"),
-        "uncommitted_changes": "RHEOBASE_COMMIT" not in os.environ
-        and bool(_git("status", "--porcelain", "--", "rheobase", "benchmarks/*.py")),
+        "uncommitted_changes": "RHEOBASE_COMMIT" not in os.environ and bool(_git(*_CHANGES)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "versions": {
@@ -53,6 +52,11 @@ def write(name: str, content: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     write_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
+
+
+def has(name: str) -> bool:
+    """Whether there is a stored result of this name."""
+    return (RESULTS / f"{name}.json").exists()
 
 
 def read(name: str) -> dict[str, Any]:

@@ -331,7 +331,7 @@ def _kept(name: str, origin: dict[str, Any]) -> dict[str, Any]:
 
     One that does not say which instructions its processor had is of another machine: nobody can know.
     """
-    if not (record.RESULTS / f"{name}.json").exists():
+    if not record.has(name):
         return {}
     stored = record.read(name)
     for what in ("hardware", "threads"):

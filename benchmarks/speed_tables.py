@@ -25,7 +25,7 @@ def stored(render: Callable[[Parts, dict[str, Any]], str], name: str = "speed") 
     """A table of the stored result of this name, or what measures it."""
 
     def table() -> str:
-        if not (record.RESULTS / f"{name}.json").exists():
+        if not record.has(name):
             return f"Not measured yet: `python -m benchmarks.speed --result {name}`."
         result = record.read(name)
         return render(result["parts"], result)

@@ -33,7 +33,7 @@ def spikes_of(potential: Tensor, threshold: Tensor, share: Tensor | None = None,
     if torch.is_grad_enabled() and (potential.requires_grad or threshold.requires_grad):
         spikes: Tensor = _Spikes.apply(potential, threshold.expand_as(potential), share, payload)  # type: ignore[no-untyped-call]
         return spikes
-    return fired(potential, threshold if share is None else threshold * share, threshold, payload)
+    return _Spikes.sent(potential, threshold, share, payload)
 
 
 def fired(potential: Tensor, th: Tensor, unit: Tensor, payload: int = 0) -> Tensor:
@@ -56,10 +56,14 @@ class _Spikes(torch.autograd.Function):
     """Spikes, and the slopes that stand for their derivatives; it keeps the potential and the share alone."""
 
     @staticmethod
+    def sent(potential: Tensor, threshold: Tensor, share: Tensor | None, payload: int) -> Tensor:
+        return fired(potential, threshold if share is None else threshold * share, threshold, payload)
+
+    @staticmethod
     def forward(ctx: Any, potential: Tensor, threshold: Tensor, share: Tensor | None, payload: int) -> Tensor:
         ctx.save_for_backward(potential, threshold, share)
         ctx.payload = payload
-        return fired(potential, threshold if share is None else threshold * share, threshold, payload)
+        return _Spikes.sent(potential, threshold, share, payload)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
