@@ -32,7 +32,7 @@ from rheobase.calibration import (
     tune_layers,
 )
 from rheobase.calibration.activations import activations, site_by_site
-from rheobase.calibration.descent import descend, tunable
+from rheobase.calibration.descent import descend, relative, tunable
 from rheobase.calibration.gradient import _draw, _model
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed, Poisson
@@ -250,6 +250,22 @@ def test_tuning_does_not_depend_on_how_layers_are_scaled(method: Any) -> None:
     for name, step in plain.items():
         assert step.norm() > 0, name
         assert (scaled[name] - step).norm() < 0.2 * step.norm(), name  # rounding decides some spikes
+
+
+@pytest.mark.parametrize("name", ["iterations", "layer_iterations"])
+def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
+    method = RateCoding(steps=3, levels=3, flip=False)
+    sizes: list[int] = []
+
+    def watched(total: Tensor, target: Tensor) -> Tensor:
+        sizes.append(len(target))
+        return relative(total, target)
+
+    with mock.patch.object(gradient, "relative", watched):
+        rb.convert(chain(1.0), X, dataclasses.replace(method, batch_size=7, **{name: 2}))
+    assert set(sizes) == {7}
+    with pytest.raises(SettingError, match="batch_size is 0; it must be at least 1"):
+        dataclasses.replace(method, batch_size=0)
 
 
 def test_weights_move_as_far_as_the_answers_are_wrong() -> None:

@@ -27,6 +27,7 @@ class Tuned(Scaled):
         divergence: weight of the Kullback-Leibler divergence of the answers in it, beside their squared error.
         flip: whether it mirrors half of the samples left to right, where they are images.
         mix: whether it shifts and mixes images; of use with many iterations.
+        batch_size: samples in each iteration; T steps of all layers are held for them, so that fewer take less memory.
         seed: of its random order.
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
@@ -39,18 +40,20 @@ class Tuned(Scaled):
     divergence: float = 0.0
     flip: bool = True
     mix: bool = False
+    batch_size: int = 32
     seed: int = 0
 
     def _problems(self) -> list[str]:
         names = ("iterations", "layer_iterations", "weight_rate", "anytime", "divergence", "seed")
         wrong = [f"{n} is {getattr(self, n)}; it must be at least 0" for n in names if not getattr(self, n) >= 0]
+        wrong += [] if self.batch_size >= 1 else [f"batch_size is {self.batch_size}; it must be at least 1"]
         return super()._problems() + wrong
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if self.layer_iterations:
-            layers = Tuning(self.layer_iterations, seed=self.seed)
+            layers = Tuning(self.layer_iterations, self.batch_size, seed=self.seed)
             snn = tune_layers(snn, graph, batches, self.steps, layers)
         if not self.iterations:
             return snn
-        names = ("iterations", "weight_rate", "anytime", "divergence", "flip", "mix", "seed")
+        names = ("iterations", "weight_rate", "anytime", "divergence", "flip", "mix", "batch_size", "seed")
         return tune(snn, graph, batches, self.steps, Tuning(**{name: getattr(self, name) for name in names}))
