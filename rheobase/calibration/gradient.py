@@ -216,9 +216,9 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
     if fixed:
         raise SettingError(
             f"{name}: the neurons of {', '.join(fixed)} cannot be tuned by gradient. Accepted are IF, GradedIF, MSAT, "
-            "SignedMSAT and Parallel, also inside Biased and Differential, and MSAT inside Rounded: convert with "
-            "ConstantThreshold, RateCoding, DeltaCoding, MSAT, SignedMSAT, ParallelConversion or what derives from "
-            "them."
+            "SignedMSAT, BDETT and Parallel, also inside Biased and Differential, and MSAT inside Rounded: convert "
+            "with ConstantThreshold, RateCoding, DeltaCoding, MSAT, SignedMSAT, BDETT, ParallelConversion or what "
+            "derives from them."
         )
 
 

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,7 @@ class BDETT(Neuron):
 
     alphabet = Alphabet(Payload.REAL)
     overwrites = counting = True
+    tunable = MappingProxyType({"threshold": "log"})
     threshold: Tensor
 
     def __init__(
