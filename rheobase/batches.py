@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rheobase.errors import DataError
 
-__all__ = ["Batch", "Batches", "as_batch", "as_batches"]
+__all__ = ["Batch", "Batches", "as_batch", "as_batches", "batches_for"]
 
 INPUT_KEYS = (
     *("pixel_values", "img", "image", "images", "input", "inputs", "x"),
@@ -185,6 +185,14 @@ def as_batches(
             "torch.utils.data.DataLoader(dataset, batch_size=64)."
         )
     return Batches(source, device, dtype)
+
+
+def batches_for(source: object, network: nn.Module) -> Batches:
+    """`as_batches`, on the device of a network and of the type of its weights, where it has any."""
+    parameter = next((p for p in network.parameters() if p.is_floating_point()), None)
+    if parameter is None:
+        return as_batches(source)
+    return as_batches(source, device=parameter.device, dtype=parameter.dtype)
 
 
 def _is_one_batch(source: object) -> bool:

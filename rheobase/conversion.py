@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rheobase.batches import as_batches
+from rheobase.batches import as_batches, batches_for
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
@@ -43,12 +43,11 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         raise SettingError(f"method is {method!r}; give an instance such as rheobase.MSAT().")
     if isinstance(model, SpikingModel):
         raise ConversionError("The network is converted already; give the network that it was converted from.")
-    parameter = None
-    if isinstance(model, nn.Module):  # trace refuses others
+    if isinstance(model, nn.Module):
         check_kind(model)
-        parameter = next(model.parameters(), None)
-    device, dtype = (parameter.device, parameter.dtype) if parameter is not None else (None, None)
-    data = as_batches(batches, device=device, dtype=dtype)
+        data = batches_for(batches, model)
+    else:  # trace refuses it
+        data = as_batches(batches)
     (first,) = itertools.islice(iter(data), 1)
     example = first.inputs[:2]
     if not bool(torch.isfinite(example).all()):

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from torch import Tensor, nn
 
-from rheobase.batches import as_batches
+from rheobase.batches import batches_for
 from rheobase.curve import Curve
 from rheobase.errors import ConversionError, DataError, SettingError, miscounted, mistyped
 from rheobase.exits import Exit
@@ -91,8 +91,7 @@ def evaluate(
     if problems:
         raise SettingError("evaluate: " + "; ".join(problems) + ".")
     used = tuple(map(int, seeds)) if snn.random else (int(seeds[0]),)
-    parameter = next(snn.parameters(), torch.zeros(()))
-    data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
+    data = batches_for(loader, snn)
     read = Reading(data)
     own = read.own
 

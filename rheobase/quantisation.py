@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from rheobase.batches import Batch, as_batches
+from rheobase.batches import Batch, batches_for
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
@@ -154,7 +154,7 @@ def quantised_twin(
         quantisers[site] = Quantiser(clip, levels, rounding)
         twin.set_submodule(site, quantisers[site])
     if bias_correction:
-        data = as_batches(batches, device=weight.device, dtype=weight.dtype)
+        data = batches_for(batches, twin)
         read = Reading(data)
         wanted = read.alike(lambda: _means(graph.module, graph.sites, read))
         for site in graph.sites:
@@ -179,8 +179,7 @@ def fitted_twin(graph: Graph, batches: object, levels: int) -> nn.Module:
         SettingError: levels is below 1.
         DataError: the batches are malformed or do not fit the network.
     """
-    parameter = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
-    data = as_batches(batches, device=parameter.device, dtype=parameter.dtype)
+    data = batches_for(batches, graph.module)
     clips = scales(observe(graph, data, MMSE(levels)))
     trained = {site: trained_threshold(graph.module, site) for site in graph.sites}
     clips |= {site: clip for site, clip in trained.items() if clip is not None}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rheobase.batches import as_batches
+from rheobase.batches import batches_for
 from rheobase.errors import DataError
 from rheobase.graph import Graph
 from rheobase.plan import Plan
@@ -72,9 +72,7 @@ def evaluate_twin(graph: Graph, calibration: Any, loader: Any, levels: int) -> T
         1.0
     """
     twin = fitted_twin(graph, calibration, levels)
-    parameter = next(graph.module.parameters(), torch.zeros(()))
-    data = as_batches(loader, device=parameter.device, dtype=parameter.dtype)
-    read = Reading(data)
+    read = Reading(batches_for(loader, graph.module))
 
     def share() -> Sums:
         sums = Sums(1, 1)

@@ -66,8 +66,17 @@ def test_where_layers_may_wait_binary_spikes_stand_beside_all_others(alphabet: A
     ]
 
 
+@pytest.mark.parametrize(("auto", "tunes"), [(Auto(steps=8), True), (Auto(steps=8, accuracy_drop=0.01), False)])
+def test_with_steps_alone_what_is_good_enough_is_tuned_all_the_same(auto: Auto, tunes: bool) -> None:
+    """The most accurate one for so many steps is asked for, not one that keeps 99 % of the answers."""
+    auto = dataclasses.replace(auto, alphabet="integer", levels=255, iterations=2)
+    choice = auto.choose(graph(), as_batches(X))
+    assert auto._enough(choice.tried[0])
+    assert any(c.method.iterations for c in choice.tried) is tunes  # type: ignore[attr-defined]
+
+
 def test_a_real_number_may_stand_for_a_whole_one() -> None:
-    choice = Auto("real", steps=1, iterations=2).choose(graph(), as_batches(X))
+    choice = Auto("real", steps=1, iterations=2, accuracy_drop=0.01).choose(graph(), as_batches(X))
     assert [repr(c.method) for c in choice.tried] == [
         "SignedMSAT(steps=1, fraction=2.0)",
         "RateCoding(steps=1, levels=255)",

@@ -25,8 +25,10 @@ from rheobase.calibration import (
     calibrate_bias,
     calibrate_potential,
     calibrate_temporal_bias,
+    calibrate_weights,
     gradient,
     layerwise,
+    measure_confidence,
     session,
     tune,
     tune_layers,
@@ -253,6 +255,27 @@ def test_tuning_does_not_depend_on_how_layers_are_scaled(method: Any) -> None:
         assert (scaled[name] - step).norm() < 0.2 * step.norm(), name  # rounding decides some spikes
 
 
+PASSES: dict[str, Callable[..., SpikingModel]] = {
+    "tune": lambda snn, x: tune(snn, snn.graph, x, 4, Tuning(iterations=2)),
+    "tune_layers": lambda snn, x: tune_layers(snn, snn.graph, x, 4, Tuning(iterations=2)),
+    "bias": lambda snn, x: calibrate_bias(snn, snn.graph, x, 4),
+    "potential": lambda snn, x: calibrate_potential(snn, snn.graph, x, 4),
+    "temporal bias": lambda snn, x: calibrate_temporal_bias(snn, snn.graph, x, 4),
+    "weights": lambda snn, x: calibrate_weights(snn, snn.graph, x, 4, iterations=2),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_takes_whatever_a_conversion_takes(name: str) -> None:
+    snn = rb.convert(residual(), X, RateCoding(steps=4))
+    found = []
+    for source in (X, list(X.split(16)), X.double().numpy(), [(X, torch.zeros(len(X), dtype=torch.int64))]):
+        plan = PASSES[name](snn, source).plan
+        found.append([*plan.edits.values(), *(b for neuron in plan.neurons.values() for b in neuron.buffers())])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+    assert measure_confidence(snn, snn.graph, X, ["relu"], 4) == measure_confidence(snn, snn.graph, data(), ["relu"], 4)
+
+
 @pytest.mark.parametrize("name", ["iterations", "layer_iterations"])
 def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
     method = RateCoding(steps=3, levels=3, flip=False)
@@ -267,6 +290,8 @@ def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
     assert set(sizes) == {7}
     with pytest.raises(SettingError, match="batch_size is 0; it must be at least 1"):
         dataclasses.replace(method, batch_size=0)
+    with pytest.raises(SettingError, match="weight_rate is inf; it must be at least 0, and finite"):
+        dataclasses.replace(method, weight_rate=float("inf"))
 
 
 def test_weights_move_as_far_as_the_answers_are_wrong() -> None:

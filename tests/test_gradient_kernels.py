@@ -120,3 +120,17 @@ def test_spikes_are_counted_where_gradients_are_asked_for() -> None:
     assert torch.equal(counts, (values != 0).sum(2))
     assert counts.sum() > 0
     assert values.requires_grad
+
+
+def test_a_second_derivative_is_refused_and_not_zero() -> None:
+    zero, one = torch.zeros(2, 3), torch.ones(1, 3)
+    problem = (torch.rand(4, 2, 3).requires_grad_(), zero)
+    scans = (
+        lambda: kernels.if_scan(*problem, torch.tensor(0.8))[0],
+        lambda: kernels.graded_scan(*problem, zero, one, 0.5 * one, 0 * one)[0],
+        lambda: kernels.signed_msat_scan(*problem, zero, zero, zero, 0, one, 0.5 * one, 0 * one, **PAPER)[0],
+    )
+    for scan in scans:
+        (slope,) = torch.autograd.grad(scan().square().sum(), problem[0], create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            slope.sum().backward()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 
-from rheobase.batches import Batches
 from rheobase.calibration.layerwise import Layer, channel_mean, layerwise
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
@@ -28,7 +27,7 @@ __all__ = [
 
 
 def calibrate_bias(
-    snn: SpikingModel, graph: Graph, batches: Batches, steps: int, *, passes: int = 1, images: int = 256
+    snn: SpikingModel, graph: Graph, batches: object, steps: int, *, passes: int = 1, images: int = 256
 ) -> SpikingModel:
     r"""Give each channel a constant current that closes the gap between its mean rate and its mean activation.
 
@@ -39,7 +38,7 @@ def calibrate_bias(
     Args:
         snn: the converted network, rate-coded; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T.
         passes: how often, at least 1.
         images: how many samples are used.
@@ -53,7 +52,7 @@ def calibrate_bias(
 
 
 def calibrate_potential(
-    snn: SpikingModel, graph: Graph, batches: Batches, steps: int, *, passes: int = 1, images: int = 256
+    snn: SpikingModel, graph: Graph, batches: object, steps: int, *, passes: int = 1, images: int = 256
 ) -> SpikingModel:
     r"""Give each neuron an initial potential that closes the gap between its rate and its activation.
 
@@ -71,7 +70,7 @@ def calibrate_potential(
 def calibrate_temporal_bias(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    batches: object,
     steps: int,
     *,
     rate: float = 0.5,
@@ -92,7 +91,7 @@ def calibrate_temporal_bias(
     Args:
         snn: the converted network; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T; later steps get the mean of the biases, or with changes none.
         rate: how much of the gap one pass closes, from above 0 to 1.
         passes: how often, at least 1.

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import torch
 
-from rheobase.batches import Batches
+from rheobase.batches import batches_for
 from rheobase.calibration.activations import site_by_site
 from rheobase.graph import Graph
 from rheobase.reading import Reading
@@ -23,7 +23,7 @@ __all__ = ["measure_confidence"]
 
 @torch.no_grad()
 def measure_confidence(
-    snn: SpikingModel, graph: Graph, batches: Batches, sites: Collection[str], steps: int = 16
+    snn: SpikingModel, graph: Graph, batches: object, sites: Collection[str], steps: int = 16
 ) -> dict[str, float]:
     """The spike confidence p of each site.
 
@@ -37,7 +37,7 @@ def measure_confidence(
     Args:
         snn: the converted network, without a filter at these sites.
         graph: the network in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         sites: where to measure.
         steps: E, at least 1.
 
@@ -46,7 +46,7 @@ def measure_confidence(
     """
     fired = dict.fromkeys(sites, 0)
     wrong = dict.fromkeys(sites, 0)
-    read = Reading(batches)
+    read = Reading(batches_for(batches, graph.module))
 
     def count() -> None:
         for x, _ in read:

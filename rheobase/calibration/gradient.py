@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from rheobase import augment
-from rheobase.batches import Batches, as_batches
+from rheobase.batches import as_batches, batches_for
 from rheobase.calibration.activations import activations
 from rheobase.calibration.descent import (
     State,
@@ -103,7 +103,7 @@ class Tuning:
 def tune(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    batches: object,
     steps: int,
     tuning: Tuning | None = None,
 ) -> SpikingModel:
@@ -123,7 +123,7 @@ def tune(
     Args:
         snn: the converted network; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T.
         tuning: the settings.
 
@@ -133,17 +133,17 @@ def tune(
     """
     _check_tunable(snn, "tune")
     settings = tuning or Tuning()
+    x = first_samples(batches_for(batches, graph.module), settings.images)
     if is_half(snn):
-        x = first_samples(batches, settings.images)
         return in_float32(snn, graph, x, lambda s, g, b: tune(s, g, b, steps, settings))
     with torch.inference_mode(False), torch.enable_grad():
-        return _tune(snn, graph, batches, steps, settings)
+        return _tune(snn, graph, x, steps, settings)
 
 
 def tune_layers(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    batches: object,
     steps: int,
     tuning: Tuning | None = None,
 ) -> SpikingModel:
@@ -157,7 +157,7 @@ def tune_layers(
     Args:
         snn: the converted network; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T.
         tuning: its iterations (for each layer), batch_size, rate, images and seed are used.
 
@@ -167,15 +167,16 @@ def tune_layers(
     """
     _check_tunable(snn, "tune_layers")
     settings = tuning or Tuning()
+    data = batches_for(batches, graph.module)
     if is_half(snn):
-        x = first_samples(batches, settings.images)
+        x = first_samples(data, settings.images)
         return in_float32(snn, graph, x, lambda s, g, b: tune_layers(s, g, b, steps, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     share = 1.0 if snn.plan.encoder.changes else 1.0 / steps
     kept, key = current(), ""
     if kept.folder is not None:
-        x = first_samples(batches, settings.images)
-        batches = as_batches(x)
+        x = first_samples(data, settings.images)
+        data = as_batches(x)
         key = fingerprint(snn, x, steps, "layers", settings, torch.get_num_threads())
     done: dict[str, dict[str, Tensor]] = (kept.saved(key) or {}).get("layers", {})
 
@@ -190,7 +191,7 @@ def tune_layers(
         neuron.reset()
         return neuron
 
-    return layerwise(snn, graph, batches, steps, adjust, images=settings.images)
+    return layerwise(snn, graph, data, steps, adjust, images=settings.images)
 
 
 def _tuned_leaves(
@@ -225,11 +226,11 @@ def _check_tunable(snn: SpikingModel, name: str) -> None:
 def _tune(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    x: Tensor,
     steps: int,
     tuning: Tuning,
 ) -> SpikingModel:
-    x = first_samples(batches, tuning.images).clone()  # tensors of inference mode cannot be differentiated
+    x = x.clone()  # tensors of inference mode cannot be differentiated
     if tuning.bfloat16 is None:
         tuning = dataclasses.replace(tuning, bfloat16=x.device.type != "cpu" or multiplies_bfloat16())
     model, simulated = _model(snn, graph, steps, tuning)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batch, Batches
+from rheobase.batches import Batch, Batches, batches_for
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError
@@ -59,7 +59,7 @@ class Layer:
 def layerwise(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    batches: object,
     steps: int,
     adjust: Callable[[Layer], Neuron],
     *,
@@ -70,7 +70,7 @@ def layerwise(
     Args:
         snn: the converted network; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T, at least 1.
         adjust: gives the neuron of a site; see `Layer`.
         images: how many samples are used, the first ones; fewer, with a warning, where the currents of the largest
@@ -99,7 +99,7 @@ def layerwise(
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
 
 
-def samples(graph: Graph, batches: Batches, steps: int, images: int) -> Tensor:
+def samples(graph: Graph, batches: object, steps: int, images: int) -> Tensor:
     """The samples that a calibration layer by layer uses; see `layerwise`. Shape (N, ...).
 
     Raises:
@@ -107,7 +107,7 @@ def samples(graph: Graph, batches: Batches, steps: int, images: int) -> Tensor:
     """
     if steps < 1 or images < 1:
         raise SettingError(f"Calibration: steps is {steps} and images {images}; both must be at least 1.")
-    x = first_samples(batches, min(images, _room(graph, steps)))
+    x = first_samples(batches_for(batches, graph.module), min(images, _room(graph, steps)))
     if len(x) == _room(graph, steps) < images:
         largest = max(graph.sites, key=graph.neurons)
         warnings.warn(

@@ -35,7 +35,7 @@ _BATCH = 32
 def calibrate_weights(
     snn: SpikingModel,
     graph: Graph,
-    batches: Batches,
+    batches: object,
     steps: int,
     *,
     iterations: int = 100,
@@ -61,7 +61,7 @@ def calibrate_weights(
     Args:
         snn: the converted network, rate-coded; it is left as it is.
         graph: the ANN in normal form.
-        batches: calibration data.
+        batches: calibration data, what `rheobase.batches.as_batches` accepts.
         steps: T.
         iterations: for each layer, at least 1.
         rate: the peak learning rate, in units of the root mean square of each tensor; greater than 0.

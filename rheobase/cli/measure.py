@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import rheobase as rb
-from rheobase.batches import as_batches
+from rheobase.batches import as_batches, batches_for
 from rheobase.cli.files import write_curves
 from rheobase.cli.options import ANY_STEPS
 from rheobase.cli.progress import converting
@@ -96,8 +95,7 @@ class Measurement:
     def add_twins(self, curves: dict[str, Curve]) -> None:
         """Put beside each curve how good the ANN is with as few levels; those that are done stay if one fails."""
         found: dict[int, Twin] = {}
-        weight = next((p for p in self.network.parameters() if p.is_floating_point()), torch.zeros(()))
-        data = as_batches(self.samples.calibration(), device=weight.device, dtype=weight.dtype)
+        data = batches_for(self.samples.calibration(), self.network)
         graph = rb.trace(self.network, next(iter(data)).inputs)
         for label, curve in curves.items():
             if curve.levels is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rheobase.kernels.cpu import launch
 from rheobase.kernels.layout import dense, ordered, values_for
@@ -57,6 +58,7 @@ class _Scan(torch.autograd.Function):
         return y, v, r
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, gradient_v: Tensor, gradient_r: Tensor) -> Any:
         current, y, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]

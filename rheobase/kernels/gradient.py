@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rheobase.kernels import cpu
 from rheobase.kernels.layout import dense, ordered, values_for
@@ -51,6 +52,7 @@ class _Scan(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, gradient_v: Tensor, *_: Any) -> Any:
         from rheobase.kernels import gradient_loops
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rheobase.kernels.cpu import exponent, launch
 from rheobase.kernels.graded import SUMS, task_of, to_rows
@@ -62,6 +63,7 @@ class _Scan(torch.autograd.Function):
         return y, *after
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, gradient_v: Tensor, gradient_r: Tensor, *_: Any) -> Any:
         current, y, thresholds, v, r, rows = ctx.saved_tensors
         shape, strides = current.shape[1:], current.stride()[1:]

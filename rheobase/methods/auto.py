@@ -121,9 +121,10 @@ class Auto(Method):
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
             if not given. Of samples that the network was not trained on more change, as it is less sure of them; where
             there are some, without labels, calibrate with these. What is as good as was asked for is not tuned any
-            further. Answers (N, C) with C > 1 are classes, and agree where the largest is the same; any other number
-            agrees within a tenth of itself.
-        energy_budget: the most events a neuron and sample that may be spent, above 0. A candidate that spends more
+            further; with steps alone, the best is asked for. Answers (N, C) with C > 1 are classes, and agree where the
+            largest is the same; any other number agrees within a tenth of itself.
+        energy_budget: the most events a neuron and sample that may be spent, above 0; an event counts once, whatever it
+            carries. Without steps, the fewest are sought that keep the answers within it. A candidate that spends more
             than thrice as many is not tuned, and where all do, no larger T is tried.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
@@ -207,12 +208,13 @@ class Auto(Method):
         data, test = as_batches(torch.split(x[:-held], 128)), x[-held:]
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_sites(graph))
+        asked = self.steps is None or self.accuracy_drop is not None  # for so many answers, not for the most
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
             within, near = self._allowed(found), self._allowed(found, _BEYOND)
-            if self.iterations and not (within and self._enough(_best(within))):
+            if self.iterations and not (asked and within and self._enough(_best(within))):
                 tunable = [c.method for c in near if isinstance(c.method, Tuned)]
                 found += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
             tried += found
@@ -221,7 +223,6 @@ class Auto(Method):
                 break
         allowed = self._allowed(tried)
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
-        asked = self.steps is None or self.accuracy_drop is not None
         met = bool(allowed) and (self._enough(taken) or not asked)
         return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps, met), met)
 

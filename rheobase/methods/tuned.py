@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rheobase.batches import Batches
@@ -45,7 +46,8 @@ class Tuned(Scaled):
 
     def _problems(self) -> list[str]:
         names = ("iterations", "layer_iterations", "weight_rate", "anytime", "divergence", "seed")
-        wrong = [f"{n} is {getattr(self, n)}; it must be at least 0" for n in names if not getattr(self, n) >= 0]
+        values = {name: getattr(self, name) for name in names}
+        wrong = [f"{n} is {v}; it must be at least 0, and finite" for n, v in values.items() if not 0 <= v < math.inf]
         wrong += [] if self.batch_size >= 1 else [f"batch_size is {self.batch_size}; it must be at least 1"]
         return super()._problems() + wrong
 

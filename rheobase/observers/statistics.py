@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rheobase.batches import as_batches
+from rheobase.batches import batches_for
 from rheobase.distributed import World
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
@@ -99,8 +99,8 @@ def observe(
     Warns:
         ConversionWarning: Some sites are dead (all of them in one message).
     """
-    weight = next((p for p in graph.module.parameters() if p.is_floating_point()), torch.empty(0))
-    data = as_batches(batches, device=weight.device, dtype=weight.dtype)
+    data = batches_for(batches, graph.module)
+    device = torch.device(data.device or "cpu")
     read = Reading(data)
     shared = observer.clone().merge(observer.clone())
     own = read.own if shared else World()
@@ -110,7 +110,7 @@ def observe(
         watch = _Watch({site: observer.clone() for site in graph.sites})
         hooks = [relu.register_forward_pre_hook(partial(watch.look, site)) for site, relu in sites.items()]
         try:
-            with torch.no_grad(), float32_products(weight.device, rounded=False):
+            with torch.no_grad(), float32_products(device, rounded=False):
                 for index, (inputs, _) in enumerate(read):
                     if own.takes(index):
                         watch.batch = index
