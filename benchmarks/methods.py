@@ -287,6 +287,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rb.keep_memory()
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
+    arguments.images = len(on.test.dataset)  # there may be fewer
     if arguments.keep:
         keep(on, arguments.images)
     if arguments.bars:
