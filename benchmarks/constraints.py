@@ -25,8 +25,10 @@ from benchmarks.networks import Bench, bench
 __all__ = ["ASKED"]
 
 ASKED = (
+    rb.Auto(),
     rb.Auto(accuracy_drop=0.1),
     rb.Auto(accuracy_drop=0.05),
+    rb.Auto(energy_budget=1.5),
     rb.Auto(steps=8, energy_budget=1.5),
     rb.Auto("binary", step_weighted=False, causal=False, accuracy_drop=0.05),
     rb.Auto("integer", levels=15, accuracy_drop=0.03),

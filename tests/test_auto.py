@@ -16,7 +16,7 @@ from rheobase.errors import DataError, SettingError
 from rheobase.intervals import wilson
 from rheobase.methods import Auto, DeltaCoding
 from rheobase.methods._base import Method
-from rheobase.methods.auto import Candidate, Choice
+from rheobase.methods.auto import Candidate, Choice, blended, measure
 from rheobase.neurons import Payload
 from rheobase.qcfs import ClipFloorShift
 
@@ -161,6 +161,21 @@ def test_the_reason_says_how_sure_the_agreement_is() -> None:
     assert (round(low, 3), round(high, 3)) == (0.910, 0.973)
 
 
+def test_methods_are_judged_by_blends_of_held_out_samples() -> None:
+    x, words = torch.tensor([[0.0, 4.0], [1.0, 0.0], [2.0, 8.0]]), torch.tensor([[1, 2], [3, 4]])
+    assert blended(x, 0.25).tolist() == [[0.5, 5.0], [0.75, 1.0], [1.75, 6.0]]
+    assert blended(x, 0.0) is x
+    assert blended(words, 0.25) is words
+    plain, mixed = (Auto(steps=4, iterations=0, blend=b).choose(graph(), as_batches(X)) for b in (0.0, 0.25))
+    rest, held = X[:-16], blended(X[-16:], 0.25)
+    again = measure(graph(), as_batches([rest]), held, mixed.tried[0].method, 4)
+    assert again.agreement == mixed.tried[0].agreement
+    assert again.error == pytest.approx(mixed.tried[0].error)
+    assert again.error != pytest.approx(plain.tried[0].error)
+    assert "On 16 held-out samples, 25 % of another in each: " in str(mixed)
+    assert "On 16 held-out samples: " in str(plain)
+
+
 @pytest.mark.parametrize("alphabet", ["ternary", "power_of_two"])
 def test_what_is_not_tuned_gets_biases(alphabet: Any) -> None:
     """Gradients find them too, and begin as well without (benchmarks/held_out.py)."""
@@ -219,6 +234,34 @@ def test_a_budget_of_events_is_kept() -> None:
     )
 
 
+def test_fewer_steps_are_taken_where_a_budget_asks_for_them() -> None:
+    free = Auto(steps=8, iterations=0).choose(graph(), as_batches(X))
+    budget = min(c.events for c in free.tried) / 2
+    choice = Auto(steps=8, iterations=0, energy_budget=budget).choose(graph(), as_batches(X))
+    assert choice.met
+    assert choice.taken.events <= budget
+    steps = list(dict.fromkeys(c.steps for c in choice.tried))
+    assert steps == [8, 6, 4, 2, 1][: len(steps)]
+    assert choice.taken.steps == steps[-1]
+    assert len(steps) > 1
+    assert all(c.events > budget for c in choice.tried if c.steps > choice.taken.steps)
+
+
+def test_a_budget_alone_asks_for_the_best_within_it(recwarn: pytest.WarningsRecorder) -> None:
+    free = Auto(steps=4, iterations=0).choose(graph(), as_batches(X))
+    budget = 0.6 * min(c.events for c in free.tried)
+    auto = Auto(iterations=0, energy_budget=budget)
+    choice = auto.choose(graph(), as_batches(X))
+    assert choice.met
+    assert choice.taken.agreement < 0.99
+    assert f"within {budget} events a neuron this agrees most" in str(choice)
+    rb.convert(residual(), X, auto)
+    assert not recwarn.list
+    asked = dataclasses.replace(auto, accuracy_drop=0.01).choose(graph(), as_batches(X))
+    assert not asked.met
+    assert asked.taken == choice.taken
+
+
 @pytest.mark.parametrize(("share", "step_weighted"), [(0.5, False), (0.75, True)])
 def test_the_search_goes_on_until_something_within_the_budget_is_good_enough(share: float, step_weighted: bool) -> None:
     auto = Auto(accuracy_drop=0.2, iterations=0, step_weighted=step_weighted)
@@ -253,6 +296,8 @@ def test_the_choice_repeats() -> None:
         {"steps": 0},
         {"accuracy_drop": 1.0},
         {"energy_budget": 0.0},
+        {"blend": 1.0},
+        {"blend": -0.1},
         {"images": 3},
     ],
     ids=str,

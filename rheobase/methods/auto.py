@@ -37,7 +37,7 @@ from rheobase.plan import Plan
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Auto", "Candidate", "Choice"]
+__all__ = ["Auto", "Candidate", "Choice", "blended"]
 
 _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
@@ -80,6 +80,7 @@ class Choice:
         samples: how many were held out.
         why: it was taken.
         met: whether it keeps to all that was asked for.
+        blend: how much of another sample was in each of them.
     """
 
     taken: Candidate
@@ -87,6 +88,7 @@ class Choice:
     samples: int
     why: str
     met: bool = True
+    blend: float = 0.0
 
     def __str__(self) -> str:
         rows = [("T", "agreement", "error", "events", "method")]
@@ -98,8 +100,10 @@ class Choice:
         lines = ["  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         low, high = wilson(self.taken.agreement, self.samples)
         sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval)"
-        last = f"On {self.samples} held-out samples: {self.why} Taken: {self.taken.method!r}."
-        more = "on those that the network was not trained on, of whose answers it is less sure, less"
+        blended = f", {100 * self.blend:g} % of another in each" if self.blend else ""
+        last = f"On {self.samples} held-out samples{blended}: {self.why} Taken: {self.taken.method!r}."
+        more = "on those that the network was not trained on, of whose answers it is less sure, "
+        more += "about that" if self.blend else "less"
         return "\n".join([*lines, last, f"On others like these its agreement is {sure}; {more}."])
 
 
@@ -117,18 +121,22 @@ class Auto(Method):
         causal: whether each layer must work in the same step as the one before it. Where not, binary spikes of layers
             that wait for each other are tried: fewer steps, but each layer takes them anew. Where spikes may carry
             more, they stand beside those of layers that do not wait.
-        steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``.
+        steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``. With an ``energy_budget``
+            that nothing keeps to for T steps, fewer of them are taken.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
-            if not given. Of samples that the network was not trained on more change, as it is less sure of them; where
-            there are some, without labels, calibrate with these. What is as good as was asked for is not tuned any
-            further; with steps alone, the best is asked for. Answers (N, C) with C > 1 are classes, and agree where the
-            largest is the same; any other number agrees within a tenth of itself.
+            if not given. What is as good as was asked for is not tuned any
+            further; with steps or a budget alone, the best is asked for. Answers (N, C) with C > 1 are classes, and
+            agree where the largest is the same; any other number agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0; an event counts once, whatever it
-            carries. Without steps, the fewest are sought that keep the answers within it. A candidate that spends more
-            than thrice as many is not tuned, and where all do, no larger T is tried.
+            carries. A candidate that spends more than thrice as many is not tuned, and where all do, no larger T is
+            tried.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
             does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
+        blend: how much of another sample is blended into each held-out one, at least 0 and below 1. The network was
+            trained on these and is sure of them; of blended ones about as many answers change as of samples that it was
+            not trained on (measured in docs/methods.md). Where those for calibration are such samples, give 0. Samples
+            of whole numbers, such as words, are not blended.
         images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The
             method taken then converts with all samples.
 
@@ -145,6 +153,7 @@ class Auto(Method):
     energy_budget: float | None = None
     iterations: int = 150
     flip: bool | None = None
+    blend: float = 0.15
     images: int = 1024
 
     def __post_init__(self) -> None:
@@ -163,6 +172,8 @@ class Auto(Method):
             problems.append(f"levels is {self.levels}; it must be from 1 to {most}")
         if self.accuracy_drop is not None and not 0 < self.accuracy_drop < 1:
             problems.append(f"accuracy_drop is {self.accuracy_drop}; it must be above 0 and below 1, such as 0.01")
+        if not 0 <= self.blend < 1:
+            problems.append(f"blend is {self.blend}; it must be at least 0 and below 1")
         if self.energy_budget is not None and not self.energy_budget > 0:
             problems.append(f"energy_budget is {self.energy_budget}; it must be above 0")
         if problems:
@@ -205,33 +216,42 @@ class Auto(Method):
         if len(x) < 4:
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
-        data, test = as_batches(torch.split(x[:-held], 128)), x[-held:]
+        data, test = as_batches(torch.split(x[:-held], 128)), blended(x[-held:], self.blend)
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_sites(graph))
-        asked = self.steps is None or self.accuracy_drop is not None  # for so many answers, not for the most
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
             within, near = self._allowed(found), self._allowed(found, _BEYOND)
-            if self.iterations and not (asked and within and self._enough(_best(within))):
+            if self.iterations and not (self._asked and within and self._enough(_best(within))):
                 tunable = [c.method for c in near if isinstance(c.method, Tuned)]
                 found += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
             tried += found
             allowed = self._allowed(tried)
-            if not near or (self.steps is None and allowed and self._enough(_best(allowed))):
+            beyond = self.steps is None and not near  # more steps spend more
+            if beyond or (allowed and (self.steps is not None or self._enough(_best(allowed)))):
                 break
         allowed = self._allowed(tried)
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
-        met = bool(allowed) and (self._enough(taken) or not asked)
-        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps, met), met)
+        met = bool(allowed) and (self._enough(taken) or not self._asked)
+        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps, met), met, self.blend)
+
+    @property
+    def _asked(self) -> bool:
+        """Whether so many answers are to be kept, and not the most that steps or a budget allow."""
+        return self.accuracy_drop is not None or (self.steps is None and self.energy_budget is None)
 
     def _allowed(self, candidates: list[Candidate], times: float = 1) -> list[Candidate]:
         """Those within the budget, or so many times it."""
         return [c for c in candidates if self.energy_budget is None or c.events <= times * self.energy_budget]
 
     def _grid(self) -> Iterator[int]:
-        return iter(_GRID if self.steps is None else (self.steps,))
+        """T to try, one after the other."""
+        if self.steps is None:
+            return iter(_GRID)
+        fewer = [steps for steps in reversed(_GRID) if steps < self.steps and self.energy_budget is not None]
+        return iter((self.steps, *fewer))
 
     def _enough(self, candidate: Candidate) -> bool:
         """Whether nothing better need be sought."""
@@ -246,6 +266,8 @@ class Auto(Method):
         if not met:
             tried = f"no T up to {last}" if self.steps is None else f"nothing at T = {last}"
             return f"{tried} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
+        if self.energy_budget is not None and not (self._asked or self._enough(taken)):
+            return f"within {self.energy_budget} events a neuron this agrees most with the ANN."
         if self.steps is None:
             return f"T = {taken.steps} is the first that keeps the answers wanted, and this agrees most with the ANN."
         return "it agrees most with the ANN."
@@ -262,6 +284,11 @@ class Auto(Method):
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         raise SettingError("Auto makes no plan of its own; use rheobase.convert, or the method that Auto.choose takes.")
+
+
+def blended(x: Tensor, share: float) -> Tensor:
+    """Samples with a share of the next one in each, as unsure as unseen ones; whole numbers stay. Shape (N, ...)."""
+    return torch.lerp(x, x.roll(1, 0), share) if share and x.is_floating_point() else x
 
 
 @torch.no_grad()
