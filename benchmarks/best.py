@@ -21,7 +21,7 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.entries import ENTRIES, Entry
-from benchmarks.methods import STEPS, accuracies, keep, row
+from benchmarks.methods import STEPS, accuracies, keep, levels_of, row, twins
 from benchmarks.networks import bench
 
 __all__ = ["NEAR", "SOURCE", "best_of_each_group"]
@@ -72,7 +72,9 @@ def main() -> None:
     rows = [line for line in rows if line["cells"]]
     if not arguments.only:
         content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": count,
-                   "calibration_images": len(on.calibration), "methods": rows}  # fmt: skip
+                   "calibration_images": len(on.calibration), "methods": rows,
+                   "twins": twins(on, (levels_of(line, c["steps"]) for line in rows for c in line["cells"]), count),
+                   }  # fmt: skip
         print(record.write(f"best-{on.name}", content))
 
 

@@ -8,23 +8,24 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
-from benchmarks.entries import ENTRIES, PUBLISHED, TRAINED
+from benchmarks.entries import BARS, ENTRIES, PUBLISHED, TRAINED
 from benchmarks.guide import TABLE, WITH_LEVELS
 from benchmarks.methods import STEPS, accuracies, levels_of, shown
 from rheobase.intervals import wilson
 
 __all__ = [
     "ablations",
-    "auto",
+    "best",
     "choices",
     "choices_trained",
     "choices_vgg16",
-    "constraints",
     "depth",
     "goals",
+    "goals_elsewhere",
     "held_out",
     "held_out_msat",
     "others",
+    "take",
     "ternary",
     "twins",
 ]
@@ -50,20 +51,65 @@ def goals() -> str:
     if not record.has(GOALS):
         return "Not measured yet: `python -m benchmarks.methods --bars --images 10000`."
     result = record.read(GOALS)
-    lines = ["| spikes | T | points below the ANN | goal | events a neuron | calibration | method |", "|" + "---|" * 7]
+    titles = ["spikes", "T", "points below the ANN", "goal", "twin", "events a neuron", "calibration", "method"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    accuracy = {found["levels"]: found["accuracy"] for found in result.get("twins", ())}
     for row in result["bars"]:
         cell = row["cell"]
         if cell is None:
-            lines.append(f"| {row['group']} | {row['steps']} | not measured | {row['bar']} | | | |")
+            lines.append(f"| {row['group']} | {row['steps']} | not measured | {row['bar']} | | | | |")
             continue
         verdict = "" if row["drop"] <= row["bar"] else " (missed)"
+        levels = row.get("levels")
+        twin = f"{100 * (cell['reference_accuracy'] - accuracy[levels]):.2f} ({levels})" if levels in accuracy else ""
         lines.append(
-            f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | "
+            f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | {twin} | "
             f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | "
             f"`{cell['method']}`{OLDER if _older([row]) else ''} |"
         )
     note = _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))
-    return "\n".join([*lines, "", f"{note} {_marked(result['bars'])}".strip()])
+    twins = (
+        "Twin: points below the ANN of the ANN with as many levels above 0, at most, in parentheses, without tuning."
+    )
+    return "\n".join([*lines, "", f"{twins} {note} {_marked(result['bars'])}".strip()])
+
+
+def goals_elsewhere() -> str:
+    """The same goals, with the same settings, on other networks: points below the ANN."""
+    found = {title: record.read(f"bars-{n}") for n, title in NETWORKS.items() if record.has(f"bars-{n}")}
+    titles = ["spikes", "T", "goal", *found]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for bar in BARS:
+        drops = [
+            next((r["drop"] for r in result["bars"] if (r["group"], r["steps"]) == (bar.group, bar.steps)), None)
+            for result in found.values()
+        ]
+        cells = ["" if drop is None else f"{drop:.2f}{'' if drop <= bar.drop else ' (above)'}" for drop in drops]
+        lines.append(f"| {bar.group} | {bar.steps} | {bar.drop} | {' | '.join(cells)} |")
+    about = [f"{title} {_ann(result, next(r['cell'] for r in result['bars'] if r['cell']))}"
+             for title, result in found.items()]  # fmt: skip
+    return "\n".join([*lines, "", f"Points below the ANN. The ANNs: {'; '.join(about)}. Empty: not measured."])
+
+
+def best() -> str:
+    """All that is known of the best method of each kind of spikes on the networks that have no table of their own."""
+    lines = []
+    for network, title in NETWORKS.items():
+        if record.has(f"methods-{network}") or not record.has(f"best-{network}"):
+            continue
+        result = record.read(f"best-{network}")
+        accuracy = {found["levels"]: found["accuracy"] for found in result.get("twins", ())}
+        titles = ["spikes", "method", "T", "accuracy", *LAST[1:-1]]
+        lines += [f"**{title[0].upper()}{title[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        for row in result["methods"]:
+            for cell in row["cells"]:
+                low, high = wilson(cell["accuracy"], result["images"])
+                figures = f"{100 * cell['accuracy']:.1f} ±{50 * (high - low):.1f}"
+                known = _figures(cell, cell["steps"], levels_of(row, cell["steps"]), accuracy)
+                lines.append(f"| {row['group']} | {row['name']}{_latency(cell)} | {cell['steps']} | {figures} | "
+                             f"{' | '.join(known)} |")  # fmt: skip
+        lines += ["", _note(result, result["methods"][0]["cells"][0]), ""]
+    return "\n".join(lines).strip() or "Not measured yet: `python -m benchmarks.best`."
 
 
 def choices() -> str:
@@ -123,17 +169,26 @@ def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float
     last, found = row["cells"][-1], shown(row)
     end = max(found)
     cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in steps]
-    latency = "" if last["causal"] else f" (answers after {last['end_to_end_steps'] / last['steps']:g} T)"
-    operations = last["synops_by_step"][end - 1] / last["synops_of_a_dense_pass"]
-    elsewhere = DAGGER if "device" in last else ""
-    levels = levels_of(row, end)
     low, high = wilson(found[end], images)
-    cells += [f"{end}: ±{50 * (high - low):.1f}", f"{100 * last['agreement_by_step'][end - 1]:.1f}",
-              f"{last['logit_error_by_step'][end - 1]:.2f}",
-              f"{last['events_per_neuron_by_step'][end - 1]:.2f}", f"{operations:.2f}",
-              f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
-              f"{last['calibration_seconds']:.0f} s{elsewhere}", row["paper"]]  # fmt: skip
-    return f"| {row['name']}{OLDER if _older([row]) else ''}{latency} | {' | '.join(cells)} |"
+    cells += [f"{end}: ±{50 * (high - low):.1f}", *_figures(last, end, levels_of(row, end), twins), row["paper"]]
+    return f"| {row['name']}{OLDER if _older([row]) else ''}{_latency(last)} | {' | '.join(cells)} |"
+
+
+def _figures(cell: dict[str, Any], end: int, levels: int | None, twins: Mapping[int, float]) -> list[str]:
+    """Agreement, error, events, operations, the twin and the calibration time of a cell after so many of its steps."""
+    return [
+        f"{100 * cell['agreement_by_step'][end - 1]:.1f}",
+        f"{cell['logit_error_by_step'][end - 1]:.2f}",
+        f"{cell['events_per_neuron_by_step'][end - 1]:.2f}",
+        f"{cell['synops_by_step'][end - 1] / cell['synops_of_a_dense_pass']:.2f}",
+        f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
+        f"{cell['calibration_seconds']:.0f} s{DAGGER if 'device' in cell else ''}",
+    ]
+
+
+def _latency(cell: dict[str, Any]) -> str:
+    """When the answer is there, where layers wait."""
+    return "" if cell["causal"] else f" (answers after {cell['end_to_end_steps'] / cell['steps']:g} T)"
 
 
 def calls() -> str:
@@ -144,6 +199,23 @@ def calls() -> str:
         text = repr(entry.make(steps)).replace(str(steps), "T").replace(str(steps - 8), "T - 8")
         line = f"| {entry.name} | {entry.group} | `{text}` |"
         lines += [line] if line not in lines else []
+    return "\n".join(lines)
+
+
+def take() -> str:
+    """What to take for each kind of spikes: what is within a point of the ANN on ResNet-20 in the fewest steps."""
+    if not record.has(TABLE):
+        return "Not measured yet: `python -m benchmarks.methods`."
+    names = [n for n in NETWORKS if record.has(f"methods-{n}")]
+    found = {n: {(row["group"], row["name"]): row for row in record.read(f"methods-{n}")["methods"]} for n in names}
+    titles = ["spikes", "take", "T", *(f"{NETWORKS[n]}: points below the ANN (T)" for n in names), "calibration"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for entry, steps in best_of_each_group(record.read(TABLE)["methods"]):
+        rows = [found[n].get((entry.group, entry.name)) for n in names]
+        drops = [_drops(row, steps) for row in rows]
+        cells = rows[0]["cells"] if rows[0] else []
+        seconds = next((c["calibration_seconds"] for c in cells if c["steps"] >= steps), 0.0)
+        lines.append(f"| {entry.group} | `{entry.make(steps)!r}` | {steps} | {' | '.join(drops)} | {seconds:.0f} s |")
     return "\n".join(lines)
 
 
@@ -158,9 +230,7 @@ def others() -> str:
             continue
         result = record.read(names[0])
         found[title] = {(row["group"], row["name"]): row for row in result["methods"]}
-        reference = result["methods"][0]["cells"][0]["reference_accuracy"]
-        low, high = wilson(reference, result["images"])
-        about.append(f"{title} {100 * reference:.2f} % of {result['images']:,} test images (±{50 * (high - low):.2f})")
+        about.append(f"{title} {_ann(result, result['methods'][0]['cells'][0])}")
     titles = ["spikes", "method", *found]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     shown: list[dict[str, Any]] = []
@@ -172,6 +242,13 @@ def others() -> str:
     before = _older(shown)
     note = f"{OLDER} in part at commits {before}, with their rule of tuning." if before else ""
     return "\n".join([*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}.{note}"])
+
+
+def _ann(result: dict[str, Any], cell: dict[str, Any]) -> str:
+    """The accuracy of the ANN that a result is about."""
+    low, high = wilson(cell["reference_accuracy"], result["images"])
+    accuracy, spread = 100 * cell["reference_accuracy"], 50 * (high - low)
+    return f"{accuracy:.2f} % of {result['images']:,} test images (±{spread:.2f})"
 
 
 def _drops(row: dict[str, Any] | None, first: int) -> str:
@@ -257,40 +334,6 @@ def held_out(kinds: str = "Parallel|Annealed") -> str:
 def held_out_msat() -> str:
     """The same for thresholds that adapt, and constant ones."""
     return held_out("CalibratedMSAT|TemporalBias")
-
-
-def constraints() -> str:
-    """What `Auto` takes for a constraint, and what that reaches."""
-    if not record.has("constraints"):
-        return "Not measured yet: `python -m benchmarks.constraints`."
-    result = record.read("constraints")
-    titles = ["asked", "taken", "T", "points below the ANN", "agreement %", "events a neuron", "all took"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for row in result["rows"]:
-        drop = 100 * (row["reference_accuracy"] - row["accuracy"])
-        warned = "" if row["met"] else " (with a warning)"
-        lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
-                     f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
-                     f"{row['seconds']:.0f} s |")  # fmt: skip
-    return "\n".join([*lines, "", _note(result, result["rows"][0])])
-
-
-def auto() -> str:
-    """`Auto` for T steps beside the most accurate other method with the same spikes at that T."""
-    titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for network, title in NETWORKS.items():
-        if not record.has(f"methods-{network}"):
-            continue
-        rows = record.read(f"methods-{network}")["methods"]
-        for own in (row for row in rows if row["name"] == "Auto"):
-            alike = [row for row in rows if row["group"] == own["group"] and row is not own]
-            mark = OLDER if _older([own]) else ""
-            for steps, accuracy in accuracies(own).items():
-                best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
-                lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | "
-                             f"{100 * best[0]:.1f} | {best[1]} |")  # fmt: skip
-    return "\n".join(lines)
 
 
 def twins() -> str:

@@ -25,7 +25,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,25 +136,29 @@ def take_over(cells: Mapping[Path, Mapping[str, Any]]) -> None:
             store(kept, content)
 
 
-def levels_of(line: Mapping[str, Any], steps: int) -> int | None:
+def levels_of(line: Mapping[str, Any], steps: int, made: Method | None = None) -> int | None:
     """The levels of the quantised twin of a row at T, at most 255; None where spikes are real numbers.
+
+    The method is that of the entry of this group and name, if none is given.
 
     Older cells do not say them: they come from the words of the alphabet where all steps weigh alike, and else from a
     conversion of a small network, without tuning. None where a method chose for itself what it sends.
     """
-    last = line["cells"][-1]
-    if "levels" in last and last["steps"] == steps:
-        levels: int | None = last["levels"]
+    at = next((found for found in line["cells"] if found["steps"] == steps), line["cells"][-1])
+    if "levels" in at and at["steps"] == steps:
+        levels: int | None = at["levels"]
         return levels
-    if "step-weighted" not in last["alphabet"]:
-        kinds = re.findall(r"(binary|ternary|integer|power_of_two|real)(?:\((\d+)\))?", last["alphabet"])
+    if "step-weighted" not in at["alphabet"]:
+        kinds = re.findall(r"(binary|ternary|integer|power_of_two|real)(?:\((\d+)\))?", at["alphabet"])
         found = [Alphabet(Payload(kind), int(n or 1)).levels_after(steps) for kind, n in kinds]
         known = [n for n in found if n is not None]
         return min(max(known), 255) if len(known) == len(found) else None
-    entry = next((e for e in ENTRIES if (e.group, e.name) == (line["group"], line["name"]) and e.name != "Auto"), None)
-    if entry is None:
-        return None
-    made = entry.make(steps)
+    if made is None:
+        named = (e for e in ENTRIES if (e.group, e.name) == (line["group"], line["name"]) and e.name != "Auto")
+        entry = next(named, None)
+        if entry is None:
+            return None
+        made = entry.make(steps)
     still = dataclasses.replace(made, iterations=0) if isinstance(made, Tuned) else made
     net = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU(), torch.nn.Linear(1, 2))
     torch.nn.init.ones_(net[0].weight)
@@ -194,6 +198,11 @@ def twin(on: Bench, levels: int, count: int) -> dict[str, Any]:
     return once(twin_path(on, levels, count), measure)
 
 
+def twins(on: Bench, levels: Iterable[int | None], count: int) -> list[dict[str, Any]]:
+    """The twins of so many levels each, of those that are known."""
+    return [twin(on, n, count) for n in sorted({n for n in levels if n is not None})]
+
+
 def bars(on: Bench, arguments: argparse.Namespace) -> None:
     """The goals that were set, and what is reached; of what is not measured yet, what the stored result has."""
     rows = []
@@ -208,10 +217,13 @@ def bars(on: Bench, arguments: argparse.Namespace) -> None:
             drop = 100 * (found["reference_accuracy"] - found["accuracy"])
             print(f"{bar.group}, T = {bar.steps}: drop {drop:.2f}, at most {bar.drop}; "
                   f"{found['calibration_seconds']:.0f} s", flush=True)  # fmt: skip
-            rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": drop, "cell": found})
+            levels = levels_of({"cells": [found]}, bar.steps, bar.make(bar.steps))
+            rows.append({"group": bar.group, "steps": bar.steps, "bar": bar.drop, "drop": drop, "levels": levels,
+                         "cell": found})  # fmt: skip
     if not arguments.only:
         content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": arguments.images,
-                   "calibration_images": len(on.calibration), "bars": rows}  # fmt: skip
+                   "calibration_images": len(on.calibration), "bars": rows,
+                   "twins": twins(on, (found.get("levels") for found in rows), arguments.images)}  # fmt: skip
         print(record.write(f"bars-{on.name}", content))
 
 
@@ -306,11 +318,11 @@ def main() -> None:
     rows = [found for found in measured if found["cells"]]
     if len(wanted) < len(entries) or arguments.most < STEPS[-1]:
         return
-    at_last = {levels_of(found, max(shown(found))) for found in rows}
-    twins = [twin(on, levels, arguments.images) for levels in sorted({*TWINS, *at_last} - {None})]
+    at_last = [levels_of(found, max(shown(found))) for found in rows]
     content = {
         **record.provenance(0), "network": on.name, "weights": on.weights, "images": arguments.images,
-        "calibration_images": len(on.calibration), "methods": rows, "twins": twins,
+        "calibration_images": len(on.calibration), "methods": rows,
+        "twins": twins(on, (*TWINS, *at_last), arguments.images),
     }  # fmt: skip
     print(record.write(f"methods-{on.name}", content))
 

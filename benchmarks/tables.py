@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_tables, guide, method_tables, record, speed_tables, zoo_tables
+from benchmarks import auto_tables, gpu_tables, guide, method_tables, record, speed_tables, zoo_tables
 from rheobase.intervals import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -105,11 +105,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods_trained": method_tables.choices_trained,
     "methods_ternary": method_tables.ternary,
     "methods_others": method_tables.others,
+    "take": method_tables.take,
     "calls": method_tables.calls,
     "guide": guide.guide,
     "goals": method_tables.goals,
-    "auto": method_tables.auto,
-    "constraints": method_tables.constraints,
+    "goals_elsewhere": method_tables.goals_elsewhere,
+    "best": method_tables.best,
+    "blends": auto_tables.blends,
+    "auto": auto_tables.auto,
+    "constraints": auto_tables.constraints,
     "twins": method_tables.twins,
     "held_out": method_tables.held_out,
     "held_out_msat": method_tables.held_out_msat,

@@ -1,0 +1,62 @@
+"""The tables of docs/methods.md about `rb.Auto`, from benchmarks/results/."""
+
+from __future__ import annotations
+
+from benchmarks import record
+from benchmarks.blends import SHARES, judged
+from benchmarks.method_tables import NETWORKS, OLDER, _note, _older
+from benchmarks.methods import accuracies
+
+__all__ = ["auto", "blends", "constraints"]
+
+
+def constraints() -> str:
+    """What `Auto` takes for a constraint, and what that reaches."""
+    if not record.has("constraints"):
+        return "Not measured yet: `python -m benchmarks.constraints`."
+    result = record.read("constraints")
+    titles = ["asked", "taken", "T", "points below the ANN", "agreement %", "events a neuron", "all took"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in result["rows"]:
+        drop = 100 * (row["reference_accuracy"] - row["accuracy"])
+        warned = "" if row["met"] else " (with a warning)"
+        lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
+                     f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
+                     f"{row['seconds']:.0f} s |")  # fmt: skip
+    return "\n".join([*lines, "", _note(result, result["rows"][0])])
+
+
+def auto() -> str:
+    """`Auto` for T steps beside the most accurate other method with the same spikes at that T."""
+    titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for network, title in NETWORKS.items():
+        if not record.has(f"methods-{network}"):
+            continue
+        rows = record.read(f"methods-{network}")["methods"]
+        for own in (row for row in rows if row["name"] == "Auto"):
+            alike = [row for row in rows if row["group"] == own["group"] and row is not own]
+            mark = OLDER if _older([own]) else ""
+            for steps, accuracy in accuracies(own).items():
+                best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
+                lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | "
+                             f"{100 * best[0]:.1f} | {best[1]} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def blends() -> str:
+    """How much nearer blends of held-out samples are to test images than the samples themselves."""
+    if not record.has("blends"):
+        return "Not measured yet: `python -m benchmarks.blends`."
+    result = record.read("blends")
+    titles = ["network", "methods", *(f"{100 * share:g} % of another" for share in SHARES)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for network, apart in judged(result["rows"]).items():
+        count = sum(row["network"] == network for row in result["rows"])
+        lines.append(f"| {NETWORKS[network]} | {count} | {' | '.join(f'{100 * a:+.1f}' for a in apart)} |")
+    note = (
+        "Points of agreement with the ANN on images held out of the calibration, above that on test images: the mean "
+        f"over the methods. {result['rows'][0]['held_out']} held-out images, test images as in the tables above. "
+        f"`{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
