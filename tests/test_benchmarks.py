@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rheobase as rb
-from benchmarks import constraints, guide, held_out, methods, record
+from benchmarks import blends, constraints, guide, held_out, methods, record
 from benchmarks.best import best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY, TRAINED
 from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, shown
 from benchmarks.networks import Bench, bench
 from rheobase import models
-from rheobase.methods import RateCoding
+from rheobase.methods import AnnealedDelta, RateCoding
 from rheobase.simulation import simulate
 from rheobase.twin import levels_after
 
@@ -94,7 +94,13 @@ def test_the_levels_of_a_twin_are_those_of_the_method() -> None:
     assert levels_of(several, 3) == 12
     assert levels_of({**several, "cells": [{"steps": 3, "alphabet": "real"}]}, 3) is None
     assert levels_of({**several, "cells": [{"steps": 3, "alphabet": "ternary, step-weighted", "levels": 5}]}, 3) == 5
-    assert levels_of({**several, "cells": [{"steps": 3, "alphabet": "ternary, step-weighted"}]}, 3) is None
+    weighted = {**several, "cells": [{"steps": 3, "alphabet": "ternary, step-weighted"}]}
+    assert levels_of(weighted, 3) is None
+    made = AnnealedDelta(steps=3, iterations=7)
+    still = dataclasses.replace(made, iterations=0)
+    assert levels_of(weighted, 3, made) == levels_after(rb.convert(net, torch.rand(8, 3), still).plan, 3)
+    first, last = ({"steps": t, "alphabet": f"integer({n})"} for t, n in ((2, 3), (4, 5)))
+    assert [levels_of({**several, "cells": [first, last]}, t) for t in (2, 4)] == [6, 20]
 
 
 def test_the_networks_for_digits_have_learned_them() -> None:
@@ -145,6 +151,20 @@ def test_a_trial_is_compared_on_images_that_it_has_seen_and_on_others() -> None:
     assert found["images"] == 64
     assert found["disagreement"] == float((run.argmax(1) != wanted.argmax(1)).sum()) / 64 > 0
     assert found["error"] == pytest.approx(float((run - wanted).norm() / wanted.norm()))
+
+
+def test_blends_are_judged_by_how_far_they_are_from_test_images(capsys: pytest.CaptureFixture[str]) -> None:
+    on = bench("cnn-digits", 64, 320)
+    found = blends.row(on, RateCoding(steps=1, levels=2))
+    assert "cnn-digits" in capsys.readouterr().out
+    assert found["agreement"][0] > found["agreement"][-1] > 0.5
+    snn = rb.convert(on.model, on.calibration[:64], RateCoding(steps=1, levels=2))
+    tested = rb.evaluate(snn, on.test, 1, reference=on.model).agreement
+    assert tested is not None
+    assert found["agreement_on_test_images"] == tested[0]
+    second = {**found, "agreement": [1.0] * len(blends.SHARES), "agreement_on_test_images": 0.5}
+    (apart,) = blends.judged([found, second]).values()
+    assert apart[0] == pytest.approx((found["agreement"][0] - tested[0] + 0.5) / 2)
 
 
 def test_images_that_a_trial_has_not_seen_are_none_of_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
