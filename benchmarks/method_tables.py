@@ -152,9 +152,10 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
             lines.append(_line(row, steps, twins, result["images"]) + more)
         lines.append("")
     about = (
-        "Accuracy in %. *At T*, the last one with an accuracy: its 95 % interval; agreement with the ANN in %; error: "
-        "|o(T) - o| / |o|; SynOps: of one dense pass; twin: the accuracy of the ANN with as many levels above 0, at "
-        "most, in parentheses."
+        "Accuracy in %; empty where it was within 0.1 points of the ANN with fewer steps, or where a method is not "
+        "measured for so few or so many. *At T*, the last one with an accuracy: its 95 % interval; agreement with the "
+        "ANN in %; error: |o(T) - o| / |o|; SynOps: of one dense pass; twin: the accuracy of the ANN with as many "
+        "levels above 0, at most, in parentheses."
     )
     if any(row["name"] in PUBLISHED.get(network, {}) for row in result["methods"]):
         about += (
