@@ -114,21 +114,45 @@ def test_the_number_of_threads_changes_no_bit_of_them() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_spikes_are_counted_where_gradients_are_asked_for() -> None:
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference"])
+def test_spikes_are_counted_where_gradients_are_asked_for(backend: kernels.Backend) -> None:
     current, counts = torch.rand(6, 2, 300).requires_grad_(), torch.full((6, 2), -1)
-    values = kernels.if_scan(current, torch.zeros(2, 300), torch.tensor(0.8), counts=counts, overwrite=True)[0]
+    values = kernels.if_scan(
+        current, torch.zeros(2, 300), torch.tensor(0.8), counts=counts, overwrite=True, backend=backend
+    )[0]
     assert torch.equal(counts, (values != 0).sum(2))
     assert counts.sum() > 0
     assert values.requires_grad
+    values += 1  # they are no view that autograd protects
 
 
-def test_a_second_derivative_is_refused_and_not_zero() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_what_a_neuron_remembers_is_a_constant(backend: kernels.Backend) -> None:
+    zero = torch.zeros(2, 3)
+    mean = zero.clone().requires_grad_()
+    values, potential, *_ = kernels.msat_scan(
+        torch.rand(4, 2, 3), zero, mean, zero, 1, torch.tensor(0.8), **PAPER, backend=backend
+    )
+    assert not values.requires_grad
+    assert not potential.requires_grad
+
+
+def test_more_powers_than_an_integer_has_bits_are_rounded_to() -> None:
+    problem = (torch.rand(6, 2, 3), torch.zeros(2, 3), torch.tensor(0.75))
+    scan = adaptive(kernels.msat_scan, **PAPER, payload=70)
+    found, wanted = (gradients(scan, problem, backend)[1] for backend in ("cpu", "reference"))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_second_derivative_is_refused_and_not_zero(backend: kernels.Backend) -> None:
     zero, one = torch.zeros(2, 3), torch.ones(1, 3)
     problem = (torch.rand(4, 2, 3).requires_grad_(), zero)
+    rows = (one, 0.5 * one, 0 * one)
     scans = (
-        lambda: kernels.if_scan(*problem, torch.tensor(0.8))[0],
-        lambda: kernels.graded_scan(*problem, zero, one, 0.5 * one, 0 * one)[0],
-        lambda: kernels.signed_msat_scan(*problem, zero, zero, zero, 0, one, 0.5 * one, 0 * one, **PAPER)[0],
+        lambda: kernels.if_scan(*problem, torch.tensor(0.8), backend=backend)[0],
+        lambda: kernels.graded_scan(*problem, zero, *rows, backend=backend)[0],
+        lambda: kernels.signed_msat_scan(*problem, zero, zero, zero, 0, *rows, **PAPER, backend=backend)[0],
     )
     for scan in scans:
         (slope,) = torch.autograd.grad(scan().square().sum(), problem[0], create_graph=True)

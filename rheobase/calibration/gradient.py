@@ -94,7 +94,7 @@ class Tuning:
         least = ("rate", "weight_rate", "anytime", "divergence")
         problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("iterations", "batch_size", "images")
                     if getattr(self, n) < 1]  # fmt: skip
-        problems += [f"{n} is {getattr(self, n)}; it must be 0 or more" for n in least
+        problems += [f"{n} is {getattr(self, n)}; it must be at least 0, and finite" for n in least
                      if not 0 <= getattr(self, n) < math.inf]  # fmt: skip
         if problems:
             raise SettingError("Tuning: " + "; ".join(problems) + ".")

@@ -52,7 +52,7 @@ _COMPILED: dict[str, ModuleType] = {"triton": gpu, "cpu": cpu}
 
 
 def available(*tensors: Tensor) -> bool:
-    """Whether a compiled backend can take these tensors: float32, dense, on one device, without gradients."""
+    """Whether a compiled backend takes these tensors, if no gradient is asked for: float32, dense, on one device."""
     return _choose("auto", tensors) != "reference"
 
 
@@ -208,7 +208,7 @@ def _counting(
             found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite, counts=own)
             if own is not None:
                 return found
-        case "cpu" if gradient.asked_for(*tensors):
+        case "cpu" if gradient.asked_for(arguments[0], arguments[1], arguments[-1]):
             found = gradient.scan(name, arguments, keywords)
         case "cpu":
             found = getattr(cpu, name)(*arguments, **keywords, overwrite=overwrite, counts=counts)
@@ -216,7 +216,7 @@ def _counting(
         case _:
             found = getattr(reference, name)(*arguments, **keywords)
     if counts is not None:
-        counts.copy_(count_by_sample(found[0], backend=backend))
+        counts.copy_(count_by_sample(found[0].detach(), backend=backend))
     return found
 
 

@@ -13,13 +13,13 @@ from rheobase.kernels.layout import dense, ordered, values_for
 
 __all__ = ["asked_for", "scan"]
 
-_GRADIENT, _MOST_POWER = 10, 15  # slots as in `gradient_loops`, which is not imported before it is needed
+_GRADIENT, _PAYLOAD = 10, 15  # slots as in `gradient_loops`, which is not imported before it is needed
 _VALUES, _HARD = 7, 14
 
 
-def asked_for(*arguments: Any) -> bool:
-    """Whether the result of a scan of these arguments is to be differentiated."""
-    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+def asked_for(current: Tensor, potential: Tensor, threshold: Tensor) -> bool:
+    """Whether the result of a scan is to be differentiated; what else a neuron remembers is a constant."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (current, potential, threshold))
 
 
 def scan(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -68,7 +68,7 @@ class _Scan(torch.autograd.Function):
             of_threshold.data_ptr(),
             0 if thresholds is None else thresholds.data_ptr(),
         ]
-        task[_MOST_POWER] = 2 ** (ctx.payload - 1) if ctx.payload else 0
+        task[_PAYLOAD] = ctx.payload
         cpu.launch(gradient_loops.compiled(), task, task[1] * task[2])
         rest = [None] * (len(ctx.needs_input_grad) - 5)  # between the potential and the threshold
         return None, None, of_current, of_potential, *rest, of_threshold.sum_to_size(threshold.shape)

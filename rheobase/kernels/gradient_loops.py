@@ -48,8 +48,8 @@ __all__ = ["compiled"]
 
 GRADIENT, CURRENT_GRADIENT, THRESHOLD_GRADIENT, THRESHOLDS = range(10, 14)
 """THRESHOLDS: those of each step, or 0 where they are M; THRESHOLD_GRADIENT: that of M, for each neuron."""
-MOST_POWER = 15
-"""Payloads are rounded to M, M / 2 and so on down to M / MOST_POWER; 0 where they are not rounded."""
+PAYLOAD = 15
+"""How many powers of two payloads are rounded to, M, M / 2 and so on; 0 where they are not rounded."""
 _NEAR, _TOP = np.float32(NEAR), np.float32(TOP)
 
 
@@ -84,7 +84,8 @@ def _gradient_kernel(task: Any) -> None:
 
     POTENTIAL holds the potential before the scan, POTENTIAL_AFTER the gradient of the last one and then of the first.
     """
-    neurons, steps, hard, most = task[NEURONS], task[STEPS], task[HARD] != 0, np.float32(task[MOST_POWER])
+    neurons, steps, hard, payload = task[NEURONS], task[STEPS], task[HARD] != 0, task[PAYLOAD]
+    most = np.float32(np.float64(2.0) ** (payload - 1)) if payload else ZERO
     w = _workspace()
     while True:
         first = _fetch_add(task, 1) * SPAN

@@ -32,7 +32,7 @@ def unsuitable(device: str, *tensors: Tensor) -> str | None:
         if tensor.device != tensors[0].device:
             return f"the tensors are on {tensors[0].device} and {tensor.device}"
         if grad and tensor.requires_grad:
-            return "a tensor requires grad, and the kernels have no backward pass"
+            return "a tensor requires grad, and this kernel has no backward pass"
         if tensor.layout != torch.strided or type(tensor) not in (Tensor, torch.nn.Parameter):
             return f"the kernels take dense tensors, and one is a {type(tensor).__name__}, {tensor.layout}"
     if not tensors[0].numel():
@@ -82,8 +82,7 @@ def values_for(current: Tensor, strides: tuple[int, ...], overwrite: bool = Fals
     samples, neurons = (shape[0] if shape else 1), current[0].numel()
     if overwrite and (steps == 1 or current.stride(0) == neurons):
         return current
-    folded = current.new_empty_strided((steps * samples, *shape[1:]), (neurons // samples, *strides[1:]))
-    return folded.view(current.shape)
+    return current.new_empty_strided(current.shape, (neurons, neurons // samples, *strides[1:])[: current.ndim])
 
 
 def added(total: Tensor, summand: Tensor) -> Tensor:

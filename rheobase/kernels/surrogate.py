@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["NEAR", "TOP", "fired", "level", "nearest_power", "spikes_of"]
 
@@ -66,6 +67,7 @@ class _Spikes(torch.autograd.Function):
         return _Spikes.sent(potential, threshold, share, payload)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         potential, threshold, share = ctx.saved_tensors
         th = threshold if share is None else threshold * share
@@ -94,6 +96,7 @@ class _Level(torch.autograd.Function):
         return torch.where(q > 0, k, -k if signed else 0.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         q, fire = ctx.saved_tensors
         m = q.abs()
