@@ -234,17 +234,37 @@ def test_a_budget_of_events_is_kept() -> None:
     )
 
 
+def small() -> tuple[rb.Graph, Any]:
+    """A network of one layer, of which few steps keep most answers."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    x = torch.rand(64, 4)
+    return rb.trace(net, x[:2]), as_batches(x)
+
+
 def test_fewer_steps_are_taken_where_a_budget_asks_for_them() -> None:
-    free = Auto(steps=8, iterations=0).choose(graph(), as_batches(X))
-    budget = min(c.events for c in free.tried) / 2
-    choice = Auto(steps=8, iterations=0, energy_budget=budget).choose(graph(), as_batches(X))
+    """Down to where all candidates keep to it: one that does with more steps may be worse than others with fewer."""
+    auto = Auto(steps=8, iterations=0, energy_budget=1.5)
+    choice = auto.choose(*small())
+    events = {steps: [c.events for c in choice.tried if c.steps == steps] for steps in (8, 6, 4)}
+    assert [c.steps for c in choice.tried] == [8, 8, 6, 6, 4, 4]
+    assert min(events[8]) > 1.5
+    assert min(events[6]) <= 1.5 < max(events[6])
+    assert max(events[4]) <= 1.5
     assert choice.met
-    assert choice.taken.events <= budget
-    steps = list(dict.fromkeys(c.steps for c in choice.tried))
-    assert steps == [8, 6, 4, 2, 1][: len(steps)]
-    assert choice.taken.steps == steps[-1]
-    assert len(steps) > 1
-    assert all(c.events > budget for c in choice.tried if c.steps > choice.taken.steps)
+    assert choice.taken.agreement == max(c.agreement for c in choice.tried if c.events <= 1.5)
+    assert "up to T = 8, this agrees most with the ANN within 1.5 events a neuron." in str(choice)
+
+
+def test_with_a_share_of_answers_and_a_budget_the_most_steps_that_keep_both_are_taken() -> None:
+    both = Auto(steps=8, iterations=0, energy_budget=1.5, accuracy_drop=0.1).choose(*small())
+    assert both.met
+    assert both.taken.agreement >= 0.9
+    assert all(c.events > 1.5 or c.agreement < 0.9 for c in both.tried if c.steps > both.taken.steps)
+    neither = Auto(steps=8, iterations=0, energy_budget=0.5, accuracy_drop=0.001).choose(*small())
+    assert not neither.met
+    assert any(c.agreement > 0.999 for c in neither.tried)
+    assert "nothing up to T = 8 keeps 99.9 % of the answers within 0.5 events a neuron." in str(neither)
 
 
 def test_a_budget_alone_asks_for_the_best_within_it(recwarn: pytest.WarningsRecorder) -> None:
@@ -254,12 +274,27 @@ def test_a_budget_alone_asks_for_the_best_within_it(recwarn: pytest.WarningsReco
     choice = auto.choose(graph(), as_batches(X))
     assert choice.met
     assert choice.taken.agreement < 0.99
-    assert f"within {budget} events a neuron this agrees most" in str(choice)
+    assert f"this agrees most with the ANN within {budget:g} events a neuron." in str(choice)
     rb.convert(residual(), X, auto)
     assert not recwarn.list
     asked = dataclasses.replace(auto, accuracy_drop=0.01).choose(graph(), as_batches(X))
     assert not asked.met
     assert asked.taken == choice.taken
+
+
+def test_a_large_budget_asks_for_the_fewest_steps_that_keep_the_answers() -> None:
+    choice = Auto(iterations=2, energy_budget=100.0).choose(*small())
+    assert choice.met
+    assert "is the first that keeps 99 % of the answers within 100 events a neuron" in str(choice)
+    last = [c for c in choice.tried if c.steps == choice.taken.steps]
+    assert choice.taken.steps == choice.tried[-1].steps
+    assert any(c.method.iterations for c in choice.tried)  # type: ignore[attr-defined]
+    assert not any(c.method.iterations for c in last)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("count", "told"), [(6, "On 1 held-out samples: "), (8, "On 2 held-out samples, 15 % of an")])
+def test_one_sample_is_blended_with_nothing(count: int, told: str) -> None:
+    assert told in str(Auto(steps=2, iterations=0).choose(graph(), as_batches(X[:count])))
 
 
 @pytest.mark.parametrize(("share", "step_weighted"), [(0.5, False), (0.75, True)])
@@ -270,7 +305,7 @@ def test_the_search_goes_on_until_something_within_the_budget_is_good_enough(sha
     choice = dataclasses.replace(auto, energy_budget=budget).choose(graph(), as_batches(X))
     assert choice.taken.events <= budget < min(c.events for c in choice.tried if c.agreement >= 0.8)
     assert choice.tried[-1].steps > free.taken.steps
-    assert f"no T up to {choice.tried[-1].steps}" in str(choice)
+    assert f"nothing up to T = {choice.tried[-1].steps} keeps 80 % of the answers within {budget:g}" in str(choice)
 
 
 def test_convert_without_a_method_says_what_it_took(tmp_path: Any) -> None:

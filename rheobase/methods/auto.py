@@ -44,7 +44,7 @@ _HELD_OUT = 256
 _MIRRORED = 0.8
 _WEIGHT_RATE = AnnealedDelta.weight_rate
 _MOST_LEVELS = 255  # of a whole number that a real one stands for
-_BEYOND = 3  # times the budget: what spends more untuned is not tuned, and where all do, no larger T is tried
+_BEYOND, _CLOSE = 3, 1.5  # times the budget: where all spend more, no larger T is tried; what does is not tuned
 
 
 @dataclass(frozen=True)
@@ -121,22 +121,23 @@ class Auto(Method):
         causal: whether each layer must work in the same step as the one before it. Where not, binary spikes of layers
             that wait for each other are tried: fewer steps, but each layer takes them anew. Where spikes may carry
             more, they stand beside those of layers that do not wait.
-        steps: T. If not given, the smallest of 1, 2, 4, ... 64 that meets ``accuracy_drop``. With an ``energy_budget``
-            that nothing keeps to for T steps, fewer of them are taken.
+        steps: T. If not given, the smallest of 1, 2, 4, 6, 8, 12, 16, 24, 32 and 64 that meets ``accuracy_drop``. With
+            an ``energy_budget``, fewer of them where T spend more.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
-            if not given. What is as good as was asked for is not tuned any
-            further; with steps or a budget alone, the best is asked for. Answers (N, C) with C > 1 are classes, and
+            if not given. What keeps as many is not tuned, unless there
+            are steps and no ``accuracy_drop``: then the best is asked for. Answers (N, C) with C > 1 are classes, and
             agree where the largest is the same; any other number agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0; an event counts once, whatever it
-            carries. A candidate that spends more than thrice as many is not tuned, and where all do, no larger T is
-            tried.
+            carries. What spends half as many again is not tuned, and where all spend thrice as many, no larger T is
+            tried. A budget alone asks for the fewest steps that keep 99 % of the answers within it, or else for the
+            best within it.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
             does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
         blend: how much of another sample is blended into each held-out one, at least 0 and below 1. The network was
             trained on these and is sure of them; of blended ones about as many answers change as of samples that it was
-            not trained on (measured in docs/methods.md). Where those for calibration are such samples, give 0. Samples
-            of whole numbers, such as words, are not blended.
+            not trained on (measured in docs/methods.md). Where those for calibration are such samples, give 0. Integer
+            tensors, such as words, are not blended.
         images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The
             method taken then converts with all samples.
 
@@ -216,31 +217,29 @@ class Auto(Method):
         if len(x) < 4:
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
-        data, test = as_batches(torch.split(x[:-held], 128)), blended(x[-held:], self.blend)
+        share = self.blend if held > 1 and x.is_floating_point() else 0.0
+        data, test = as_batches(torch.split(x[:-held], 128)), blended(x[-held:], share)
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_sites(graph))
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
-            within, near = self._allowed(found), self._allowed(found, _BEYOND)
-            if self.iterations and not (self._asked and within and self._enough(_best(within))):
-                tunable = [c.method for c in near if isinstance(c.method, Tuned)]
-                found += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
             tried += found
-            allowed = self._allowed(tried)
-            beyond = self.steps is None and not near  # more steps spend more
-            if beyond or (allowed and (self.steps is not None or self._enough(_best(allowed)))):
+            within, best_asked = self._allowed(found), self.steps is not None and self.accuracy_drop is None
+            if self.iterations and (best_asked or not any(map(self._enough, within))):
+                tunable = [c.method for c in self._allowed(found, _CLOSE) if isinstance(c.method, Tuned)]
+                tried += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
+            enough = any(map(self._enough, self._allowed(tried)))
+            if self.steps is None and (enough or not self._allowed(found, _BEYOND)):
                 break
+            if self.steps is not None and (len(within) == len(found) or (enough and not best_asked)):
+                break  # fewer steps spend less, and keep less
         allowed = self._allowed(tried)
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
-        met = bool(allowed) and (self._enough(taken) or not self._asked)
-        return Choice(taken, tuple(tried), held, self._why(taken, allowed, tried[-1].steps, met), met, self.blend)
-
-    @property
-    def _asked(self) -> bool:
-        """Whether so many answers are to be kept, and not the most that steps or a budget allow."""
-        return self.accuracy_drop is not None or (self.steps is None and self.energy_budget is None)
+        asked = self.accuracy_drop is not None or (self.steps is None and self.energy_budget is None)
+        met = bool(allowed) and (self._enough(taken) or not asked)
+        return Choice(taken, tuple(tried), held, self._why(taken, tried, met), met, share)
 
     def _allowed(self, candidates: list[Candidate], times: float = 1) -> list[Candidate]:
         """Those within the budget, or so many times it."""
@@ -260,17 +259,20 @@ class Auto(Method):
     def _tuned(self, method: Tuned, flip: bool) -> Tuned:
         return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=flip)
 
-    def _why(self, taken: Candidate, allowed: list[Candidate], last: int, met: bool) -> str:
-        if not allowed:
-            return f"no candidate stays within {self.energy_budget} events a neuron; the most frugal one comes nearest."
+    def _why(self, taken: Candidate, tried: list[Candidate], met: bool) -> str:
+        within = "" if self.energy_budget is None else f" within {self.energy_budget:g} events a neuron"
+        share, most = 100 - 100 * (self.accuracy_drop or 0.01), max(c.steps for c in tried)
+        if not self._allowed(tried):
+            return f"no candidate stays{within}; the most frugal one comes nearest."
         if not met:
-            tried = f"no T up to {last}" if self.steps is None else f"nothing at T = {last}"
-            return f"{tried} keeps {100 - 100 * (self.accuracy_drop or 0.01):g} % of the answers."
-        if self.energy_budget is not None and not (self._asked or self._enough(taken)):
-            return f"within {self.energy_budget} events a neuron this agrees most with the ANN."
-        if self.steps is None:
-            return f"T = {taken.steps} is the first that keeps the answers wanted, and this agrees most with the ANN."
-        return "it agrees most with the ANN."
+            where = f"at T = {self.steps}" if self.steps is not None and not within else f"up to T = {most}"
+            return f"nothing {where} keeps {share:g} % of the answers{within}."
+        if self.steps is None and self._enough(taken):
+            return (
+                f"T = {taken.steps} is the first that keeps {share:g} % of the answers{within}, and this agrees most "
+                "with the ANN."
+            )
+        return f"up to T = {most}, this agrees most with the ANN{within}." if within else "it agrees most with the ANN."
 
     def resolve(self, graph: Graph, batches: Batches) -> tuple[Method, str]:
         choice = self.choose(graph, batches)
