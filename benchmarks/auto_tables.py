@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import record
 from benchmarks.blends import SHARES, judged
-from benchmarks.method_tables import NETWORKS, OLDER, _note, _older
+from benchmarks.method_tables import NETWORKS, OLDER, footnote, older_commits
 from benchmarks.methods import accuracies
 
 __all__ = ["auto", "blends", "constraints"]
@@ -23,7 +23,7 @@ def constraints() -> str:
         lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
                      f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
                      f"{row['seconds']:.0f} s |")  # fmt: skip
-    return "\n".join([*lines, "", _note(result, result["rows"][0])])
+    return "\n".join([*lines, "", footnote(result, result["rows"][0])])
 
 
 def auto() -> str:
@@ -36,11 +36,12 @@ def auto() -> str:
         rows = record.read(f"methods-{network}")["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
-            mark = OLDER if _older([own]) else ""
+            mark = OLDER if older_commits([own]) else ""
             for steps, accuracy in accuracies(own).items():
-                best = max((found[steps], row["name"]) for row in alike if steps in (found := accuracies(row)))
-                lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | "
-                             f"{100 * best[0]:.1f} | {best[1]} |")  # fmt: skip
+                others = [(found[steps], row["name"]) for row in alike if steps in (found := accuracies(row))]
+                best = max(others, default=None)
+                words = f"{100 * best[0]:.1f} | {best[1]}" if best else " | "
+                lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | {words} |")
     return "\n".join(lines)
 
 
@@ -53,10 +54,10 @@ def blends() -> str:
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for network, apart in judged(result["rows"]).items():
         count = sum(row["network"] == network for row in result["rows"])
-        lines.append(f"| {NETWORKS[network]} | {count} | {' | '.join(f'{100 * a:+.1f}' for a in apart)} |")
-    note = (
+        lines.append(f"| {NETWORKS.get(network, network)} | {count} | {' | '.join(f'{100 * a:+.1f}' for a in apart)} |")
+    about = (
         "Points of agreement with the ANN on images held out of the calibration, above that on test images: the mean "
         f"over the methods. {result['rows'][0]['held_out']} held-out images, test images as in the tables above. "
         f"`{result['command']}`."
     )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", about])

@@ -21,7 +21,7 @@ import torch
 import rheobase as rb
 from benchmarks import record
 from benchmarks.entries import ENTRIES, Entry
-from benchmarks.methods import STEPS, accuracies, keep, levels_of, row, twins
+from benchmarks.methods import STEPS, accuracies, keep, levels_of, near, row, twins
 from benchmarks.networks import bench
 
 __all__ = ["NEAR", "SOURCE", "best_of_each_group"]
@@ -40,8 +40,7 @@ def best_of_each_group(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, i
             continue
         reference = line["cells"][-1]["reference_accuracy"]
         for steps, accuracy in accuracies(line).items():
-            near = accuracy >= reference - NEAR
-            rank = (-float(steps), accuracy) if near else (-float("inf"), accuracy)
+            rank = (-float(steps), accuracy) if near(accuracy, reference, NEAR) else (-float("inf"), accuracy)
             if entry.group not in taken or rank > taken[entry.group][0]:
                 taken[entry.group] = (rank, entry, steps)
     return [(entry, steps) for _, entry, steps in taken.values()]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from benchmarks import record
 from benchmarks.best import NEAR
+from benchmarks.methods import near as is_near
 from rheobase import methods
 from rheobase.methods._base import Method
 from rheobase.methods.overview import overview, published
@@ -82,7 +83,9 @@ def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
             tuned = cls is methods.Auto or (issubclass(cls, Tuned) and iterations > 0)
             found = near.setdefault((name, tuned), {}).setdefault(cell["alphabet"], [])
             curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
-            found += [t for t, accuracy in enumerate(curve, 1) if accuracy >= cell["reference_accuracy"] - NEAR][:1]
+            found += [t for t, accuracy in enumerate(curve, 1) if is_near(accuracy, cell["reference_accuracy"], NEAR)][
+                :1
+            ]
     return near
 
 

@@ -10,7 +10,7 @@ from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
 from benchmarks.entries import BARS, ENTRIES, PUBLISHED, TRAINED
 from benchmarks.guide import TABLE, WITH_LEVELS
-from benchmarks.methods import STEPS, accuracies, levels_of, shown
+from benchmarks.methods import STEPS, accuracies, levels_of, near, shown
 from rheobase.intervals import wilson
 
 __all__ = [
@@ -34,6 +34,7 @@ GOALS = "bars-resnet20-cifar10"
 LAST = ("at T", "agreement", "error", "events a neuron", "SynOps", "twin", "calibration", "paper")
 THEIRS = "theirs"
 TERNARY = ("ternary, causal", "ternary, causal, step-weighted")
+_MANY = 32  # steps that are not worth a recommendation, if they are exceeded
 OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
 NETWORKS = {
@@ -65,19 +66,18 @@ def goals() -> str:
         lines.append(
             f"| {row['group']} | {row['steps']} | {row['drop']:.2f} | {row['bar']}{verdict} | {twin} | "
             f"{cell['events_per_neuron']:.2f} | {cell['calibration_seconds']:.0f} s | "
-            f"`{cell['method']}`{OLDER if _older([row]) else ''} |"
+            f"`{cell['method']}`{OLDER if older_commits([row]) else ''} |"
         )
-    note = _note(result, next(row["cell"] for row in result["bars"] if row["cell"]))
-    twins = (
-        "Twin: points below the ANN of the ANN with as many levels above 0, at most, in parentheses, without tuning."
-    )
+    note = footnote(result, next(row["cell"] for row in result["bars"] if row["cell"]))
+    twins = "Twin: points below the ANN of itself with as many levels above 0, at most, in parentheses, and no tuning."
     return "\n".join([*lines, "", f"{twins} {note} {_marked(result['bars'])}".strip()])
 
 
 def goals_elsewhere() -> str:
     """The same goals, with the same settings, on other networks: points below the ANN."""
-    found = {title: record.read(f"bars-{n}") for n, title in NETWORKS.items() if record.has(f"bars-{n}")}
-    titles = ["spikes", "T", "goal", *found]
+    elsewhere = {f"bars-{n}": title for n, title in NETWORKS.items() if f"bars-{n}" != GOALS}
+    found = {title: record.read(name) for name, title in elsewhere.items() if record.has(name)}
+    titles = ["spikes", "T", "goal on ResNet-20", *found]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for bar in BARS:
         drops = [
@@ -108,7 +108,7 @@ def best() -> str:
                 known = _figures(cell, cell["steps"], levels_of(row, cell["steps"]), accuracy)
                 lines.append(f"| {row['group']} | {row['name']}{_latency(cell)} | {cell['steps']} | {figures} | "
                              f"{' | '.join(known)} |")  # fmt: skip
-        lines += ["", _note(result, result["methods"][0]["cells"][0]), ""]
+        lines += ["", footnote(result, result["methods"][0]["cells"][0]), ""]
     return "\n".join(lines).strip() or "Not measured yet: `python -m benchmarks.best`."
 
 
@@ -162,7 +162,7 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
             " *Theirs*: points below the ANN (T) that papers have for their networks of this kind, with other weights, "
             "as Table 3 of He et al. 2023 quotes them."
         )
-    return "\n".join([*lines, f"{about} {_note(result, result['methods'][0]['cells'][0])}"])
+    return "\n".join([*lines, f"{about} {footnote(result, result['methods'][0]['cells'][0])}"])
 
 
 def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float], images: int) -> str:
@@ -172,7 +172,7 @@ def _line(row: dict[str, Any], steps: Collection[int], twins: Mapping[int, float
     cells = [f"{100 * found[t]:.1f}" if t in found else "" for t in steps]
     low, high = wilson(found[end], images)
     cells += [f"{end}: ±{50 * (high - low):.1f}", *_figures(last, end, levels_of(row, end), twins), row["paper"]]
-    return f"| {row['name']}{OLDER if _older([row]) else ''}{_latency(last)} | {' | '.join(cells)} |"
+    return f"| {row['name']}{OLDER if older_commits([row]) else ''}{_latency(last)} | {' | '.join(cells)} |"
 
 
 def _figures(cell: dict[str, Any], end: int, levels: int | None, twins: Mapping[int, float]) -> list[str]:
@@ -208,16 +208,29 @@ def take() -> str:
     if not record.has(TABLE):
         return "Not measured yet: `python -m benchmarks.methods`."
     names = [n for n in NETWORKS if record.has(f"methods-{n}")]
-    found = {n: {(row["group"], row["name"]): row for row in record.read(f"methods-{n}")["methods"]} for n in names}
-    titles = ["spikes", "take", "T", *(f"{NETWORKS[n]}: points below the ANN (T)" for n in names), "calibration"]
+    results = {n: record.read(f"methods-{n}") for n in names}
+    found = {n: {(row["group"], row["name"]): row for row in results[n]["methods"]} for n in names}
+    titles = ["spikes", "take", *(f"points below the ANN (T), {NETWORKS[n]}" for n in names), "calibration"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for entry, steps in best_of_each_group(record.read(TABLE)["methods"]):
+    chosen = best_of_each_group(results[names[0]]["methods"])
+    kinds = ("binary", "ternary", "integer", "power of two", "real")
+    chosen.sort(key=lambda one: next(i for i, kind in enumerate(kinds) if kind in one[0].group))
+    for entry, steps in chosen:
+        if steps > _MANY:
+            continue
         rows = [found[n].get((entry.group, entry.name)) for n in names]
-        drops = [_drops(row, steps) for row in rows]
+        drops = [_drops(row, steps) or "not measured" for row in rows]
         cells = rows[0]["cells"] if rows[0] else []
-        seconds = next((c["calibration_seconds"] for c in cells if c["steps"] >= steps), 0.0)
-        lines.append(f"| {entry.group} | `{entry.make(steps)!r}` | {steps} | {' | '.join(drops)} | {seconds:.0f} s |")
-    return "\n".join(lines)
+        cell = next((c for c in cells if c["steps"] >= steps), None)
+        seconds = f"{cell['calibration_seconds']:.0f} s{DAGGER if 'device' in cell else ''}" if cell else ""
+        lines.append(f"| {entry.group} | `{entry.make(steps)!r}` | {' | '.join(drops)} | {seconds} |")
+    images = results[names[0]]["images"]
+    about = (
+        f"Chosen by ResNet-20, whose calibration is timed; what needs more than {_MANY} steps is left out. On "
+        f"{images:,} test images of each: a point is {images // 100} of them, and the 95 % intervals of "
+        "[the tables below](#all-methods-on-one-bench) are some ±1.2 points."
+    )
+    return "\n".join([*lines, "", about])
 
 
 def others() -> str:
@@ -240,9 +253,11 @@ def others() -> str:
         shown += [row for row in of_entry if row is not None]
         cells = [_drops(row, first) for row in of_entry]
         lines.append(f"| {entry.group} | {entry.name} | {' | '.join(cells)} |")
-    before = _older(shown)
+    before = older_commits(shown)
     note = f"{OLDER} in part at commits {before}, with their rule of tuning." if before else ""
-    return "\n".join([*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}.{note}"])
+    return "\n".join(
+        [*lines, "", f"Points below the ANN (T). The ANNs: {'; '.join(about)}. Empty: not measured.{note}"]
+    )
 
 
 def _ann(result: dict[str, Any], cell: dict[str, Any]) -> str:
@@ -260,9 +275,9 @@ def _drops(row: dict[str, Any] | None, first: int) -> str:
     for steps, accuracy in accuracies(row).items():
         if steps >= first and len(texts) < 2:
             texts.append(f"{100 * (reference - accuracy):.2f} ({steps})")
-            if reference - accuracy <= NEAR:
+            if near(accuracy, reference, NEAR):
                 break
-    return ", ".join(texts) + (OLDER if texts and _older([row]) else "")
+    return ", ".join(texts) + (OLDER if texts and older_commits([row]) else "")
 
 
 def ablations() -> str:
@@ -274,12 +289,12 @@ def ablations() -> str:
     lines = ["| changed | accuracy after each step, % | events a neuron | calibration |", "|---|---|---|---|"]
     for row in rows:
         curve = ", ".join(f"{100 * a:.1f}" for a in row["cell"]["accuracy_by_step"])
-        mark = OLDER if _older([row]) else ""
+        mark = OLDER if older_commits([row]) else ""
         lines.append(f"| {row['label']}{mark} | {curve} | {row['cell']['events_per_neuron']:.2f} | "
                      f"{row['cell']['calibration_seconds']:.0f} s |")  # fmt: skip
     note = (
         f"T = {result['steps']}, {result['iterations']} iterations and 1,024 calibration images where the row does not "
-        f"say otherwise. {_note({**result, 'calibration_images': 1024}, rows[0]['cell'])}"
+        f"say otherwise. {footnote({**result, 'calibration_images': 1024}, rows[0]['cell'])}"
     )
     return "\n".join([*lines, "", f"{note} {_marked(rows)}".strip()])
 
@@ -302,7 +317,7 @@ def depth() -> str:
     for row in rows:
         cell = row["cell"]
         changed = "" if row["label"].startswith("T =") else f", {row['label']}"
-        lines.append(f"| {row['network']}{changed}{OLDER if _older([row]) else ''} | {cell['steps']} | "
+        lines.append(f"| {row['network']}{changed}{OLDER if older_commits([row]) else ''} | {cell['steps']} | "
                      f"{100 * cell['accuracy']:.1f} | {100 * cell['reference_accuracy']:.1f} | "
                      f"{100 * cell['agreement']:.1f} | {100 * cell['logit_error']:.1f} | "
                      f"{cell['events_per_neuron']:.2f} |")  # fmt: skip
@@ -347,7 +362,7 @@ def twins() -> str:
     return "\n".join(lines)
 
 
-def _older(rows: Iterable[dict[str, Any]]) -> str:
+def older_commits(rows: Iterable[dict[str, Any]]) -> str:
     """The commits of the cells that are marked as older, in words; nothing where none is. A row has cells, or one."""
     cells = [c for row in rows for c in (row["cells"] if "cells" in row else [row["cell"]])]
     return ", ".join(sorted({c["commit"][:7] for c in cells if c and c.get("older")}))
@@ -355,16 +370,16 @@ def _older(rows: Iterable[dict[str, Any]]) -> str:
 
 def _marked(rows: Iterable[dict[str, Any]]) -> str:
     """What the mark at rows of one cell means; nothing where there is none."""
-    before = _older(rows)
+    before = older_commits(rows)
     return f"{OLDER.strip()} at commits {before}, with the settings and the rule of tuning of then." if before else ""
 
 
-def _note(result: dict[str, Any], cell: dict[str, Any]) -> str:
+def footnote(result: dict[str, Any], cell: dict[str, Any]) -> str:
     low, high = wilson(cell["reference_accuracy"], result["images"])
     network = TITLES[result.get("network", "resnet20-cifar10")]
     devices = {c["device"] for row in result.get("methods", ()) for c in row["cells"] if "device" in c}
     elsewhere = f";{DAGGER} on {', '.join(sorted(devices))}, shared by ten processes" if devices else ""
-    before = _older(result.get("methods", ()))
+    before = older_commits(result.get("methods", ()))
     elsewhere += f";{OLDER} in part at commits {before}, with their rule of tuning" if before else ""
     return (
         f"{network}, {result['images']:,} test images, on which the ANN has "

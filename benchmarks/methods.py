@@ -136,13 +136,19 @@ def take_over(cells: Mapping[Path, Mapping[str, Any]]) -> None:
             store(kept, content)
 
 
+def near(accuracy: float, reference: float, by: float = ENOUGH) -> bool:
+    """Whether an accuracy is so near to that of the ANN, or above it."""
+    return reference - accuracy <= by + 1e-9  # for rounding
+
+
 def levels_of(line: Mapping[str, Any], steps: int, made: Method | None = None) -> int | None:
     """The levels of the quantised twin of a row at T, at most 255; None where spikes are real numbers.
 
     The method is that of the entry of this group and name, if none is given.
 
     Older cells do not say them: they come from the words of the alphabet where all steps weigh alike, and else from a
-    conversion of a small network, without tuning. None where a method chose for itself what it sends.
+    conversion of a small network. None where a method chose for itself what it sends, and where tuning gave a weighted
+    step another weight, unless there were 255 without.
     """
     at = next((found for found in line["cells"] if found["steps"] == steps), line["cells"][-1])
     if "levels" in at and at["steps"] == steps:
@@ -163,7 +169,8 @@ def levels_of(line: Mapping[str, Any], steps: int, made: Method | None = None) -
     net = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU(), torch.nn.Linear(1, 2))
     torch.nn.init.ones_(net[0].weight)
     torch.nn.init.zeros_(net[0].bias)
-    return levels_after(rb.convert(net, torch.linspace(0.1, 1, 8)[:, None], still).plan, steps)
+    levels = levels_after(rb.convert(net, torch.linspace(0.1, 1, 8)[:, None], still).plan, steps)
+    return levels if still is made or repr(still) == repr(made) or levels == 255 else None
 
 
 def accuracies(line: Mapping[str, Any]) -> dict[int, float]:
@@ -177,8 +184,8 @@ def accuracies(line: Mapping[str, Any]) -> dict[int, float]:
 def shown(line: Mapping[str, Any]) -> dict[int, float]:
     """The same up to where it is near enough to the ANN."""
     found, reference = accuracies(line), line["cells"][-1]["reference_accuracy"]
-    near = [t for t in found if reference - found[t] <= ENOUGH]
-    return {t: accuracy for t, accuracy in found.items() if not near or t <= near[0]}
+    first = next((t for t in found if near(found[t], reference)), None)
+    return {t: accuracy for t, accuracy in found.items() if first is None or t <= first}
 
 
 def twin_path(on: Bench, levels: int, count: int) -> Path:
@@ -275,7 +282,7 @@ def row(
         print(f"{entry.group}: {entry.name}, T = {steps}: {100 * last['accuracy']:.2f} %, drop "
               f"{100 * (last['reference_accuracy'] - last['accuracy']):.2f}, {last['calibration_seconds']:.0f} s",
               flush=True)  # fmt: skip
-        if last["reference_accuracy"] - last["accuracy"] <= enough:
+        if near(last["accuracy"], last["reference_accuracy"], enough):
             break
     return {"name": entry.name, "group": entry.group, "paper": entry.paper, "fixed": entry.fixed, "cells": cells}
 

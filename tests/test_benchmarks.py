@@ -16,10 +16,10 @@ import rheobase as rb
 from benchmarks import blends, constraints, guide, held_out, methods, record
 from benchmarks.best import best_of_each_group
 from benchmarks.entries import BINARY, ENTRIES, GRADED, TERNARY, TRAINED
-from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, shown
+from benchmarks.methods import STEPS, accuracies, entries_for, levels_of, near, shown
 from benchmarks.networks import Bench, bench
 from rheobase import models
-from rheobase.methods import AnnealedDelta, RateCoding
+from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.simulation import simulate
 from rheobase.twin import levels_after
 
@@ -44,6 +44,13 @@ def test_the_best_of_a_group_is_near_in_the_fewest_steps_then_the_most_accurate(
     ]
     found = {entry.group: (entry.name, steps) for entry, steps in best_of_each_group(rows)}
     assert found == {BINARY: ("FTBC", 16), TERNARY: ("SNM", 8)}
+
+
+def test_a_drop_of_just_a_point_is_within_a_point() -> None:
+    assert 0.9165 - 0.9065 > 0.01  # as floats
+    assert near(0.9065, 0.9165, 0.01)
+    assert not near(0.9064, 0.9165, 0.01)
+    assert near(0.95, 0.9)
 
 
 def test_every_method_is_on_the_bench() -> None:
@@ -96,9 +103,12 @@ def test_the_levels_of_a_twin_are_those_of_the_method() -> None:
     assert levels_of({**several, "cells": [{"steps": 3, "alphabet": "ternary, step-weighted", "levels": 5}]}, 3) == 5
     weighted = {**several, "cells": [{"steps": 3, "alphabet": "ternary, step-weighted"}]}
     assert levels_of(weighted, 3) is None
-    made = AnnealedDelta(steps=3, iterations=7)
-    still = dataclasses.replace(made, iterations=0)
-    assert levels_of(weighted, 3, made) == levels_after(rb.convert(net, torch.rand(8, 3), still).plan, 3)
+    still = AnnealedDelta(steps=3, iterations=0)
+    assert levels_of(weighted, 3, still) == levels_after(rb.convert(net, torch.rand(8, 3), still).plan, 3)
+    two, eight = ({**weighted, "cells": [{**weighted["cells"][0], "steps": t}]} for t in (2, 8))
+    assert levels_of(two, 2, DifferentialCoding(steps=2)) == 18
+    assert levels_of(two, 2, DifferentialCoding(steps=2, iterations=10)) is None  # its second step may weigh anything
+    assert levels_of(eight, 8, AnnealedDelta(steps=8)) == 255
     first, last = ({"steps": t, "alphabet": f"integer({n})"} for t, n in ((2, 3), (4, 5)))
     assert [levels_of({**several, "cells": [first, last]}, t) for t in (2, 4)] == [6, 20]
 
