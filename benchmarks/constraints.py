@@ -26,7 +26,6 @@ __all__ = ["ASKED"]
 
 ASKED = (
     rb.Auto(),
-    rb.Auto(accuracy_drop=0.1),
     rb.Auto(accuracy_drop=0.05),
     rb.Auto(energy_budget=1.5),
     rb.Auto(steps=8, energy_budget=1.5),
