@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks import record
 from benchmarks.blends import SHARES, judged
 from benchmarks.method_tables import NETWORKS, OLDER, footnote, older_commits
@@ -30,19 +32,24 @@ def auto() -> str:
     """`Auto` for T steps beside the most accurate other method with the same spikes at that T."""
     titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    shown: list[dict[str, Any]] = []
     for network, title in NETWORKS.items():
         if not record.has(f"methods-{network}"):
             continue
         rows = record.read(f"methods-{network}")["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
+            shown.append(own)
             mark = OLDER if older_commits([own]) else ""
             for steps, accuracy in accuracies(own).items():
                 others = [(found[steps], row["name"]) for row in alike if steps in (found := accuracies(row))]
                 best = max(others, default=None)
                 words = f"{100 * best[0]:.1f} | {best[1]}" if best else " | "
                 lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | {words} |")
-    return "\n".join(lines)
+    before = older_commits(shown)
+    return "\n".join(
+        [*lines, *(["", f"{OLDER.strip()} in part at commits {before}, with their rule of choice."] if before else [])]
+    )
 
 
 def blends() -> str:
