@@ -183,8 +183,13 @@ def _figures(cell: dict[str, Any], end: int, levels: int | None, twins: Mapping[
         f"{cell['events_per_neuron_by_step'][end - 1]:.2f}",
         f"{cell['synops_by_step'][end - 1] / cell['synops_of_a_dense_pass']:.2f}",
         f"{100 * twins[levels]:.1f} ({levels})" if levels in twins else "" if levels is None else f"({levels})",
-        f"{cell['calibration_seconds']:.0f} s{DAGGER if 'device' in cell else ''}",
+        _seconds(cell),
     ]
+
+
+def _seconds(cell: dict[str, Any]) -> str:
+    """How long the calibration took."""
+    return f"{cell['calibration_seconds']:.0f} s{DAGGER if 'device' in cell else ''}"
 
 
 def _latency(cell: dict[str, Any]) -> str:
@@ -222,7 +227,7 @@ def take() -> str:
         drops = [_drops(row, steps) or "not measured" for row in rows]
         cells = rows[0]["cells"] if rows[0] else []
         cell = next((c for c in cells if c["steps"] >= steps), None)
-        seconds = f"{cell['calibration_seconds']:.0f} s{DAGGER if 'device' in cell else ''}" if cell else ""
+        seconds = _seconds(cell) if cell else ""
         lines.append(f"| {entry.group} | `{entry.make(steps)!r}` | {' | '.join(drops)} | {seconds} |")
     images = results[names[0]]["images"]
     about = (

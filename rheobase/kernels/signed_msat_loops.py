@@ -67,7 +67,7 @@ Q, SHARE, THROUGH, SLOPE, TO_V, FROM_R = V, MEAN, LAST, TH, Z, R
 
 @njit(forceinline=True, error_model="numpy")
 def _threshold_row(w: Any, size: int) -> None:
-    """z = th = M / (1 + e^z)."""
+    """z = th = M / (1 + e^z), in place: LLVM does not vectorise the row of `loops` onto its own input."""
     _wide()
     for j in range(size):
         w[Z + j] = fraction(w[TH + j], w[Z + j])

@@ -221,12 +221,13 @@ class Auto(Method):
         data, test = as_batches(torch.split(x[:-held], 128)), blended(x[-held:], share)
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_sites(graph))
+        best_asked = self.steps is not None and self.accuracy_drop is None
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
             found = [measure(graph, data, test, m, steps) for m in methods]
             tried += found
-            within, best_asked = self._allowed(found), self.steps is not None and self.accuracy_drop is None
+            within = self._allowed(found)
             if self.iterations and (best_asked or not any(map(self._enough, within))):
                 tunable = [c.method for c in self._allowed(found, _CLOSE) if isinstance(c.method, Tuned)]
                 tried += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
