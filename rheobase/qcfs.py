@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rheobase.batches import first_weight
 from rheobase.errors import SettingError
 
 __all__ = ["ClipFloorShift", "trained_threshold", "with_levels"]
@@ -91,7 +92,7 @@ def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn
             else "with_levels: the network has no nn.ReLU module to replace. Give a network with modules for its "
             "activations; a call of torch.relu has no place for a threshold."
         )
-    like = next(model.parameters(), torch.zeros(()))
+    like = first_weight(model, torch.zeros(()))
     made: dict[int, ClipFloorShift] = {}
     for path in paths:
         old = modules[path]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from rheobase.batches import Batch, batches_for
+from rheobase.batches import Batch, batches_for, first_weight
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
@@ -147,7 +147,7 @@ def quantised_twin(
     if problems:
         raise SettingError("quantised_twin: " + "; ".join(problems) + ".")
     twin = copy.deepcopy(graph.module)
-    weight = next((p for p in twin.parameters() if p.is_floating_point()), torch.empty(0))
+    weight = first_weight(twin, torch.zeros(()))
     quantisers = {}
     for site in graph.sites:
         clip = thresholds[site].detach().to(weight.device, weight.dtype, copy=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase import kernels
+from rheobase.batches import first_weight
 from rheobase.digest import structure
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution
@@ -51,8 +52,8 @@ class SpikingModel(nn.Module):
         self._given = graph
         self.graph = graph = _with_spikes_pooled(graph) if plan.pooling == "gate" else graph
         self.module = copy.deepcopy(graph.module)
-        parameter = next(self.module.parameters(), None)
-        device, dtype = (None, None) if parameter is None else (parameter.device, parameter.dtype)
+        weight = first_weight(self.module, None)
+        device, dtype = (None, None) if weight is None else (weight.device, weight.dtype)
         plan = self.plan = plan if device is None else plan.on(device)
         for path, value in plan.edits.items():
             self.module.get_parameter(path).data.copy_(value)
@@ -142,7 +143,7 @@ class SpikingModel(nn.Module):
                 f"The input has the shape {tuple(x.shape)}; the network was converted for "
                 f"(N, {', '.join(map(str, self.graph.input_shape))})."
             )
-        dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
+        dtype = first_weight(self.module, x).dtype
         if x.dtype != dtype and (x.is_floating_point() or not self._takes_numbers()):
             raise DataError(f"The input is {x.dtype} and the network {dtype}; give x.to({dtype}).")
         x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
@@ -241,9 +242,9 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
     plan, header = Plan.load(path)
     if "input_shape" not in header:
         raise DataError(f"{path} holds a plan alone; rheobase.load takes a file that SpikingModel.save wrote.")
-    parameter = next(model.parameters(), torch.zeros(()))
+    weight = first_weight(model, torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
-    example = torch.rand((2, *header["input_shape"]), generator=generator).to(parameter.device, parameter.dtype)
+    example = torch.rand((2, *header["input_shape"]), generator=generator).to(weight.device, weight.dtype)
     graph = trace(model, example)
     there, asked = structure(graph.module), header.get("layers")  # which files of older versions lack
     if asked is not None and there != asked:
@@ -259,7 +260,7 @@ def load(path: str | Path, model: nn.Module) -> SpikingModel:
             f"{path} was made from a network with other weights: {', '.join(differing[:5])}"
             f"{' ...' if len(differing) > 5 else ''} differ. Load the weights that were converted, or convert again."
         )
-    return SpikingModel(graph, plan).to(parameter.device)
+    return SpikingModel(graph, plan).to(weight.device)
 
 
 def _key(generator: torch.Generator) -> int:

@@ -111,6 +111,34 @@ def test_what_is_no_method_is_an_error(method: Any) -> None:
         rb.convert(mlp(), X, method)
 
 
+class Shuffled(nn.Module):
+    """A network whose first parameter is of whole numbers: the places that its inputs go to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.arange(8).flip(0), requires_grad=False)
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.body(x[:, self.places])
+        return answer
+
+
+@pytest.mark.parametrize("threshold", [99.9, "gaussian"])
+def test_a_parameter_of_whole_numbers_says_nothing_of_the_type_of_a_network(threshold: Any, tmp_path: Any) -> None:
+    """`Tuned` changes the weights too."""
+    torch.manual_seed(0)
+    net, x = Shuffled().eval(), torch.rand(64, 8)
+    method = rb.methods.RateCoding(steps=4, threshold=threshold, iterations=2, weight_rate=0.1)
+    snn = rb.convert(net, x, method)
+    plain = rb.convert(net.body, x[:, net.places], method)
+    answer = rb.simulate(snn, x, 4).output
+    assert torch.equal(answer, rb.simulate(plain, x[:, net.places], 4).output)
+    assert any("weight" in name for name in snn.plan.edits)
+    snn.save(tmp_path / "net")
+    assert torch.equal(rb.simulate(rb.load(tmp_path / "net", net), x, 4).output, answer)
+
+
 def test_a_network_that_is_none_is_an_error() -> None:
     with pytest.raises(ConversionError, match="Module"):
         rb.convert(lambda x: x, X)  # type: ignore[arg-type]

@@ -235,7 +235,8 @@ def _tune(
         tuning = dataclasses.replace(tuning, bfloat16=x.device.type != "cpu" or multiplies_bfloat16())
     model, simulated = _model(snn, graph, steps, tuning)
     leaves = {site: leaves_of(neuron) for site, neuron in model.neurons().items()}
-    weights = {n: p for n, p in model.module.named_parameters() if tuning.weight_rate}
+    named = model.module.named_parameters() if tuning.weight_rate else ()
+    weights = {n: p for n, p in named if p.is_floating_point()}
     for p in weights.values():
         p.requires_grad_(True)
     groups = groups_of(model.neurons(), leaves, tuning.rate)

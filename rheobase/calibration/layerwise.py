@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batch, Batches, batches_for
+from rheobase.batches import Batch, Batches, batches_for, first_weight
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError
@@ -122,7 +122,7 @@ def samples(graph: Graph, batches: object, steps: int, images: int) -> Tensor:
 
 def _room(graph: Graph, steps: int) -> int:
     """How many samples fit; at least 1."""
-    size = next((p.element_size() for p in graph.module.parameters()), 4)
+    size = first_weight(graph.module, torch.zeros(())).element_size()
     return max(1, _LARGEST // (steps * max(map(graph.neurons, graph.sites)) * size))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rheobase.batches import Batches, as_batches
+from rheobase.batches import Batches, as_batches, first_weight
 from rheobase.graph import Graph
 from rheobase.spiking import SpikingModel
 
@@ -18,7 +18,7 @@ __all__ = ["in_float32", "is_half"]
 
 def is_half(snn: SpikingModel) -> bool:
     """Whether the weights are of half precision."""
-    return next(snn.parameters(), torch.zeros(())).dtype in (torch.float16, torch.bfloat16)
+    return first_weight(snn, torch.zeros(())).dtype in (torch.float16, torch.bfloat16)
 
 
 def in_float32(
@@ -32,7 +32,7 @@ def in_float32(
         x: the samples. Shape (N, ...).
         calibrate: takes the three in float32.
     """
-    dtype, plan = next(snn.parameters()).dtype, snn.plan
+    dtype, plan = first_weight(snn, x).dtype, snn.plan
     wide = dataclasses.replace(graph, module=copy.deepcopy(graph.module).float())
     neurons = {site: copy.deepcopy(neuron).float() for site, neuron in plan.neurons.items()}
     edits = {name: value.float() for name, value in plan.edits.items()}

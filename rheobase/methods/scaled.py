@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rheobase.batches import first_weight
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
@@ -93,8 +94,8 @@ class Scaled(Method):
     def scales(self, graph: Graph, statistics: Statistics) -> dict[str, Tensor]:
         """The greatest rate of each site: as trained, else as observed. Shapes () or (C,)."""
         if self.threshold == "gaussian":
-            parameter = next(graph.module.parameters(), torch.zeros(()))
-            levels, dtype = min(self.resolution(), _MOST_LEVELS), type_of_sums(parameter.dtype)
+            weight = first_weight(graph.module, torch.zeros(()))
+            levels, dtype = min(self.resolution(), _MOST_LEVELS), type_of_sums(weight.dtype)
             clips = {site: gaussian(mean, var, levels).to(dtype) for site, (mean, var) in statistics.values.items()}
             statistics = dataclasses.replace(statistics, values=clips)
         return {
