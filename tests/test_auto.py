@@ -143,6 +143,26 @@ def test_nothing_is_tuned_or_tried_for_more_steps_that_spends_far_more_than_the_
     assert not choice.met
 
 
+def test_where_more_steps_can_be_had_what_is_far_from_good_enough_is_not_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T = 1 differs in a half of the answers and T = 2 in a tenth, of which tuning leaves a quarter."""
+
+    def measured(graph: rb.Graph, data: Any, test: Any, method: Method, steps: int) -> Candidate:
+        left = 0.25 if method.iterations else 1.0  # type: ignore[attr-defined]
+        return Candidate(method, steps, 1 - left * {1: 0.5, 2: 0.1}.get(steps, 0.08), 0.1, 1.0)
+
+    monkeypatch.setattr("rheobase.methods.auto.measure", measured)
+
+    def tuned(auto: Auto) -> set[int]:
+        choice = auto.choose(graph(), as_batches(X))
+        return {c.steps for c in choice.tried if c.method.iterations}  # type: ignore[attr-defined]
+
+    assert tuned(Auto("binary", accuracy_drop=0.02)) == {2, 4}
+    assert tuned(Auto("binary", accuracy_drop=0.05)) == {1, 2}
+    assert tuned(Auto("binary", accuracy_drop=0.02, energy_budget=2.0)) == {1, 2, 4}
+    assert tuned(Auto("binary", accuracy_drop=0.02, steps=1)) == {1}
+    assert tuned(Auto("binary", accuracy_drop=0.002)) == {64}
+
+
 def test_without_weighing_by_step_no_spike_depends_on_its_step() -> None:
     for auto in (
         Auto(step_weighted=False, steps=4, iterations=0),

@@ -44,6 +44,7 @@ _HELD_OUT = 256
 _MIRRORED = 0.8
 _WEIGHT_RATE = AnnealedDelta.weight_rate
 _MOST_LEVELS = 255  # of a whole number that a real one stands for
+_FAR = 10  # times the drop asked for: tuning left an eighth of the other answers at best (docs/methods.md)
 _BEYOND, _CLOSE = 3, 1.5  # times the budget: where all spend more, no larger T is tried; what does is not tuned
 
 
@@ -125,7 +126,8 @@ class Auto(Method):
             an ``energy_budget``, fewer of them where T spend more.
         accuracy_drop: the share of held-out samples whose answer may differ from the ANN's, above 0 and below 1; 0.01
             if not given. What keeps as many is not tuned, unless there
-            are steps and no ``accuracy_drop``: then the best is asked for. Answers (N, C) with C > 1 are classes, and
+            are steps and no ``accuracy_drop``: then the best is asked for. Where more steps can be had, what differs in
+            more than 10 times as many is not tuned either. Answers (N, C) with C > 1 are classes, and
             agree where the largest is the same; any other number agrees within a tenth of itself.
         energy_budget: the most events a neuron and sample that may be spent, above 0; an event counts once, whatever it
             carries. What spends half as many again is not tuned, and where all spend thrice as many, no larger T is
@@ -229,7 +231,8 @@ class Auto(Method):
             tried += found
             within = self._allowed(found)
             if self.iterations and (best_asked or not any(map(self._enough, within))):
-                tunable = [c.method for c in self._allowed(found, _CLOSE) if isinstance(c.method, Tuned)]
+                near = [c for c in self._allowed(found, _CLOSE) if self._within_reach(c)]
+                tunable = [c.method for c in near if isinstance(c.method, Tuned)]
                 tried += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
             enough = any(map(self._enough, self._allowed(tried)))
             if self.steps is None and (enough or not self._allowed(found, _BEYOND)):
@@ -253,9 +256,14 @@ class Auto(Method):
         fewer = [steps for steps in reversed(_GRID) if steps < self.steps and self.energy_budget is not None]
         return iter((self.steps, *fewer))
 
-    def _enough(self, candidate: Candidate) -> bool:
-        """Whether nothing better need be sought."""
-        return 1 - candidate.agreement <= (self.accuracy_drop or 0.01) + 1e-9  # for rounding
+    def _enough(self, candidate: Candidate, times: float = 1) -> bool:
+        """Whether nothing better need be sought: it keeps the answers asked for, or all but so many times the rest."""
+        return 1 - candidate.agreement <= times * (self.accuracy_drop or 0.01) + 1e-9  # for rounding
+
+    def _within_reach(self, candidate: Candidate) -> bool:
+        """Whether tuning may make it good enough, or nothing better will come: more steps, or the best of a budget."""
+        last = self.steps is not None or self.energy_budget is not None or candidate.steps == _GRID[-1]
+        return last or self._enough(candidate, _FAR)
 
     def _tuned(self, method: Tuned, flip: bool) -> Tuned:
         return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=flip)
