@@ -1,6 +1,6 @@
 """The tables of docs/performance.md, from benchmarks/results/speed.json.
 
-Of another processor, speed-avx512.json, there are the bars alone.
+Of other processors, speed-avx512.json and speed-amx.json, there are the bars alone.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _bars(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-bars, bars_avx512 = stored(_bars), stored(_bars, "speed-avx512")
+bars, bars_avx512, bars_amx = stored(_bars), stored(_bars, "speed-avx512"), stored(_bars, "speed-amx")
 
 
 def verdict(met: bool) -> str:
@@ -262,9 +262,10 @@ def early_exit(parts: Parts, result: dict[str, Any]) -> str:
 
 
 def processor(about: dict[str, Any]) -> str:
-    """Its name, and the vector instructions that PyTorch uses on it."""
+    """Its name, the vector instructions that PyTorch uses on it, and whether it has those for matrices."""
     hardware = about["hardware"]
-    return f"{hardware['processor']} with {hardware['instructions'][0]}"
+    matrices = " and AMX" if "amx_tile" in hardware["instructions"] else ""
+    return f"{hardware['processor']} with {hardware['instructions'][0]}{matrices}"
 
 
 def faster_peer(part: dict[str, Any]) -> str:

@@ -123,6 +123,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_tables.speed,
     "bars": speed_tables.bars,
     "bars_avx512": speed_tables.bars_avx512,
+    "bars_amx": speed_tables.bars_amx,
     "speeds": speed_tables.speeds,
     "layers": speed_tables.layers,
     "calibration": speed_tables.calibration,
