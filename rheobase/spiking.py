@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -300,14 +301,24 @@ def _close(found: list[Any] | None, wanted: list[Any]) -> bool:
     return all(abs(a - b) <= 1e-5 for a, b in zip(found[2:], wanted[2:], strict=False))
 
 
+def _parameters(neuron: Neuron) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a neuron and of those inside it, for the layer, each channel, or each step and channel."""
+    for module in neuron.modules():
+        if isinstance(module, Neuron):
+            yield from module.named_buffers(recurse=False)
+
+
 def _check_fit(graph: Graph, plan: Plan) -> None:
     problems = [f"the plan has no neuron for the site {s}" for s in graph.sites if s not in plan.neurons]
     problems += [f"the network has no site {s}" for s in plan.neurons if s not in graph.sites]
     for site in set(graph.sites) & set(plan.neurons):
-        threshold = getattr(plan.neurons[site], "threshold", None)
-        channels = graph.shapes[site][0] if graph.shapes[site] else 1
-        if isinstance(threshold, Tensor) and threshold.ndim == 1 and len(threshold) not in (1, channels):
-            problems.append(f"{site} has {channels} channels and {len(threshold)} thresholds")
+        shape = tuple(graph.shapes[site])
+        channels = shape[0] if shape else 1
+        problems += [
+            f"{site} has {channels} channels and {name} of shape {tuple(value.shape)}"
+            for name, value in _parameters(plan.neurons[site])
+            if value.ndim and value.shape[-1] not in (1, channels) and tuple(value.shape) != shape
+        ]
     if plan.pooling not in ("sum", "edges", "gate"):
         problems.append(f'its pooling is {plan.pooling!r}; it must be "sum", "edges" or "gate"')
     names = dict(graph.module.named_parameters())

@@ -362,6 +362,14 @@ def test_a_constraint_out_of_range_is_refused(bad: dict[str, Any]) -> None:
         Auto(**bad)
 
 
+@pytest.mark.parametrize("count", [340, 341, 342])
+def test_any_number_of_samples_will_do(count: int) -> None:
+    """Of 341, those to convert with make two batches of 128, which are not inputs and labels."""
+    x = inputs(RESIDUAL_INPUT, count).float()
+    choice = Auto("integer", steps=1, iterations=0, levels=3).choose(graph(), as_batches(x))
+    assert choice.samples == count // 4
+
+
 def test_too_few_samples_to_choose_by_is_an_error() -> None:
     with pytest.raises(DataError, match="at least 4 calibration samples"):
         rb.convert(residual(), X[:3])

@@ -202,7 +202,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_every_misfit() -> None:
     plan = Plan("test", {"2": IF(1.0), "1": IF(torch.ones(3))}, edits={"nowhere": torch.ones(2)})
     with pytest.raises(ConversionError) as error:
         SpikingModel(graph, plan)
-    for words in ("no site 2", "1 has 8 channels and 3 thresholds", "no parameter nowhere"):
+    for words in ("no site 2", "1 has 8 channels and threshold of shape (3,)", "no parameter nowhere"):
         assert words in str(error.value)
 
 

@@ -18,7 +18,20 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase.coding import Mean, Readout
 from rheobase.errors import ConversionError, DataError, SettingError
-from rheobase.neurons import IF, MSAT, Adaptation, Alphabet, Neuron, Payload, SpikeConfidence
+from rheobase.neurons import (
+    IF,
+    MSAT,
+    Adaptation,
+    Alphabet,
+    Biased,
+    Differential,
+    GradedIF,
+    Neuron,
+    Parallel,
+    Payload,
+    SignedMSAT,
+    SpikeConfidence,
+)
 from rheobase.plan import Plan
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -436,6 +449,40 @@ def test_a_plan_that_does_not_fit_lists_every_misfit() -> None:
     misfit = Plan("m", {MLP_SITES[0]: IF(torch.ones(7)), "9": IF(1.0)}, edits={"z": X, "4.bias": torch.ones(3)})
     with pytest.raises(ConversionError) as error:
         SpikingModel(rb.trace(mlp(), X), misfit)
-    for words in ("1 has 10 channels and 7 thresholds", "no site 9", "no neuron for the site 3", "no parameter z",
-                  "4.bias has the shape (4,), the plan (3,)"):  # fmt: skip
+    for words in ("1 has 10 channels and threshold of shape (7,)", "no site 9", "no neuron for the site 3",
+                  "no parameter z", "4.bias has the shape (4,), the plan (3,)"):  # fmt: skip
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "words"),
+    [
+        (GradedIF(torch.ones(4, 3)), "threshold of shape (4, 3)"),
+        (GradedIF(1.0, fire=torch.full((3,), 0.5)), "fire of shape (3,)"),
+        (GradedIF(1.0, offset=torch.zeros(2, 7)), "offset of shape (2, 7)"),
+        (SignedMSAT(1.0, Adaptation(), fire=torch.full((3,), 0.5)), "fire of shape (3,)"),
+        (Biased(IF(1.0), torch.zeros(3)), "bias of shape (3,)"),
+        (Biased(IF(torch.ones(3))), "threshold of shape (3,)"),
+        (Biased(IF(1.0), potential=torch.zeros(8, 5, 5)), "potential of shape (8, 5, 5)"),
+        (IF(1.0, initial_potential=torch.zeros(3)), "initial_potential of shape (3,)"),
+        (Parallel(1.0, torch.zeros(3)), "bias of shape (3,)"),
+        (Differential(GradedIF(1.0), torch.ones(4, 3)), "weights of shape (4, 3)"),
+    ],
+    ids=repr,
+)
+def test_parameters_for_other_channels_are_refused(neuron: Neuron, words: str) -> None:
+    graph = rb.trace(mlp(), X)
+    plan = Plan("test", dict.fromkeys(graph.sites, neuron))
+    with pytest.raises(ConversionError) as error:
+        SpikingModel(graph, plan)
+    assert f"1 has 10 channels and {words}" in str(error.value)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize(
+    "neuron", [GradedIF(1.0, fire=torch.full((3,), 0.5)), SignedMSAT(torch.ones(3), Adaptation())], ids=repr
+)
+def test_a_neuron_by_itself_refuses_other_channels(neuron: Neuron, backend: Any) -> None:
+    neuron.backend = backend
+    with pytest.raises(SettingError, match="parameters for 3 channels; its current has 8"):
+        neuron(torch.ones(2, 4, 8))

@@ -58,6 +58,7 @@ from rheobase.neurons import (
     Retracting,
     Rounded,
 )
+from rheobase.observers import Statistics
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -528,10 +529,16 @@ def test_a_number_that_may_be_none_may_be_none() -> None:
 # ------------------------------------------------------------------------------------- rounding, and what is refused
 
 
-@pytest.mark.parametrize("method", [DoubleThreshold(), methods.SignedMemory(fire=1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    [DoubleThreshold(), methods.SignedMemory(fire=1.0), methods.DeltaCoding(fire=1.0, schedule="constant", first=1.0)],
+    ids=repr,
+)
 def test_a_neuron_takes_back_all_that_it_sent_whatever_its_threshold(method: Any) -> None:
     thresholds = torch.rand(2000, generator=torch.Generator().manual_seed(1)) + 0.5
-    neuron = method.neuron(thresholds)
+    net = nn.Sequential(nn.Linear(1, 2000), nn.ReLU(), nn.Linear(2000, 1)).eval()
+    statistics = Statistics({"1": thresholds}, 1)
+    neuron = method.plan(rb.trace(net, torch.ones(2, 1)), statistics).neurons["1"]
     up, down = thresholds.expand(7, 1, -1), -thresholds.expand(20, 1, -1)
     sent = neuron(torch.cat([1.01 * up, 3 * down]))
     assert bool((sent[:7] > 0).all())

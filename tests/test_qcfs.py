@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -259,6 +260,35 @@ def test_every_method_keeps_the_trained_clip_or_says_that_it_does_not() -> None:
         assert (output - wanted).norm() < 0.15 * wanted.norm(), name
     assert {"AnnealedDelta", "Burst", "ConstantThreshold", "MSAT", "SignedMSAT", "SpikeNorm"} <= refused
     assert refused.isdisjoint({"QCFS", "RateCoding", "MultiLevel", "TemporalBias", "ParallelConversion"})
+
+
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {}, {"fraction": 0.5}, {"fraction": 2.0}, {"signed": True, "differential": True}, {"levels": 1}, {"levels": 3},
+    {"levels": 3, "powers": True}, {"fire": 1.0}, {"fire": 0.75, "spread": True}, {"period": 2}, {"low": 0.3},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8])
+@pytest.mark.parametrize("name", sorted(set(methods.__all__) - {"Auto"}))
+def test_no_rate_is_above_the_trained_threshold_where_a_method_says_so(name: str, steps: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), ClipFloorShift(16, 0.5), nn.Linear(16, 5)).eval()
+    net[0].weight.data *= 4
+    x = torch.randn(32, 6)
+    plain = getattr(methods, name)()
+    known = {field.name for field in dataclasses.fields(plain)}
+    wanted = {"steps": steps, "iterations": 0, "calibrate": False}  # which adds what is missing on average
+    fixed = {key: value for key, value in wanted.items() if key in known and name != "COS"}
+    for changes in VARIANTS:
+        if not changes.keys() <= known:
+            continue
+        try:
+            snn = rb.convert(net, x, dataclasses.replace(plain, **{**fixed, **changes}))
+        except SettingError:
+            continue
+        values = simulate(snn, x, steps if name != "SRP" else 8 + steps, record=["1"]).values["1"]
+        rate = values.sum(0) if snn.plan.encoder.changes else values[-steps:].mean(0)
+        assert float(rate.max()) <= 0.5 + 1e-5, snn.plan.method
 
 
 def test_auto_tries_only_what_keeps_the_trained_clip() -> None:

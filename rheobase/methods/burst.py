@@ -33,7 +33,7 @@ class Burst(RateCoding):
     fire: float = 1.0
 
     def clips(self) -> bool:
-        return self.levels == 1
+        return self.levels == 1 and super().clips()
 
     def neuron(self, scale: Tensor) -> Neuron:
         return super().neuron(scale * (1 if self.powers else self.levels))

@@ -89,8 +89,8 @@ class DeltaCoding(Calibrated):
         neurons = {}
         for site, scale in self.scales(graph, statistics).items():
             shares = self.shares()[:1] if self.schedule == "constant" else self.shares()
-            theta = shares.to(scale)[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-            fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (self.fire, 0.0))
+            theta, least = self.scheduled(shares, scale), self.least(self.signed)
+            fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (least, 0.0))
             neurons[site] = GradedIF(
                 theta, self.levels, self.powers, self.signed, self.signed, fire, offset, self.shifts, self.doubled
             )

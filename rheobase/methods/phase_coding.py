@@ -48,6 +48,8 @@ class BSNN(RateCoding):
 
     def neuron(self, scale: Tensor) -> Neuron:
         phase = torch.arange(self.steps) % self.period
-        share = (self.fraction * self.period * 0.5 ** (1 + phase)).to(scale)  # (T,)
-        theta = share[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-        return self.graded(theta, self.memory)
+        share = self.fraction * self.period * 0.5 ** (1 + phase)  # (T,)
+        return self.graded(self.scheduled(share, scale), self.memory)
+
+    def clips(self) -> bool:
+        return self.steps % self.period == 0 and super().clips()  # the first phases may send more than their share

@@ -63,11 +63,22 @@ class Levelled(Scaled):
     def rounds(self) -> bool:
         return self.fire < 1
 
+    def lowest(self, scale: Tensor) -> Tensor:
+        """The threshold of a spike, without powers of two that of one level, for the scale that all levels make."""
+        return scale / (1 if self.powers else self.levels)
+
+    def scheduled(self, shares: Tensor, scale: Tensor) -> Tensor:
+        """The threshold of each step, for shares of the scale. (T,), () or (C,) -> (T, C)."""
+        return self.lowest(shares.to(scale)[:, None] * scale.reshape(1, -1))
+
+    def least(self, memory: bool) -> float:
+        """The potential that fires; rounding may leave one with spikes to take back below a whole threshold."""
+        return self.fire - _ROUNDING if memory and self.signed and self.fire == 1 else self.fire
+
     def graded(self, threshold: Tensor, memory: bool) -> GradedIF:
         """The neuron with this threshold, and with these levels and signs."""
         memory = memory and self.signed
-        fire = self.fire - _ROUNDING if memory and self.fire == 1 else self.fire
-        return GradedIF(threshold, self.levels, self.powers, self.signed, memory, fire)
+        return GradedIF(threshold, self.levels, self.powers, self.signed, memory, self.least(memory))
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,7 +187,7 @@ class RateCoding(Calibrated):
 
     def neuron(self, scale: Tensor) -> Neuron:
         """The neuron of a site whose largest rate is to be ``scale``. Shape () or (C,)."""
-        threshold = self.fraction * scale / (1 if self.powers else self.levels)
+        threshold = self.lowest(self.fraction * scale)
         inner = self.graded(threshold, self.memory)
         lowest = threshold / 2 ** (self.levels - 1) if self.powers else threshold
         return Biased(inner, lowest / (2 * self.steps)) if self.spread else inner

@@ -66,9 +66,8 @@ class TwoStage(RateCoding):
 
     def neuron(self, scale: Tensor) -> Neuron:
         early = torch.arange(self.steps) < round(self.switch * self.steps)
-        share = self.fraction * torch.where(early, self.low, self.high).to(scale)  # (T,)
-        theta = share[:, None] * scale.reshape(1, -1) / (1 if self.powers else self.levels)
-        return self.graded(theta, self.memory)
+        share = self.fraction * torch.where(early, self.low, self.high)  # (T,)
+        return self.graded(self.scheduled(share, scale), self.memory)
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         return super().refine(self._searched(snn, graph, batches) if self.trials else snn, graph, batches)
