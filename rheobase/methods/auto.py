@@ -220,7 +220,7 @@ class Auto(Method):
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         share = self.blend if held > 1 and x.is_floating_point() else 0.0
-        data, test = as_batches(list(x[:-held].split(128))), blended(x[-held:], share)
+        data, test = as_batches(list(torch.split(x[:-held], 128))), blended(x[-held:], share)
         flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_sites(graph))
         best_asked = self.steps is not None and self.accuracy_drop is None
