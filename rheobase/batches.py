@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rheobase.errors import DataError
+from rheobase.precision import first_weight
 
-__all__ = ["Batch", "Batches", "as_batch", "as_batches", "batches_for", "first_weight"]
-
-T = TypeVar("T")
+__all__ = ["Batch", "Batches", "as_batch", "as_batches", "batches_for"]
 
 INPUT_KEYS = (
     *("pixel_values", "img", "image", "images", "input", "inputs", "x"),
@@ -193,11 +192,6 @@ def batches_for(source: object, network: nn.Module) -> Batches:
     """`as_batches`, on the device of a network and of the type of its weights, where it has any."""
     weight = first_weight(network, None)
     return as_batches(source) if weight is None else as_batches(source, device=weight.device, dtype=weight.dtype)
-
-
-def first_weight(network: nn.Module, otherwise: T) -> Tensor | T:
-    """The parameter that says on which device and in which type a network computes: its first of floating point."""
-    return next((p for p in network.parameters() if p.is_floating_point()), otherwise)
 
 
 def _is_one_batch(source: object) -> bool:

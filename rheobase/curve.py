@@ -117,7 +117,7 @@ class Curve:
     @property
     def total_operations(self) -> list[float]:
         """Synaptic operations of the whole network per sample, from the first step to step t."""
-        return _running(self.operations)
+        return _running(self.operations) or [0.0] * self.steps  # where no layer gets spikes
 
     def cost(self, step: int) -> str:
         """Synaptic operations up to a step, in words, beside those of a dense pass through the same layers.

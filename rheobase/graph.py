@@ -50,6 +50,10 @@ class Graph:
         """How many neurons a site has for one sample."""
         return int(torch.Size(self.shapes[site]).numel())
 
+    def channels(self, site: str) -> int:
+        """How many channels a site has: 1 where a sample has one number there."""
+        return self.shapes[site][0] if self.shapes[site] else 1
+
     def __str__(self) -> str:
         width = max(len(site) for site in self.sites)
         lines = [f"{'site':<{width}}  {'shape':>14}  {'neurons':>9}"]

@@ -1,13 +1,17 @@
-"""How exactly numbers are added up over steps, and how exactly a graphics processor multiplies float32."""
+"""In what type a network computes, how exactly numbers are added up, and how exactly a GPU multiplies float32."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["float32_products", "type_of_sums"]
+__all__ = ["first_weight", "float32_products", "type_of_sums"]
+
+T = TypeVar("T")
 
 
 def type_of_sums(dtype: torch.dtype) -> torch.dtype:
@@ -42,3 +46,8 @@ def float32_products(device: torch.device, rounded: bool) -> Iterator[None]:
     finally:
         for setting, precision in zip(settings, before, strict=True):
             setting.fp32_precision = precision
+
+
+def first_weight(network: nn.Module, otherwise: T) -> Tensor | T:
+    """The parameter that says on which device and in which type a network computes: its first of floating point."""
+    return next((p for p in network.parameters() if p.is_floating_point()), otherwise)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rheobase.batches import first_weight
 from rheobase.errors import SettingError
+from rheobase.precision import first_weight
 
 __all__ = ["ClipFloorShift", "trained_threshold", "with_levels"]
 

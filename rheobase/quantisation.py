@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from rheobase.batches import Batch, batches_for, first_weight
+from rheobase.batches import Batch, batches_for
 from rheobase.errors import DataError, SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
 from rheobase.observers import MMSE, observe
-from rheobase.precision import float32_products
+from rheobase.precision import first_weight, float32_products
 from rheobase.qcfs import trained_threshold
 from rheobase.reading import Reading
 from rheobase.thresholds import scales
@@ -194,7 +194,7 @@ def _problems(graph: Graph, thresholds: Mapping[str, Tensor]) -> list[str]:
             continue
         shape = graph.shapes[site]
         if clip.ndim > 1 or (clip.ndim == 1 and clip.shape != shape[:1]):
-            problems.append(f"{site} has {shape[0] if shape else 1} channels and thresholds of shape "
+            problems.append(f"{site} has {graph.channels(site)} channels and thresholds of shape "
                             f"{tuple(clip.shape)}; accepted: () for the layer or (C,) for its channels")  # fmt: skip
         if not bool((torch.isfinite(clip) & (clip > 0)).all()):
             problems.append(f"{site} has a threshold that is not positive and finite; see rheobase.thresholds.scales")

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase import kernels
-from rheobase.batches import first_weight
 from rheobase.digest import structure
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.execution import Execution
@@ -22,6 +21,7 @@ from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import POOLS, reached
 from rheobase.ownership import Ownership
 from rheobase.plan import Plan
+from rheobase.precision import first_weight
 from rheobase.program import Program
 from rheobase.rewrites import pool_spikes
 
@@ -312,8 +312,7 @@ def _check_fit(graph: Graph, plan: Plan) -> None:
     problems = [f"the plan has no neuron for the site {s}" for s in graph.sites if s not in plan.neurons]
     problems += [f"the network has no site {s}" for s in plan.neurons if s not in graph.sites]
     for site in set(graph.sites) & set(plan.neurons):
-        shape = tuple(graph.shapes[site])
-        channels = shape[0] if shape else 1
+        shape, channels = tuple(graph.shapes[site]), graph.channels(site)
         problems += [
             f"{site} has {channels} channels and {name} of shape {tuple(value.shape)}"
             for name, value in _parameters(plan.neurons[site])

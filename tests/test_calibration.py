@@ -49,7 +49,7 @@ from rheobase.methods import (
     SignedMSAT,
     TemporalBias,
 )
-from rheobase.neurons import IF, Biased, Neuron, Parallel, Rounded, SpikeConfidence, Temporal
+from rheobase.neurons import IF, Biased, GradedIF, Neuron, Parallel, Rounded, SpikeConfidence, Temporal
 from rheobase.observers import observe
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -120,7 +120,7 @@ def test_what_is_no_rate_is_refused(calibrate: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("calibrate", [calibrate_bias, calibrate_potential, calibrate_temporal_bias])
 def test_a_calibration_has_a_pass(calibrate: Callable[..., Any]) -> None:
     graph = converted(RateCoding())[0]
-    with pytest.raises(SettingError, match="passes is 0"):
+    with pytest.raises(SettingError, match="passes is 0; it must be at least 1"):
         calibrate(converted(RateCoding())[1], graph, data(), STEPS, passes=0)
 
 
@@ -292,6 +292,48 @@ def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
         dataclasses.replace(method, batch_size=0)
     with pytest.raises(SettingError, match="weight_rate is inf; it must be at least 0, and finite"):
         dataclasses.replace(method, weight_rate=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda snn, graph: tune(snn, graph, X, 0), "tune: steps is 0; it must be at least 1"),
+        (lambda snn, graph: tune_layers(snn, graph, X, 2.5), "tune_layers: steps is 2.5; it must be a whole number"),
+        (lambda snn, graph: layerwise(snn, graph, X, "a", lambda layer: layer.neuron), "steps is 'a'; it must be a"),
+        (lambda snn, graph: calibrate_bias(snn, graph, X, 4, passes="2"), "calibrate_bias: passes is '2'; it must"),
+        (lambda snn, graph: calibrate_bias(snn, graph, X, 4, images=0), "Calibration: images is 0; it must be"),
+        (lambda snn, graph: calibrate_temporal_bias(snn, graph, X, 4, rate="x"), "rate is 'x'; it must be above 0"),
+        (lambda snn, graph: Tuning(iterations="3"), "Tuning: iterations is '3'; it must be a whole number"),
+        (lambda snn, graph: Tuning(iterations=2.5, rate=float("nan")), r"iterations is 2\.5; .*rate is nan; it must"),
+        (lambda snn, graph: rb.MSAT(confidence_sites=3), "MSAT: confidence_sites is 3; it must be"),
+        (lambda snn, graph: GradedIF(1.0, levels=2.5), r"GradedIF: levels is 2\.5; it must be a whole number from 1"),
+        (lambda snn, graph: Rounded(IF(1.0), levels="4"), "Rounded: levels is '4'; it must be a whole number from 1"),
+    ],
+)
+def test_a_count_of_another_kind_is_a_clear_error(call: Any, words: str) -> None:
+    graph, snn = converted(RateCoding(steps=STEPS))
+    with pytest.raises(SettingError, match=words):
+        call(snn, graph)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"calibration": "bias"}, {"calibration": "potential"}, {"calibration": "temporal"}, {"iterations": 2}],
+    ids=str,
+)
+def test_a_site_of_one_number_a_sample_is_calibrated(settings: Any) -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.first(x).sum(1).relu() * 2.0  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    net, x = Sum().eval(), torch.rand(32, 6)
+    snn = rb.convert(net, x, RateCoding(steps=8, levels=3, per_channel=False, **settings))
+    assert float((simulate(snn, x, 8).output - net(x).detach()).norm() / net(x).detach().norm()) < 0.1
 
 
 def test_weights_move_as_far_as_the_answers_are_wrong() -> None:

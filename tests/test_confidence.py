@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -196,3 +198,13 @@ def test_the_calibration_is_all_that_is_read() -> None:
     snn.graph.module.get_submodule("net.0").register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     measure_confidence(snn, snn.graph, as_batches(list(x.split(4))), ["net.3"])
     assert torch.equal(torch.cat(seen), x)
+
+
+@pytest.mark.parametrize(
+    ("sites", "steps", "words"), [(("nope",), 4, "there is no site 'nope'; there are 1, 3"), (("1",), 0, "steps is 0")]
+)
+def test_confidence_of_unknown_sites_or_no_steps_is_a_clear_error(sites: Any, steps: int, words: str) -> None:
+    net, x = mlp(), inputs(MLP_INPUT, 8).float()
+    snn = rb.convert(net, x, rb.MSAT())
+    with pytest.raises(SettingError, match=f"measure_confidence: {words}"):
+        measure_confidence(snn, snn.graph, x, sites, steps)

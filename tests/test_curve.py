@@ -8,9 +8,12 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import rheobase as rb
 from rheobase.curve import Curve, draw_curves, plot
 from rheobase.errors import DataError, SettingError
 from rheobase.intervals import wilson
@@ -125,6 +128,13 @@ def test_the_text_is_a_table() -> None:
         "   4       75.00    68.6 to 80.5        80.00       0.2500             60  0.3000",
         "   5       90.00    85.1 to 93.4        95.00       0.1250             90  0.3600",
     ]
+
+
+def test_a_network_without_a_layer_after_its_neurons_has_no_operations() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval(), torch.rand(8, 4)
+    curve = rb.evaluate(rb.convert(net, x, rb.ConstantThreshold()), x, 4)
+    assert curve.total_operations == [0.0] * 4
+    assert curve.cost(4) == "0 synaptic operations/sample, 0.00 of one dense pass"
 
 
 def test_operations_are_told_beside_those_of_a_dense_pass() -> None:

@@ -27,7 +27,7 @@ from rheobase.methods import (
     SignedMSAT,
     TwoStage,
 )
-from rheobase.neurons import IF, MSAT, Adaptation, Biased, Differential, GradedIF, Neuron, SpikeConfidence
+from rheobase.neurons import IF, MSAT, Adaptation, Biased, Differential, GradedIF, Neuron, Retracting, SpikeConfidence
 from rheobase.neurons import SignedMSAT as SignedMSATNeuron
 from rheobase.qcfs import with_levels
 from rheobase.simulation import simulate
@@ -129,6 +129,8 @@ def test_its_spikes_are_those_of_the_neuron_inside_weighed_by_their_step() -> No
     doubled = GradedIF(torch.tensor([[1.0], [0.3]]), doubled=True)
     assert Differential(doubled, torch.ones(1, 1)).levels_after(2) == doubled.levels_after(2) == 7
     assert ternary.levels_after(2) == GradedIF(harmonic()).levels_after(2) == 3  # 1/2, 1 and 3/2
+    retracting = Differential(Retracting(GradedIF(1.0, signed=False, memory=False)), harmonic())
+    assert retracting.levels_after(4) == ternary.levels_after(4) == 22
 
 
 @pytest.mark.parametrize("levels", [1, 4])

@@ -45,6 +45,7 @@ from rheobase.methods import (
     two_stage,
 )
 from rheobase.methods.adafire import best_within
+from rheobase.methods.parse import parse_method
 from rheobase.neurons import (
     BDETT,
     IF,
@@ -59,6 +60,7 @@ from rheobase.neurons import (
     Rounded,
 )
 from rheobase.observers import Statistics
+from rheobase.operations import AmaxPool
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -127,6 +129,41 @@ def test_the_gate_passes_what_the_leading_unit_sends() -> None:
         window = spikes[:, n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten(1)
         leader = int(window[: t + 1].sum(0).argmax())
         assert float(found[t, n, c, i, j]) == float(window[t, leader])
+
+
+@pytest.mark.parametrize(("dim", "keepdim"), [((2, 3), False), ((-1, 2), True), (3, False), (-2, True)])
+def test_the_gate_passes_what_the_leading_unit_of_a_global_pooling_sends(dim: Any, keepdim: bool) -> None:
+    spikes = (torch.rand(9, 2, 3, 4, 5, generator=torch.Generator().manual_seed(3)) < 0.4).float() * 0.5
+    spikes += torch.linspace(0, 1e-3, 20).view(4, 5) * spikes  # no ties
+    found = MaxPoolGate(AmaxPool(dim, keepdim))(spikes)
+    kept = {(2, 3): (2, 3), (-1, 2): (2, 3, 1, 1), 3: (2, 3, 4), -2: (2, 3, 1, 5)}[dim]
+    assert found.shape == (9, *kept)
+    parts = {(2, 3): [spikes.flatten(3)], 3: spikes.unbind(3), -2: spikes.unbind(4)}[dim if dim != (-1, 2) else (2, 3)]
+    for k, part in enumerate(parts):
+        for t, n, c in np.ndindex(9, 2, 3):
+            leader = int(part[: t + 1, n, c].sum(0).argmax())
+            assert float(found[t, n, c].flatten()[k]) == float(part[t, n, c, leader])
+
+
+@pytest.mark.parametrize("pool", [lambda x: x.amax((2, 3)), lambda x: x.max(3)[0].max(2)[0]], ids=["amax", "max"])
+def test_a_network_with_a_global_max_pooling_is_gated(pool: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(pool(self.first(x).relu()))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    net, x = Net().eval(), inputs(RESIDUAL_INPUT, 16).float()
+    snn = rb.convert(net, x, RobustNorm(gate=True))
+    assert any(isinstance(m, MaxPoolGate) for m in snn.modules())
+    output = rb.simulate(snn, x, 256).output
+    wanted = net(x).detach()
+    assert float((output - wanted).norm() / wanted.norm()) < 0.2
+    p = rb.calibration.measure_confidence(snn, rb.trace(net, x[:2]), x, snn.graph.sites)
+    assert all(0 <= value <= 1 for value in p.values())
 
 
 def test_the_gate_is_used_for_each_pooling_and_is_saved(tmp_path: Any) -> None:
@@ -317,6 +354,18 @@ def test_the_delay_is_the_time_until_the_layers_fire() -> None:
     assert snn.plan.readout == Delayed(round(wait))
     assert rb.convert(net, MLP_X, LocalBalancing(steps=5)).plan.readout == Delayed(1)
     assert rb.convert(net, MLP_X, LocalBalancing(delay=3)).plan.readout == Delayed(3)
+
+
+def test_what_is_read_late_is_tuned_so(monkeypatch: Any) -> None:
+    started: list[Any] = []
+
+    def spied(snn: Any, *others: Any) -> Any:
+        started.append(snn.plan.readout)
+        return snn
+
+    monkeypatch.setattr("rheobase.methods.tuned.tune", spied)
+    snn = rb.convert(mlp(), MLP_X, LocalBalancing(delay=3, iterations=1))
+    assert started == [Delayed(3)] == [snn.plan.readout]
 
 
 def test_a_silent_neuron_takes_back_what_it_sent() -> None:
@@ -519,6 +568,23 @@ def test_methods_with_several_thresholds_refuse_to_spread_half_of_one(method: An
 def test_a_setting_of_another_kind_is_a_clear_error(make: Any, message: str) -> None:
     with pytest.raises(rb.SettingError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        methods.RateCoding(steps=np.int64(8)),  # type: ignore[arg-type]
+        methods.PotentialInit(steps=np.int64(8), per_channel=np.bool_(True)),  # type: ignore[arg-type]
+        methods.Burst(levels=np.int64(3), fire=np.float32(0.75)),  # type: ignore[arg-type]
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_numbers_of_numpy_are_as_good_as_others(method: Any, tmp_path: Any) -> None:
+    assert parse_method(repr(method)) == method
+    net, x = mlp(), inputs(MLP_INPUT, 8).float()
+    snn = rb.convert(net, x, method)
+    snn.save(tmp_path / "net")
+    assert rb.load(tmp_path / "net", net).plan.method == repr(method)
 
 
 def test_a_number_that_may_be_none_may_be_none() -> None:

@@ -8,10 +8,12 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from rheobase.calibration.layerwise import Layer, channel_mean, layerwise
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted, mismeasured
 from rheobase.graph import Graph
 from rheobase.neurons import Biased, Neuron
 from rheobase.spiking import SpikingModel
@@ -99,8 +101,9 @@ def calibrate_temporal_bias(
     """
     changes = snn.plan.encoder.changes
     _check_passes("calibrate_temporal_bias", passes)
-    if not 0 < rate <= 1:
-        raise SettingError(f"calibrate_temporal_bias: rate is {rate}; it must be above 0 and at most 1.")
+    problems = mismeasured("rate", rate, "above 0 and at most 1", math.ulp(0.0), 1)
+    if problems:
+        raise SettingError(f"calibrate_temporal_bias: {problems[0]}.")
 
     def adjust(layer: Layer) -> Neuron:
         return fit_temporal_bias(layer, passes, rate, changes)
@@ -153,5 +156,6 @@ def _check_rates(snn: SpikingModel, name: str, passes: int) -> None:
 
 
 def _check_passes(name: str, passes: int) -> None:
-    if passes < 1:
-        raise SettingError(f"{name}: passes is {passes}; it must be at least 1.")
+    problems = miscounted("passes", passes)
+    if problems:
+        raise SettingError(f"{name}: {problems[0]}.")

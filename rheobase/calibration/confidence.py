@@ -13,6 +13,7 @@ import torch
 
 from rheobase.batches import batches_for
 from rheobase.calibration.activations import site_by_site
+from rheobase.errors import SettingError, miscounted
 from rheobase.graph import Graph
 from rheobase.reading import Reading
 from rheobase.simulation import stream
@@ -43,14 +44,22 @@ def measure_confidence(
 
     Returns:
         p for each site, from 0 to 1.
+
+    Raises:
+        SettingError: the network has no such site, or E is below 1.
     """
+    problems = miscounted("steps", steps)
+    known = f"there are {', '.join(graph.sites)}"
+    problems += [f"there is no site {site!r}; {known}" for site in sites if site not in graph.sites]
+    if problems:
+        raise SettingError(f"measure_confidence: {'; '.join(problems)}.")
     fired = dict.fromkeys(sites, 0)
     wrong = dict.fromkeys(sites, 0)
     read = Reading(batches_for(batches, graph.module))
 
     def count() -> None:
         for x, _ in read:
-            pre_activations = {site: received for site, received, _ in site_by_site(graph, x) if site in sites}
+            pre_activations = {site: received for site, received, _ in site_by_site(snn.graph, x) if site in sites}
             sent = {site: torch.zeros_like(pre_activations[site], dtype=torch.bool) for site in sites}
             for part in stream(snn, x, steps, record=sites):
                 for site, values in part.values.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted, mismeasured
 from rheobase.graph import Graph
 from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.neurons import Neuron, Temporal
@@ -91,11 +91,11 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = ("rate", "weight_rate", "anytime", "divergence")
-        problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("iterations", "batch_size", "images")
-                    if getattr(self, n) < 1]  # fmt: skip
-        problems += [f"{n} is {getattr(self, n)}; it must be at least 0, and finite" for n in least
-                     if not 0 <= getattr(self, n) < math.inf]  # fmt: skip
+        problems: list[str] = []
+        for name in ("iterations", "batch_size", "images"):
+            problems += miscounted(name, getattr(self, name))
+        for name in ("rate", "weight_rate", "anytime", "divergence"):
+            problems += mismeasured(name, getattr(self, name), "at least 0, and finite", 0, sys.float_info.max)
         if problems:
             raise SettingError("Tuning: " + "; ".join(problems) + ".")
 
@@ -128,10 +128,10 @@ def tune(
         tuning: the settings.
 
     Raises:
-        SettingError: a neuron's scan cannot be differentiated.
+        SettingError: a neuron's scan cannot be differentiated, or steps is below 1.
         DataError: the loss is not finite.
     """
-    _check_tunable(snn, "tune")
+    _check_tunable(snn, "tune", steps)
     settings = tuning or Tuning()
     x = first_samples(batches_for(batches, graph.module), settings.images)
     if is_half(snn):
@@ -162,10 +162,10 @@ def tune_layers(
         tuning: its iterations (for each layer), batch_size, rate, images and seed are used.
 
     Raises:
-        SettingError: a neuron's scan cannot be differentiated.
+        SettingError: a neuron's scan cannot be differentiated, or steps is below 1.
         DataError: the loss is not finite.
     """
-    _check_tunable(snn, "tune_layers")
+    _check_tunable(snn, "tune_layers", steps)
     settings = tuning or Tuning()
     data = batches_for(batches, graph.module)
     if is_half(snn):
@@ -208,7 +208,10 @@ def _tuned_leaves(
     return {path: leaf.detach() for path, leaf in leaves.items()}
 
 
-def _check_tunable(snn: SpikingModel, name: str) -> None:
+def _check_tunable(snn: SpikingModel, name: str, steps: int) -> None:
+    problems = miscounted("steps", steps)
+    if problems:
+        raise SettingError(f"{name}: {problems[0]}.")
     fixed = [
         site
         for site, neuron in snn.plan.neurons.items()

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batch, Batches, batches_for, first_weight
+from rheobase.batches import Batch, Batches, batches_for
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
-from rheobase.errors import ConversionWarning, DataError, SettingError
+from rheobase.errors import ConversionWarning, DataError, SettingError, miscounted
 from rheobase.graph import Graph
 from rheobase.neurons import Neuron, Temporal
+from rheobase.precision import first_weight
 from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
@@ -105,8 +106,9 @@ def samples(graph: Graph, batches: object, steps: int, images: int) -> Tensor:
     Raises:
         SettingError: steps or images is below 1.
     """
-    if steps < 1 or images < 1:
-        raise SettingError(f"Calibration: steps is {steps} and images {images}; both must be at least 1.")
+    problems = miscounted("steps", steps) + miscounted("images", images)
+    if problems:
+        raise SettingError(f"Calibration: {'; '.join(problems)}.")
     x = first_samples(batches_for(batches, graph.module), min(images, _room(graph, steps)))
     if len(x) == _room(graph, steps) < images:
         largest = max(graph.sites, key=graph.neurons)
@@ -152,4 +154,5 @@ def _first(batches: Iterable[Batch], count: int | None) -> Tensor:
 
 def channel_mean(values: Tensor, keep: int = 0) -> Tensor:
     """The mean over all but the first ``keep`` dimensions and the channels. (..., N, C, ...) -> (..., C)."""
+    values = values.unsqueeze(-1) if values.ndim == keep + 1 else values  # a sample has one number there
     return values.mean([d for d in range(values.ndim) if d >= keep and d != keep + 1])

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rheobase.batches import Batches, as_batches, first_weight
+from rheobase.batches import Batches, as_batches
 from rheobase.graph import Graph
+from rheobase.precision import first_weight
 from rheobase.spiking import SpikingModel
 
 __all__ = ["in_float32", "is_half"]

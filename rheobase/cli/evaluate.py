@@ -83,6 +83,8 @@ def evaluate(
     network = load_model(model, model_args or (), checkpoint, device)
     measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
     curve = measurement.curve(how)
+    facts = {**measurement.facts({"model": model, "checkpoint": checkpoint}), "steps": curve.steps}
+    measurement.write(output, {curve.method: curve}, facts)
     if json_:
         typer.echo(curve.to_json())
     else:
@@ -93,6 +95,4 @@ def evaluate(
             say(f"T = {curve.steps} costs {curve.cost(curve.steps)} through the layers after the first neurons.")
             if rule is not None:
                 say(f"Early exit with {exits(curve)}.")
-    facts = {**measurement.facts({"model": model, "checkpoint": checkpoint}), "steps": curve.steps}
-    measurement.write(output, {curve.method: curve}, facts)
     measurement.finish(1)

@@ -10,6 +10,8 @@ from numbers import Integral
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
+
 from rheobase.batches import Batches
 from rheobase.errors import SettingError, mismeasured
 from rheobase.graph import Graph
@@ -91,6 +93,10 @@ def _plain_fields(cls: type) -> dict[str, set[type]]:
 
 
 def _check_kinds(method: Method) -> None:
+    for field in fields(method):  # type: ignore[arg-type]
+        value = getattr(method, field.name)
+        if isinstance(value, np.generic):  # which is written in another way, and not at all in JSON
+            object.__setattr__(method, field.name, value.item())
     problems: list[str] = []
     kinds, infinite = _plain_fields(type(method)), float("inf")
     for name in [field.name for field in fields(method) if field.name in kinds]:  # type: ignore[arg-type]

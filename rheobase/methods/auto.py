@@ -31,7 +31,7 @@ from rheobase.methods.signed_msat import SignedMSAT
 from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.methods.tuned import Tuned
-from rheobase.neurons.alphabet import most_levels
+from rheobase.neurons.alphabet import mislevelled
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
 from rheobase.simulation import simulate
@@ -170,9 +170,8 @@ class Auto(Method):
         problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
                      (("steps", self.steps, 1), ("iterations", self.iterations, 0),
                       ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
-        most = most_levels(self.alphabet == "power_of_two")
-        if self.levels is not None and not 1 <= self.levels <= most:
-            problems.append(f"levels is {self.levels}; it must be from 1 to {most}")
+        if self.levels is not None:
+            problems += mislevelled("levels", self.levels, self.alphabet == "power_of_two")
         if self.accuracy_drop is not None and not 0 < self.accuracy_drop < 1:
             problems.append(f"accuracy_drop is {self.accuracy_drop}; it must be above 0 and below 1, such as 0.01")
         if not 0 <= self.blend < 1:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rheobase.methods.adapted import Adapted
 from rheobase.neurons import MSAT, Biased, Neuron
-from rheobase.neurons.alphabet import most_levels
+from rheobase.neurons.alphabet import mislevelled
 from rheobase.neurons.rounded import Rounded
 
 __all__ = ["CalibratedMSAT"]
@@ -45,8 +45,7 @@ class CalibratedMSAT(Adapted):
     def _problems(self) -> list[str]:
         problems = super()._problems()
         problems += [f"start is {self.start}; it must be from 0 to 1"] if not 0 <= self.start <= 1 else []
-        most = most_levels(powers=True)
-        problems += [f"payload is {self.payload}; it must be from 0 to {most}"] if not 0 <= self.payload <= most else []
+        problems += mislevelled("payload", self.payload, powers=True, least=0)
         if self.signed or self.levels > 1 or self.powers or self.spread:
             problems.append("signed, levels, powers and spread must be off; MSAT has none of them")
         problems += ["differential must be off; SignedMSAT has it"] if self.differential else []

@@ -53,8 +53,9 @@ class LocalBalancing(RateCoding):
             problems.append(f"delay is {self.delay}; it must be at least 0 and below steps, {self.steps}")
         return problems + (["differential must be off; a sum cannot be read late"] if self.differential else [])
 
-    def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
-        snn = super().refine(snn, graph, batches)
+    def calibrated(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
+        """The calibrated network, read late: also while it is tuned."""
+        snn = super().calibrated(snn, graph, batches)
         delay = self._wait(snn, graph, batches) if self.delay is None else self.delay
         return SpikingModel(graph, dataclasses.replace(snn.plan, readout=Delayed(delay)))
 

@@ -67,8 +67,11 @@ class MSAT(Method, Adaptation):
         super().__post_init__()
         if self.confidence_steps < 1:
             raise SettingError(f"MSAT: confidence_steps is {self.confidence_steps}; it must be at least 1.")
-        if isinstance(self.confidence_sites, list):
-            object.__setattr__(self, "confidence_sites", tuple(self.confidence_sites))
+        sites = self.confidence_sites
+        if isinstance(sites, list):
+            object.__setattr__(self, "confidence_sites", tuple(sites))
+        elif not isinstance(sites, str | tuple):
+            raise SettingError(f'MSAT: confidence_sites is {sites!r}; it must be "last", "all" or the names of sites.')
 
     @classmethod
     def release(cls, **changes: Any) -> Self:

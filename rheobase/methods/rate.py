@@ -19,7 +19,7 @@ from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled, ThresholdRule
 from rheobase.methods.tuned import Tuned
 from rheobase.neurons import Biased, Differential, GradedIF, Neuron
-from rheobase.neurons.alphabet import most_levels
+from rheobase.neurons.alphabet import mislevelled
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
 from rheobase.spiking import SpikingModel
@@ -52,8 +52,7 @@ class Levelled(Scaled):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        most = most_levels(self.powers)
-        problems += [f"levels is {self.levels}; it must be from 1 to {most}"] if not 1 <= self.levels <= most else []
+        problems += mislevelled("levels", self.levels, self.powers)
         problems += [f"fire is {self.fire}; it must be greater than 0"] if not 0 < self.fire < float("inf") else []
         return problems
 
@@ -202,7 +201,7 @@ def with_temporal_bias(snn: SpikingModel, steps: int) -> SpikingModel:
     for site, neuron in snn.plan.neurons.items():
         biased = neuron if isinstance(neuron, Biased) else Biased(neuron)
         bias = biased.bias
-        channels = snn.graph.shapes[site][0]
+        channels = snn.graph.channels(site)
         rows = bias if bias.ndim == 2 else bias.expand(steps, channels)
         neurons[site] = Biased(biased.neuron, rows.clone(), biased.potential, not snn.plan.encoder.changes)
     return SpikingModel(snn.graph, dataclasses.replace(snn.plan, neurons=neurons))

@@ -10,12 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rheobase.batches import first_weight
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.observers import LTB, MMSE, Max, Moments, Observer, Percentile, Statistics
-from rheobase.precision import type_of_sums
+from rheobase.precision import first_weight, type_of_sums
 from rheobase.qcfs import ClipFloorShift, trained_threshold
 from rheobase.thresholds import gaussian, scales
 

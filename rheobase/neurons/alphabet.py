@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Integral
 
-__all__ = ["Alphabet", "Payload", "most_levels"]
+__all__ = ["Alphabet", "Payload", "mislevelled"]
 
 
 class Payload(StrEnum):
@@ -78,6 +79,14 @@ class Alphabet:
         return int((magnitudes + 1) ** steps - 1)
 
 
-def most_levels(powers: bool) -> int:
-    """How many magnitudes a spike may have."""
-    return 16 if powers else 2**16
+def mislevelled(name: str, levels: object, powers: bool, least: int = 1) -> list[str]:
+    """What is wrong with a number of magnitudes, for a message: nothing where a spike may have so many.
+
+    >>> mislevelled("levels", 20, powers=True), mislevelled("levels", 20, powers=False)
+    (['levels is 20; it must be from 1 to 16'], [])
+    """
+    most = 16 if powers else 2**16
+    whole = isinstance(levels, Integral) and not isinstance(levels, bool)
+    right = whole and least <= levels <= most  # type: ignore[operator]
+    kind = "" if whole else "a whole number "
+    return [] if right else [f"{name} is {levels!r}; it must be {kind}from {least} to {most}"]

@@ -93,6 +93,8 @@ class Differential(Wrapper):
         graded = [part for part in self.neuron.modules() if isinstance(part, GradedIF)]
         known = symbols(self.alphabet)
         rows, usual, first = graded[-1].units(steps) if graded else (torch.ones(steps), known, known)
+        if graded and graded[-1].alphabet != self.neuron.alphabet:  # a wrapper between them sends other symbols
+            usual = first = known
         return distinct_sums(weights.cpu() * rows.cpu(), usual, first)
 
     def initial_state(self, current: Tensor) -> DifferentialState:

@@ -18,7 +18,7 @@ from torch import Tensor
 from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.neurons._base import Neuron
-from rheobase.neurons.alphabet import Alphabet, Payload, most_levels
+from rheobase.neurons.alphabet import Alphabet, Payload, mislevelled
 from rheobase.neurons.integrate_fire import positive, summary
 from rheobase.precision import type_of_sums
 
@@ -107,9 +107,9 @@ class GradedIF(Neuron):
         doubled: bool = False,
     ) -> None:
         super().__init__()
-        most = most_levels(powers)
-        if not 1 <= levels <= most:
-            raise SettingError(f"GradedIF: levels is {levels}; it must be from 1 to {most}.")
+        problems = mislevelled("levels", levels, powers)
+        if problems:
+            raise SettingError(f"GradedIF: {problems[0]}.")
         if doubled and (powers or not signed or not memory):
             found = "powers=True" if powers else "memory=False" if signed else "signed=False"
             raise SettingError(f"GradedIF: doubled is True; with {found} it must be False.")
@@ -117,7 +117,7 @@ class GradedIF(Neuron):
         dtype = self.threshold.dtype
         self.register_buffer("fire", positive(torch.as_tensor(fire, dtype=dtype), "GradedIF, fire"))
         self.register_buffer("offset", torch.as_tensor(offset, dtype=dtype))
-        self.levels, self.powers, self.signed, self.memory, self.shifts = levels, powers, signed, memory, shifts
+        self.levels, self.powers, self.signed, self.memory, self.shifts = int(levels), powers, signed, memory, shifts
         self.doubled = doubled
 
     @property

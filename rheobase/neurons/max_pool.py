@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.neurons._base import Temporal
+from rheobase.operations import AmaxPool
 from rheobase.precision import type_of_sums
 
 __all__ = ["CumulativeMaxPool", "MaxPoolGate", "MaxPoolState"]
@@ -107,5 +108,17 @@ class MaxPoolGate(Temporal):
 
     def step(self, current: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         total = state + current
+        if isinstance(self.pool, AmaxPool):
+            return _at_largest(current, total, self.pool), total
         _, places = self.pool(total)
         return current.flatten(2).gather(2, places.flatten(2)).view(places.shape), total
+
+
+def _at_largest(current: Tensor, total: Tensor, pool: AmaxPool) -> Tensor:
+    """What arrives where the total is the largest of all that a global pooling takes together."""
+    pooled = pool(total)
+    dims = (pool.dim,) if isinstance(pool.dim, int) else pool.dim
+    taken = sorted(d % total.ndim for d in dims)
+    order = [*(d for d in range(total.ndim) if d not in taken), *taken]
+    flat, largest = (x.permute(order).flatten(total.ndim - len(taken)) for x in (current, total))
+    return flat.gather(-1, largest.argmax(-1, keepdim=True)).view(pooled.shape)

@@ -10,7 +10,7 @@ from torch import Tensor
 from rheobase.errors import SettingError
 from rheobase.kernels.surrogate import nearest_power
 from rheobase.neurons._base import Neuron, Wrapper, along_channels
-from rheobase.neurons.alphabet import Alphabet, Payload, most_levels
+from rheobase.neurons.alphabet import Alphabet, Payload, mislevelled
 
 __all__ = ["Rounded"]
 
@@ -36,14 +36,15 @@ class Rounded(Wrapper):
 
     def __init__(self, neuron: Neuron, levels: int = 4) -> None:
         super().__init__(neuron)
-        if not 1 <= levels <= most_levels(powers=True):
-            raise SettingError(f"Rounded: levels is {levels}; it must be from 1 to {most_levels(powers=True)}.")
+        problems = mislevelled("levels", levels, powers=True)
+        if problems:
+            raise SettingError(f"Rounded: {problems[0]}.")
         if neuron.alphabet.negative:
             raise SettingError(
                 f"Rounded: {type(neuron).__name__} sends negative spikes ({neuron.alphabet}), which would be lost; "
                 "use a neuron whose spikes are not negative."
             )
-        self.levels = levels
+        self.levels = int(levels)
         if type(self).scan is Rounded.scan:
             self.overwrites, self.counting = (neuron.rounding and can for can in (neuron.overwrites, neuron.counting))
         self.alphabet = Alphabet(Payload.POWER_OF_TWO if levels > 1 else Payload.BINARY, levels)
