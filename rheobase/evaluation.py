@@ -19,7 +19,7 @@ from rheobase.curve import Curve
 from rheobase.errors import ConversionError, DataError, SettingError, miscounted, mistyped
 from rheobase.exits import Exit
 from rheobase.precision import float32_products
-from rheobase.reading import Reading
+from rheobase.reading import Reading, on_batch
 from rheobase.resume import Stored, identity
 from rheobase.simulation import stream, total_steps
 from rheobase.spiking import SpikingModel
@@ -142,14 +142,9 @@ def evaluate(
 
 def _answer(reference: nn.Module, x: Tensor, index: int) -> Any:
     """What the original network says to a batch."""
-    try:
-        with float32_products(x.device, rounded=False):
-            return reference(x)
-    except Exception as error:
-        raise DataError(
-            f"Batch {index}: the reference network fails on an input of shape {tuple(x.shape)} and type {x.dtype}: "
-            f"{error}. Give the network that was converted."
-        ) from error
+    advice = "Give the network that was converted."
+    with on_batch(index, x, "the reference network", advice), float32_products(x.device, rounded=False):
+        return reference(x)
 
 
 def _check_alike(identities: Sequence[dict[str, Any]]) -> None:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from rheobase.batches import Batch, batches_for
-from rheobase.errors import DataError, SettingError
+from rheobase.errors import SettingError
 from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
 from rheobase.observers import MMSE, observe
 from rheobase.precision import first_weight, float32_products
 from rheobase.qcfs import trained_threshold
-from rheobase.reading import Reading
+from rheobase.reading import AS_TRAINED, Reading, on_batch
 from rheobase.thresholds import scales
 
 __all__ = ["Quantiser", "fitted_twin", "quantise", "quantised_twin"]
@@ -231,13 +231,8 @@ def _means(module: nn.Module, sites: tuple[str, ...], data: Iterable[Batch]) -> 
     ]
     try:
         for index, (x, _) in enumerate(data):
-            try:
-                with float32_products(x.device, rounded=False):
-                    module.forward(x)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise DataError(f"The network fails on batch {index}, of shape {tuple(x.shape)}: {error}") from error
+            with on_batch(index, x, "the network", AS_TRAINED), float32_products(x.device, rounded=False):
+                module.forward(x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -7,8 +7,10 @@ network in each. So every process keeps a hash of each batch that it reads, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
@@ -17,10 +19,13 @@ from rheobase.digest import digest
 from rheobase.distributed import World, world
 from rheobase.errors import DataError
 
-__all__ = ["Reading"]
+__all__ = ["AS_TRAINED", "Reading", "on_batch"]
 
 T = TypeVar("T")
 
+AS_TRAINED = (
+    "Accepted: batches (N, ...) of the shape that the network was trained on. Check how the data are preprocessed."
+)
 _HASHED = 2**16  # elements of the inputs of a batch, about
 
 
@@ -94,6 +99,31 @@ class Reading:
             "share of the batches by their number, so all must read the same ones in the same order: give "
             "shuffle=False and no random augmentation, or the same seeds in all processes."
         )
+
+
+@contextmanager
+def on_batch(
+    index: int, x: Tensor, network: str, advice: str, passes: Callable[[Exception], bool] = lambda error: False
+) -> Iterator[None]:
+    """Within, an error that a network raises is one of the data, told with the batch; a lack of memory is not.
+
+    Args:
+        index: of the batch.
+        x: the batch.
+        network: what it is called, "the network".
+        advice: what to do.
+        passes: whether an error is let through as it is.
+
+    Raises:
+        DataError: the network failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if passes(error) or isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise
+        given = f"an input of shape {tuple(x.shape)} and type {x.dtype}"
+        raise DataError(f"Batch {index}: {network} fails on {given}: {error}. {advice}") from error
 
 
 def _samplers(source: object) -> list[object]:

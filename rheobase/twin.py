@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from rheobase.batches import batches_for
-from rheobase.errors import DataError
 from rheobase.graph import Graph
 from rheobase.plan import Plan
 from rheobase.precision import float32_products
 from rheobase.quantisation import fitted_twin
-from rheobase.reading import Reading
+from rheobase.reading import AS_TRAINED, Reading, on_batch
 from rheobase.sums import Sums
 
 __all__ = ["Twin", "evaluate_twin", "levels_after"]
@@ -78,11 +77,8 @@ def evaluate_twin(graph: Graph, calibration: Any, loader: Any, levels: int) -> T
         sums = Sums(1, 1)
         for index, (x, y) in enumerate(read):
             if read.own.takes(index):
-                try:
-                    with float32_products(x.device, rounded=False):
-                        wanted, answers = graph.answers(x), twin(x)
-                except Exception as error:
-                    raise DataError(f"Batch {index}: the network fails on it: {error}.") from error
+                with on_batch(index, x, "the network", AS_TRAINED), float32_products(x.device, rounded=False):
+                    wanted, answers = graph.answers(x), twin(x)
                 sums.add_batch(wanted, x, y, index)
                 sums.add_answers(0, 1, answers.unsqueeze(0), wanted, y)
         return sums

@@ -364,6 +364,20 @@ def test_what_is_no_converted_network_and_no_reference_is_an_error() -> None:
         rb.evaluate(converted(), X, 3, nn.Linear(5, 4))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_a_lack_of_memory_is_no_mistake_of_the_data(error: Exception) -> None:
+    class Greedy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)) as raised:
+        rb.evaluate(converted(), X, 3, Greedy())
+    assert not isinstance(raised.value, DataError)
+
+
 def test_all_wrong_settings_are_listed() -> None:
     with pytest.raises(SettingError, match=r"steps is 0.*seeds is empty"):
         rb.evaluate(converted(), X, 0, seeds=())

@@ -214,7 +214,9 @@ def test_batches_of_very_different_sizes_may_come_in_any_order(observer: Observe
 
 
 @pytest.mark.parametrize(
-    "observer", [MMSE(4), Percentile(50, True), Histogram(follow=True), Histogram(True, 2, 0, 3, True)], ids=repr
+    "observer",
+    [MMSE(4), LTB(20), Percentile(50, True), Histogram(follow=True), Histogram(True, 2, 0, 3, True)],
+    ids=repr,
 )
 def test_merging_aligns_observers_of_very_different_data(observer: Observer) -> None:
     pieces = [size * torch.rand(20, 3) for size in (1e-9, 0, 1, 4, 1e9)]
@@ -225,7 +227,7 @@ def test_merging_aligns_observers_of_very_different_data(observer: Observer) -> 
             part = observer.clone()
             part.update(piece)
             before = part.result()
-            whole.merge(part)
+            assert whole.merge(part)
             whole.update(piece)
             assert torch.equal(part.result(), before)
         assert torch.equal(whole.result(), expected)
@@ -478,7 +480,9 @@ def test_finite_values_with_an_infinite_sum_are_finite() -> None:
 
 
 def test_a_batch_of_another_shape_is_named_and_the_hooks_are_removed(net: Net) -> None:
-    with pytest.raises(DataError, match=r"fails on batch 1, of shape \(2, 5\) and type torch\.float32: mat1"):
+    with pytest.raises(
+        DataError, match=r"Batch 1: the network fails on an input of shape \(2, 5\) and type torch\.float32: mat1"
+    ):
         observe(net, [X, torch.ones(2, 5)], Max())
     assert _hooks(net) == 0
 
@@ -489,7 +493,7 @@ def test_a_failing_graph_prints_nothing(capsys: pytest.CaptureFixture[str]) -> N
             return torch.relu(x) + torch.ones(3)
 
     graph = trace(Add(), torch.ones(2, 3))
-    with pytest.raises(DataError, match="fails on batch 0"):
+    with pytest.raises(DataError, match="Batch 0: the network fails"):
         observe(graph, torch.ones(2, 5), Max())
     assert capsys.readouterr() == ("", "")
 

@@ -199,6 +199,6 @@ def test_all_problems_are_in_one_message() -> None:
 
 def test_the_hooks_are_removed_when_a_batch_does_not_fit() -> None:
     graph = trace(mlp(), inputs(MLP_INPUT).float())
-    with pytest.raises(DataError, match=r"fails on batch 0, of shape \(2, 5\)"):
+    with pytest.raises(DataError, match=r"Batch 0: the network fails on an input of shape \(2, 5\)"):
         quantised_twin(graph, {s: torch.tensor(1.0) for s in MLP_SITES}, 4, batches=torch.ones(2, 5))
     assert not any(m._forward_hooks for m in graph.module.modules())

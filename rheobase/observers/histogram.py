@@ -13,7 +13,7 @@ from rheobase.errors import SettingError
 from rheobase.observers._base import Observer, by_channel, seen_data, squeeze
 from rheobase.observers.maximum import Max
 
-__all__ = ["Histogram", "Percentile"]
+__all__ = ["FromHistogram", "Histogram", "Percentile"]
 
 
 @final
@@ -186,9 +186,26 @@ class Histogram(Observer):
         return squeeze(mixed[:, 0].to(torch.promote_types(maximum.dtype, torch.float32)), self.per_channel)
 
 
+class FromHistogram(Observer):
+    """What is read off a `Histogram` of the activation, which follows the data; subclasses are dataclasses."""
+
+    per_channel: bool
+
+    def __post_init__(self) -> None:
+        self._histogram = Histogram(self.per_channel, follow=True)
+
+    def update(self, x: Tensor) -> None:
+        """Take in the pre-activations of one batch, shape (N, C, ...)."""
+        self._histogram.update(x)
+
+    def merge(self, other: Self) -> bool:
+        """Take in, exactly, what another one has seen: the histograms add up."""
+        return self._histogram.merge(other._histogram)
+
+
 @final
 @dataclass(eq=False)
-class Percentile(Observer):
+class Percentile(FromHistogram):
     """The p-th percentile of the activation a = max(z, 0), from a ``Histogram``.
 
     The rank is exact and interpolated as in ``numpy.percentile``; the value is off by at most 2^-8 = 0.4 %
@@ -220,7 +237,6 @@ class Percentile(Observer):
     percentile: float = 99.9
     per_channel: bool = False
     nonzero: bool = False
-    _histogram: Histogram = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 < self.percentile <= 100:
@@ -228,15 +244,7 @@ class Percentile(Observer):
                 f"Percentile: percentile is {self.percentile}; accepted: above 1, up to 100. It is in per "
                 "cent: write 99.9 for the value below which 99.9 % of the activations lie, not 0.999."
             )
-        self._histogram = Histogram(self.per_channel, follow=True)
-
-    def update(self, x: Tensor) -> None:
-        """Take in the pre-activations of one batch, shape (N, C, ...)."""
-        self._histogram.update(x)
-
-    def merge(self, other: Self) -> bool:
-        """The percentile of both together."""
-        return self._histogram.merge(other._histogram)
+        super().__post_init__()
 
     def result(self) -> Tensor:
         """Return the percentile, () or (C,)."""

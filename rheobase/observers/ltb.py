@@ -7,22 +7,21 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.observers._base import Observer
-from rheobase.observers.histogram import Histogram
+from rheobase.observers.histogram import FromHistogram
 
 __all__ = ["LTB"]
 
 
 @final
 @dataclass(eq=False)
-class LTB(Observer):
+class LTB(FromHistogram):
     """The threshold after some iterations of local threshold balancing on the activation a = max(z, 0).
 
     .. code-block:: text
@@ -59,7 +58,6 @@ class LTB(Observer):
     iterations: int = 1000
     rate: float = 1.0
     per_channel: bool = True
-    _histogram: Histogram = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         problems = []
@@ -69,11 +67,7 @@ class LTB(Observer):
             problems.append(f"rate is {self.rate}; accepted: above 0, up to 1.")
         if problems:
             raise SettingError("LTB: " + " ".join(problems))
-        self._histogram = Histogram(self.per_channel, follow=True)
-
-    def update(self, x: Tensor) -> None:
-        """Take in the pre-activations of one batch, shape (N, C, ...)."""
-        self._histogram.update(x)
+        super().__post_init__()
 
     def result(self) -> Tensor:
         """Return the threshold, () or (C,)."""

@@ -8,15 +8,14 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.observers._base import Observer
-from rheobase.observers.histogram import Histogram
+from rheobase.observers.histogram import FromHistogram
 
 __all__ = ["MMSE", "mmse"]
 
@@ -25,7 +24,7 @@ OCTAVES = 6  # how far below the largest activation the clip is sought: down to 
 
 @final
 @dataclass(eq=False)
-class MMSE(Observer):
+class MMSE(FromHistogram):
     """The clip M of least mean squared error for a quantiser of the activation a = max(z, 0); see ``mmse``.
 
     An IF neuron that runs T steps is such a quantiser with T levels and threshold M (rounding with an
@@ -58,19 +57,10 @@ class MMSE(Observer):
     per_channel: bool = True
     rounding: bool = True
     powers_of_two: bool = False
-    _histogram: Histogram = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _values(self.levels, self.powers_of_two)
-        self._histogram = Histogram(self.per_channel, follow=True)
-
-    def update(self, x: Tensor) -> None:
-        """Take in the pre-activations of one batch, shape (N, C, ...)."""
-        self._histogram.update(x)
-
-    def merge(self, other: Self) -> bool:
-        """The clip for both together."""
-        return self._histogram.merge(other._histogram)
+        super().__post_init__()
 
     def result(self) -> Tensor:
         """Return the clip, () or (C,)."""

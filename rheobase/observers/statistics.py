@@ -16,7 +16,7 @@ from rheobase.distributed import World
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
 from rheobase.precision import float32_products
-from rheobase.reading import Reading
+from rheobase.reading import AS_TRAINED, Reading, on_batch
 
 __all__ = ["Observable", "Statistics", "observe"]
 
@@ -179,18 +179,8 @@ class _Watch:
         self.alive[site] = alive | before
 
     def run(self, module: nn.Module, inputs: Tensor) -> None:
-        try:
+        with on_batch(self.batch, inputs, "the network", AS_TRAINED, lambda error: error is self.failure):
             module.forward(inputs)  # calling a GraphModule prints to stderr where it fails
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if error is self.failure:
-                raise
-            raise DataError(
-                f"The network fails on batch {self.batch}, of shape {tuple(inputs.shape)} and type "
-                f"{inputs.dtype}: {error}\nAccepted: batches (N, ...) of the shape that the network was "
-                "trained on. Check how the data are preprocessed."
-            ) from error
 
     def look(self, site: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         z = args[0].detach()
