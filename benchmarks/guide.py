@@ -11,20 +11,13 @@ from benchmarks.best import NEAR
 from benchmarks.methods import near as is_near
 from rheobase import methods
 from rheobase.methods._base import Method
-from rheobase.methods.overview import overview, published
+from rheobase.methods.overview import CHOSEN, overview, published
 from rheobase.methods.tuned import Tuned
 
 __all__ = ["TABLE", "WITH_LEVELS", "guide"]
 
 TABLE = "methods-resnet20-cifar10"
 WITH_LEVELS = "resnet20-qcfs8-cifar10"
-OWN_PASSES: dict[type[Method], str] = {
-    methods.AdaFire: "levels of each layer",
-    methods.COS: "potentials, in each run",
-    methods.LocalBalancing: "delay",
-    methods.ParallelConversion: "mean currents and rates",
-    methods.SpikeNorm: "currents of the spiking network",
-}
 
 
 def guide() -> str:
@@ -43,9 +36,9 @@ def guide() -> str:
     near = _near()
     for cls in published():
         about = overview(cls)
-        measured = "all that it tries" if cls is methods.Auto else _measured(cls())
-        many = cls in (methods.Auto, methods.AdaFire)  # whose spikes differ from network to network
-        found = [_fewest(near.get((about.name, tuned), {}), None if many else about.spikes) for tuned in (False, True)]
+        one = None if CHOSEN in about.layers or cls().spikes() else about.spikes  # or they differ by network
+        found = [_fewest(near.get((about.name, tuned), {}), one) for tuned in (False, True)]
+        measured = _measured(cls())
         cells = [f"`{about.name}`", about.sentence, about.spikes, about.layers, measured, *found, about.paper]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -53,6 +46,8 @@ def guide() -> str:
 
 def _measured(method: Method) -> str:
     """What calibration measures with these settings."""
+    if type(method).resolve is not Method.resolve:  # it chooses among others
+        return method.measures
     settings = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
     observer = type(method.observer()).__name__
     rules = {"MMSE": "least squared error", "Max": "maximum", "LTB": "local balancing", "Percentile": "percentile"}
@@ -60,7 +55,7 @@ def _measured(method: Method) -> str:
     measured = [f"{rules.get(observer, observer)} a {per}"]
     passes = {"bias": "bias", "potential": "potentials", "temporal": "bias of each step"}
     measured += [passes[settings["calibration"]]] if settings.get("calibration") in passes else []
-    measured += [what for cls, what in OWN_PASSES.items() if isinstance(method, cls)]
+    measured += [method.measures] if method.measures else []
     if isinstance(method, Tuned) and method.iterations:
         measured.append("gradients" + (", weights" if method.weight_rate else ""))
     return "; ".join(measured)

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from functools import cache, wraps
 from numbers import Integral
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class Method(ABC):
     the hyper-parameters that differ from their defaults. Subclasses need ``@dataclass(frozen=True,
     repr=False)`` for it.
     """
+
+    measures: ClassVar[str] = ""
+    """What else calibration finds out than its settings say, such as "levels of each layer"; for lists of methods."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """The checks of a class compare numbers: what is none is told before."""
@@ -62,6 +65,10 @@ class Method(ABC):
     def total_steps(self) -> int | None:
         """The steps that a network so converted is to be simulated for, or None where it serves any number of them."""
         return getattr(self, "steps", None)
+
+    def spikes(self) -> str | None:
+        """What a spike may carry, for lists of methods, where the neurons of its plan do not tell."""
+        return None
 
     def clips(self) -> bool:
         """Whether neurons send at most the threshold that a site was trained with (`rheobase.qcfs`).

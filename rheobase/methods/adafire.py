@@ -18,7 +18,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class AdaFire(RateCoding):
     The other arguments are those of `RateCoding`.
     """
 
+    measures: ClassVar[str] = "levels of each layer"
+
     steps: int = 8
     levels: int = 4
     fire: float = 1.0
@@ -64,6 +66,9 @@ class AdaFire(RateCoding):
         problems += [f"budget is {self.budget}; it must be greater than 0"] if not self.budget > 0 else []
         problems += [f"probe is {self.probe}; it must be at least 1"] if self.probe < 1 else []
         return problems
+
+    def spikes(self) -> str:
+        return f"integer(1 to {self.levels})"  # each layer has its own
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         x = first_samples(batches, self.probe)

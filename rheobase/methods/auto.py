@@ -10,7 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -146,6 +146,8 @@ class Auto(Method):
     Raises:
         SettingError: a value is outside its range.
     """
+
+    measures: ClassVar[str] = "all that it tries"
 
     alphabet: Literal["binary", "ternary", "integer", "power_of_two", "real"] = "ternary"
     levels: int | None = None

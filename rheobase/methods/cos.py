@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rheobase.graph import Graph
 from rheobase.methods.scaled import Scaled
@@ -31,6 +32,8 @@ class COS(Scaled):
 
     The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
     """
+
+    measures: ClassVar[str] = "potentials, in each run"
 
     pre_steps: int | None = None
     iterations: int = 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -42,6 +43,8 @@ class LocalBalancing(RateCoding):
 
     The other arguments are those of `RateCoding`.
     """
+
+    measures: ClassVar[str] = "delay"
 
     steps: int = 64
     threshold: ThresholdRule = "ltb"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import warnings
@@ -19,9 +18,7 @@ from rheobase.errors import ConversionWarning
 from rheobase.graph import trace
 from rheobase.methods._base import Method
 from rheobase.methods.parse import presets
-from rheobase.methods.tuned import Tuned
 from rheobase.observers import observe
-from rheobase.spiking import SpikingModel
 
 __all__ = ["CHOSEN", "Overview", "overview", "published"]
 
@@ -62,7 +59,7 @@ def published() -> list[type[Method]]:
 
 
 def overview(method: Method | type[Method]) -> Overview:
-    """What is known of a method, from its documentation and from converting a network of two neurons.
+    """What is known of a method, from its documentation and from its plan for a network of one neuron.
 
     Args:
         method: with the settings that its spikes are to be told for, or a class, for the default settings.
@@ -78,14 +75,14 @@ def overview(method: Method | type[Method]) -> Overview:
     made = method() if isinstance(method, type) else method
     settings = {name: repr(getattr(made, name)) for name in inspect.signature(kind).parameters}
     spikes, layers = _sent(made) if kind.resolve is Method.resolve else (CHOSEN, CHOSEN)
+    spikes = made.spikes() or spikes
     paper = _paper(inspect.getdoc(inspect.getmodule(kind)) or "")
     paper = "" if paper == _OURS and not kind.__module__.startswith("rheobase.") else paper
     return Overview(kind.__name__, sentence, description, settings, spikes, layers, tuple(presets(kind)), paper)
 
 
 def _sent(method: Method) -> tuple[str, str]:
-    """The alphabet, and whether layers wait, of a small conversion."""
-    still = dataclasses.replace(method, iterations=0, layer_iterations=0) if isinstance(method, Tuned) else method
+    """The alphabet, and whether layers wait, of a plan for a small network."""
     first, last = (skip_init(nn.Linear, 1, outputs) for outputs in (1, 2))  # type: ignore[no-untyped-call]
     for layer in (first, last):  # no random numbers are drawn
         nn.init.ones_(layer.weight)
@@ -94,11 +91,8 @@ def _sent(method: Method) -> tuple[str, str]:
     graph, data = trace(nn.Sequential(first, nn.ReLU(), last).eval(), x), as_batches(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConversionWarning)
-        plan = still.plan(graph, observe(graph, data, still.observer()))
-        plan = still.refine(SpikingModel(graph, plan), graph, data).plan
+        plan = method.plan(graph, observe(graph, data, method.observer()))
     alphabets = sorted({str(neuron.alphabet) for neuron in plan.neurons.values()})
-    if isinstance(method, methods.AdaFire):  # each layer has its own
-        alphabets = [f"integer(1 to {method.levels})"]
     return ", ".join(alphabets), "in step" if all(neuron.causal for neuron in plan.neurons.values()) else "wait"
 
 

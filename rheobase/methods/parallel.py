@@ -13,6 +13,7 @@ paper's threshold; by default it is the one of least squared error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
@@ -45,6 +46,8 @@ class ParallelConversion(Tuned):
 
     The other arguments and errors are those of `rheobase.methods.tuned.Tuned`.
     """
+
+    measures: ClassVar[str] = "mean currents and rates"
 
     calibrate: bool = True
     images: int = 256

@@ -12,7 +12,7 @@ with the steps and images that are simulated. The reset to zero loses charge (se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
@@ -43,6 +43,8 @@ class SpikeNorm(Method):
     Raises:
         SettingError: a value is outside its range.
     """
+
+    measures: ClassVar[str] = "currents of the spiking network"
 
     steps: int = 64
     alpha: float = 1.0
