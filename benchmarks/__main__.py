@@ -1,4 +1,8 @@
-"""All measurements, one after the other: ``python -m benchmarks`` (hours)."""
+"""What README and docs/performance.md show, and all tables: ``python -m benchmarks`` (hours).
+
+The bench of methods has commands of its own: `methods`, `best`, `constraints`, `ablations`, `held_out`, `blends`; and a
+graphics processor `gpu`.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def scales(statistics: Statistics) -> dict[str, Tensor]:
     although some of its neurons were active gets 1 too, with a warning.
 
     Args:
-        statistics: of an observer that gives a maximum or percentile. Shapes () or (C,).
+        statistics: of an observer that gives a scale: all but `Moments` (see `gaussian`). Shapes () or (C,).
 
     Returns:
         Positive scales of the same shapes.
@@ -80,7 +80,7 @@ def gaussian(mean: Tensor, variance: Tensor, levels: int) -> Tensor:
     Args:
         mean: of the pre-activation, as ``Moments`` gives it.
         variance: the same; 0 or more.
-        levels: N; for multi-threshold neurons of n powers of two that run T steps, T 2^n.
+        levels: N; for multi-threshold neurons of n powers of two that run T steps, T 2^(n - 1).
 
     Shape:
         mean, variance: () or (C,); result: the same, float64.

@@ -508,9 +508,13 @@ def test_wrong_settings_are_listed_together() -> None:
 
 
 def test_filtered_spikes_cannot_keep_their_charge_under_hard_reset() -> None:
-    neuron = SpikeConfidence(IF(0.1, reset="hard"), 0.5)
-    with pytest.raises(SettingError, match="keep_charge=False"):
-        neuron(torch.ones(3, 1, 4))
+    for neuron in (IF(0.1, reset="hard"), Biased(IF(0.1, reset="hard"))):
+        with pytest.raises(SettingError, match="keep_charge=False"):
+            SpikeConfidence(neuron, 0.5)
+        SpikeConfidence(neuron, 0.5, keep_charge=False)(torch.ones(3, 1, 4))
+        for wrapper in (Rounded, Retracting):
+            with pytest.raises(SettingError, match=f"{wrapper.__name__}: .* cannot take back"):
+                wrapper(neuron)
 
 
 # --------------------------------------------------------------------------------------- classes that derive

@@ -165,7 +165,7 @@ class IntegerLayer:
     def _parts(self, shape: torch.Size, code: Code, rounded: bool) -> list[tuple[Tensor, Tensor]]:
         """For each split, the bytes as oneDNN wants them for an input of this shape, and the scales (O,).
 
-        None where a weight is not finite.
+        None at all where a weight is not finite.
         """
         weight = self.layer.weight
         key = (weight.data_ptr(), weight._version, code.levels, code.signed, rounded, shape[1:])

@@ -258,6 +258,11 @@ class Neuron(Temporal):
         """
         return state
 
+    @property
+    def refunds(self) -> bool:
+        """Whether `refund` can undo its reset."""
+        return type(self).refund is not Neuron.refund
+
     def refund(self, state: Any, charge: Tensor) -> Any:
         """The state after this step, had spikes worth ``charge`` not been subtracted from it.
 
@@ -266,10 +271,7 @@ class Neuron(Temporal):
         Raises:
             SettingError: this neuron's reset cannot be undone.
         """
-        raise SettingError(
-            f"{type(self).__name__} cannot take back a spike, so filtered spikes cannot keep their charge; "
-            "use a neuron with soft reset, or keep_charge=False."
-        )
+        raise SettingError(f"{type(self).__name__} cannot take back a spike; use a neuron with soft reset.")
 
 
 class Wrapper(Neuron):
@@ -288,6 +290,10 @@ class Wrapper(Neuron):
     def threshold(self) -> Any:
         """The threshold of the neuron inside, or None."""
         return getattr(self.neuron, "threshold", None)
+
+    @property
+    def refunds(self) -> bool:
+        return super().refunds and self.neuron.refunds
 
     def layer_steps(self, steps: int) -> int:
         return self.neuron.layer_steps(steps)

@@ -45,7 +45,7 @@ class SpikeConfidence(Wrapper):
         keep_charge: whether filtered spikes stay in the potential.
 
     Raises:
-        SettingError: a value is outside its range, or the neuron cannot take back a spike.
+        SettingError: a value is outside its range, or with ``keep_charge`` the neuron cannot take back a spike.
     """
 
     def __init__(self, neuron: Neuron, probability: float, steps: int = 16, keep_charge: bool = True) -> None:
@@ -56,6 +56,11 @@ class SpikeConfidence(Wrapper):
             problems.append(f"probability is {probability}; it must be from 0 to 1")
         if steps < 0:
             problems.append(f"steps is {steps}; it must be at least 0")
+        if keep_charge and not neuron.refunds:
+            problems.append(
+                f"{type(neuron).__name__} cannot take back a spike, so that a filtered one cannot keep its charge; use "
+                "a neuron with soft reset, or keep_charge=False"
+            )
         if problems:
             raise SettingError("SpikeConfidence: " + "; ".join(problems) + ".")
         self.alphabet = neuron.alphabet

@@ -128,6 +128,10 @@ class IF(Neuron):
         fires = (current > 0) & (first <= steps)
         return torch.where(fires, count, 0.0) * threshold / steps
 
+    @property
+    def refunds(self) -> bool:
+        return self.reset_mode == "soft"
+
     def refund(self, state: IFState, charge: Tensor) -> IFState:
         if self.reset_mode == "hard":
             return super().refund(state, charge)  # type: ignore[no-any-return]

@@ -68,6 +68,8 @@ class Retracting(Wrapper):
         super().__init__(neuron)
         if neuron.alphabet != Alphabet(Payload.BINARY):
             raise SettingError(f"Retracting: the neuron inside sends {neuron.alphabet} spikes; it must be binary.")
+        if not neuron.refunds:
+            raise SettingError(f"Retracting: {type(neuron).__name__} cannot take back a spike; it must reset softly.")
         if not allowance >= 1:
             raise SettingError(f"Retracting: allowance is {allowance}; it must be at least 1.")
         self.allowance = allowance

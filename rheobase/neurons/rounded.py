@@ -31,7 +31,7 @@ class Rounded(Wrapper):
         levels: how many powers, from 1 to 16.
 
     Raises:
-        SettingError: levels is outside its range, or the neuron inside sends negative spikes too.
+        SettingError: levels is outside its range, or the neuron inside sends negative spikes too or resets hard.
     """
 
     def __init__(self, neuron: Neuron, levels: int = 4) -> None:
@@ -39,6 +39,11 @@ class Rounded(Wrapper):
         problems = mislevelled("levels", levels, powers=True)
         if problems:
             raise SettingError(f"Rounded: {problems[0]}.")
+        if not neuron.refunds:
+            raise SettingError(
+                f"Rounded: {type(neuron).__name__} cannot take back the part of a spike that rounding leaves; use a "
+                "neuron with soft reset."
+            )
         if neuron.alphabet.negative:
             raise SettingError(
                 f"Rounded: {type(neuron).__name__} sends negative spikes ({neuron.alphabet}), which would be lost; "
