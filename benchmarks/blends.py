@@ -20,7 +20,7 @@ from benchmarks import record
 from benchmarks.networks import Bench, bench
 from rheobase.methods import AnnealedDelta, DifferentialCoding, ParallelConversion, RateCoding, TemporalBias
 from rheobase.methods.auto import blended
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 
 __all__ = ["SHARES", "judged"]
 

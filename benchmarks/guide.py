@@ -12,7 +12,7 @@ from benchmarks.methods import near as is_near
 from rheobase import methods
 from rheobase.methods._base import Method
 from rheobase.methods.overview import CHOSEN, overview, published
-from rheobase.methods.tuned import Tuned
+from rheobase.methods.parts.tuned import Tuned
 
 __all__ = ["TABLE", "WITH_LEVELS", "guide"]
 

@@ -25,7 +25,7 @@ from benchmarks import methods, record
 from benchmarks.networks import Bench, bench
 from benchmarks.pixels import calibration_images
 from rheobase.methods import AnnealedDelta, CalibratedMSAT, ParallelConversion, TemporalBias
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.models import AKAMASTER_MEAN, AKAMASTER_STD
 from rheobase.spiking import SpikingModel
 

@@ -38,7 +38,7 @@ from benchmarks.entries import BARS, ENTRIES, TRAINED, Entry
 from benchmarks.networks import Bench, bench
 from rheobase.files import write_atomically
 from rheobase.methods._base import Method
-from rheobase.methods.tuned import Tuned
+from rheobase.methods.parts.tuned import Tuned
 from rheobase.neurons import Alphabet, Payload
 from rheobase.qcfs import ClipFloorShift
 from rheobase.twin import evaluate_twin, levels_after

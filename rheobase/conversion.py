@@ -14,7 +14,7 @@ from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
-from rheobase.methods.scaled import trained_sites
+from rheobase.methods.parts.scaled import trained_sites
 from rheobase.observers import observe
 from rheobase.precision import float32_products
 from rheobase.spiking import SpikingModel

@@ -20,7 +20,7 @@ from rheobase.cli.files import refuse_existing
 from rheobase.cli.samples import Samples
 from rheobase.curve import Curve
 from rheobase.data import ImageBatches
-from rheobase.methods.locate import locate
+from rheobase.locate import locate
 
 datasets = pytest.importorskip("datasets")
 from PIL import Image  # noqa: E402

@@ -363,7 +363,7 @@ def test_what_is_read_late_is_tuned_so(monkeypatch: Any) -> None:
         started.append(snn.plan.readout)
         return snn
 
-    monkeypatch.setattr("rheobase.methods.tuned.tune", spied)
+    monkeypatch.setattr("rheobase.methods.parts.tuned.tune", spied)
     snn = rb.convert(mlp(), MLP_X, LocalBalancing(delay=3, iterations=1))
     assert started == [Delayed(3)] == [snn.plan.readout]
 

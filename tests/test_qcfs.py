@@ -22,7 +22,7 @@ from rheobase.coding import Delayed
 from rheobase.errors import SettingError
 from rheobase.methods import COS, QCFS, SRP, TPP, ConstantThreshold, ParallelConversion, RateCoding, SpikeConverter
 from rheobase.methods._base import Method
-from rheobase.methods.tuned import Tuned
+from rheobase.methods.parts.tuned import Tuned
 from rheobase.neurons import IF, Neuron, Parallel
 from rheobase.qcfs import ClipFloorShift, with_levels
 from rheobase.simulation import simulate

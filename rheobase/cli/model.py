@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.errors import ConversionError, DataError, SettingError
-from rheobase.methods.locate import locate
+from rheobase.locate import locate
 
 __all__ = ["load_checkpoint", "load_model"]
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from rheobase.data import Columns, ImageBatches, calibration_subset, evaluation_split, load
 from rheobase.errors import ConversionError, DataError, SettingError
-from rheobase.methods.locate import locate
+from rheobase.locate import locate
 
 __all__ = ["Samples"]
 

@@ -25,12 +25,12 @@ from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
 from rheobase.methods.differential import DifferentialCoding
 from rheobase.methods.parallel import ParallelConversion
+from rheobase.methods.parts.scaled import Scaled, trained_sites
+from rheobase.methods.parts.tuned import Tuned
 from rheobase.methods.rate import RateCoding
-from rheobase.methods.scaled import Scaled, trained_sites
 from rheobase.methods.signed_msat import SignedMSAT
 from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
-from rheobase.methods.tuned import Tuned
 from rheobase.neurons.alphabet import mislevelled
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan

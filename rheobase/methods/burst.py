@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rheobase.methods.rate import RateCoding, ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
+from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
 
 __all__ = ["Burst"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rheobase.methods.adapted import Adapted
+from rheobase.methods.parts.adapted import Adapted
 from rheobase.neurons import MSAT, Biased, Neuron
 from rheobase.neurons.alphabet import mislevelled
 from rheobase.neurons.rounded import Rounded
@@ -32,8 +32,8 @@ class CalibratedMSAT(Adapted):
         start: v(0) as a share of M, from 0 to 1.
         payload: 0 for the threshold itself (a real number), or how many powers of two it is rounded to, up to 16.
 
-    Of the other arguments, those of `rheobase.methods.adapted.Adapted`, levels, powers, signed, memory and fire do not
-    act on this neuron, and ``fire`` below 1 only says that thresholds are measured for rounding.
+    Of the other arguments, those of `rheobase.methods.parts.adapted.Adapted`, levels, powers, signed, memory and fire
+    do not act on this neuron, and ``fire`` below 1 only says that thresholds are measured for rounding.
     """
 
     passes: int = 10

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import OffsetIF
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -30,7 +30,7 @@ class COS(Scaled):
         pre_steps: rho, the steps of a trial run; at least 1, and None takes T.
         iterations: how many of them, at least 1.
 
-    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    The other arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     measures: ClassVar[str] = "potentials, in each run"

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rheobase.coding import RunningSum, SentOnce
 from rheobase.graph import Graph
-from rheobase.methods.rate import Calibrated, ThresholdRule
+from rheobase.methods.parts.calibrated import Calibrated
+from rheobase.methods.parts.scaled import ThresholdRule
 from rheobase.neurons import GradedIF
 from rheobase.observers import Statistics
 from rheobase.plan import Plan

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rheobase.methods.delta import DeltaCoding
-from rheobase.methods.rate import ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
 
 __all__ = ["DifferentialCoding"]
 

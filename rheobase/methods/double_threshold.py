@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rheobase.methods.burst import Burst
-from rheobase.methods.rate import ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
 
 __all__ = ["DoubleThreshold"]
 

@@ -27,7 +27,8 @@ from rheobase.calibration.activations import activations
 from rheobase.calibration.layerwise import channel_mean, first_samples
 from rheobase.coding import Delayed
 from rheobase.graph import Graph
-from rheobase.methods.rate import RateCoding, ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
+from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Biased
 from rheobase.spiking import SpikingModel
 

@@ -19,7 +19,7 @@ from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.calibration.layerwise import channel_mean
 from rheobase.graph import Graph
-from rheobase.methods.tuned import Tuned
+from rheobase.methods.parts.tuned import Tuned
 from rheobase.neurons import Neuron, Parallel
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -44,7 +44,7 @@ class ParallelConversion(Tuned):
         calibrate: whether psi and phi are measured; otherwise they are 0.
         images: how many calibration samples are used for it, at least 1.
 
-    The other arguments and errors are those of `rheobase.methods.tuned.Tuned`.
+    The other arguments and errors are those of `rheobase.methods.parts.tuned.Tuned`.
     """
 
     measures: ClassVar[str] = "mean currents and rates"

@@ -10,8 +10,8 @@ from typing import Any
 
 from rheobase import methods
 from rheobase.errors import ConversionError, SettingError
+from rheobase.locate import import_place
 from rheobase.methods._base import Method
-from rheobase.methods.locate import import_place
 
 __all__ = ["parse_method", "presets"]
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rheobase.methods.rate import RateCoding, ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
+from rheobase.methods.rate import RateCoding
 
 __all__ = ["PotentialInit"]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import IF
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -35,7 +35,7 @@ class QCFS(Scaled):
 
     A site that is a plain ReLU gets a threshold by the rule, as in the other methods.
 
-    Arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    Arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rheobase.methods.adapted import Adapted
+from rheobase.methods.parts.adapted import Adapted
 from rheobase.neurons import Neuron
 from rheobase.neurons import SignedMSAT as SignedMSATNeuron
 
@@ -27,7 +27,7 @@ class SignedMSAT(Adapted):
     Args:
         fraction: M as a share of the scale. The threshold rests near half of M, hence more than 1.
 
-    Of the other arguments, those of `rheobase.methods.adapted.Adapted`, levels, powers, memory and spread have no
+    Of the other arguments, those of `rheobase.methods.parts.adapted.Adapted`, levels, powers, memory and spread have no
     meaning here.
     """
 

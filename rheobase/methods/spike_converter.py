@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import Radix
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -30,7 +30,7 @@ class SpikeConverter(Scaled):
     Args:
         radix: from 1 (rate coding) to 2 (binary digits). The paper searches for it; 2 has the most levels.
 
-    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    The other arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     steps: int = 8

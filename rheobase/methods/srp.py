@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rheobase.coding import Delayed
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import ResidualIF
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -34,7 +34,7 @@ class SRP(Scaled):
     Args:
         first_phase: tau, at least 1.
 
-    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    The other arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     first_phase: int = 8

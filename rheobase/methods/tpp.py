@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import Probabilistic
 from rheobase.observers import Statistics
 from rheobase.plan import Plan
@@ -26,7 +26,7 @@ class TPP(Scaled):
     Layer-synchronous: T steps of spikes take T steps for each layer of the longest chain. Random, so it is to be
     evaluated with several seeds. See `rheobase.neurons.Probabilistic`.
 
-    Arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    Arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:

@@ -22,7 +22,8 @@ from rheobase.batches import Batches
 from rheobase.calibration.layerwise import first_samples
 from rheobase.errors import SettingError
 from rheobase.graph import Graph
-from rheobase.methods.rate import RateCoding, ThresholdRule
+from rheobase.methods.parts.scaled import ThresholdRule
+from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rheobase.batches import Batches
 from rheobase.calibration import Tuning, tune, tune_layers
 from rheobase.graph import Graph
-from rheobase.methods.scaled import Scaled
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Tuned"]
@@ -31,7 +31,7 @@ class Tuned(Scaled):
         batch_size: samples in each iteration; T steps of all layers are held for them, so that fewer take less memory.
         seed: of its random order.
 
-    The other arguments and errors are those of `rheobase.methods.scaled.Scaled`.
+    The other arguments and errors are those of `rheobase.methods.parts.scaled.Scaled`.
     """
 
     iterations: int = 0
