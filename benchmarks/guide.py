@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from benchmarks import record
 from benchmarks.best import NEAR
+from benchmarks.methods import accuracies
 from benchmarks.methods import near as is_near
 from rheobase import methods
 from rheobase.methods._base import Method
@@ -73,14 +74,14 @@ def _near() -> dict[tuple[str, bool], dict[str, list[int]]]:
         for cell in row["cells"]:
             name, _, settings = cell["method"].partition("(")
             cls = getattr(methods, name)
+            if cls is methods.Auto and not re.fullmatch(r"(steps=\d+)?\)", settings):
+                continue  # it chose among others than with its default settings
             said = re.search(r"\biterations=(\d+)", settings)
             iterations = int(said[1]) if said else getattr(cls, "iterations", 0)
             tuned = cls is methods.Auto or (issubclass(cls, Tuned) and iterations > 0)
             found = near.setdefault((name, tuned), {}).setdefault(cell["alphabet"], [])
-            curve = cell["accuracy_by_step"] if row["fixed"] else [0.0] * (cell["steps"] - 1) + [cell["accuracy"]]
-            found += [t for t, accuracy in enumerate(curve, 1) if is_near(accuracy, cell["reference_accuracy"], NEAR)][
-                :1
-            ]
+            steps = accuracies(row) if row["fixed"] else {cell["steps"]: cell["accuracy"]}
+            found += [t for t, accuracy in steps.items() if is_near(accuracy, cell["reference_accuracy"], NEAR)]
     return near
 
 

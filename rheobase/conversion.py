@@ -14,9 +14,9 @@ from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
 from rheobase.methods._base import Method
-from rheobase.methods.parts.scaled import trained_sites
 from rheobase.observers import observe
 from rheobase.precision import float32_products
+from rheobase.qcfs import trained_thresholds
 from rheobase.spiking import SpikingModel
 from rheobase.symbolic import check_kind
 
@@ -80,7 +80,7 @@ def _check_clips(graph: Graph, method: Method) -> None:
     Raises:
         SettingError: they do not.
     """
-    trained = trained_sites(graph)
+    trained = list(trained_thresholds(graph.module, graph.sites))
     if trained and not method.clips():
         raise SettingError(
             f"The activations {', '.join(trained[:5])}{' ...' if len(trained) > 5 else ''} were trained to a largest "

@@ -7,13 +7,15 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from rheobase.errors import SettingError
 from rheobase.precision import first_weight
 
-__all__ = ["ClipFloorShift", "trained_threshold", "with_levels"]
+__all__ = ["ClipFloorShift", "trained_thresholds", "with_levels"]
 
 
 class ClipFloorShift(nn.ReLU):
@@ -102,23 +104,22 @@ def with_levels(model: nn.Module, levels: int = 8, threshold: float = 8.0) -> nn
     return model
 
 
-def trained_threshold(module: nn.Module, site: str) -> Tensor | None:
-    """The threshold that an activation of a network was trained with, or None where it is a plain ReLU. Shape ().
+def trained_thresholds(module: nn.Module, sites: Iterable[str]) -> dict[str, Tensor]:
+    """The thresholds that activations of a network were trained with, of those that were. Shapes ().
 
     Args:
         module: the network.
-        site: the path of the activation.
+        sites: the paths of the activations.
 
     Raises:
-        SettingError: the threshold is not positive, so the training went wrong.
+        SettingError: a threshold is not positive, so the training went wrong.
     """
-    activation = module.get_submodule(site)
-    if not isinstance(activation, ClipFloorShift):
-        return None
-    threshold = activation.threshold.detach().clone()
-    if not 0 < float(threshold) < float("inf"):
-        raise SettingError(
-            f"The activation {site} was trained to the threshold {float(threshold):.4g}, which is not positive and "
-            "finite. Train again with a smaller learning rate for the thresholds, or with weight decay."
-        )
-    return threshold
+    found = {site: module.get_submodule(site) for site in sites}
+    trained = {s: a.threshold.detach().clone() for s, a in found.items() if isinstance(a, ClipFloorShift)}
+    for site, threshold in trained.items():
+        if not 0 < float(threshold) < float("inf"):
+            raise SettingError(
+                f"The activation {site} was trained to the threshold {float(threshold):.4g}, which is not positive and "
+                "finite. Train again with a smaller learning rate for the thresholds, or with weight decay."
+            )
+    return trained

@@ -23,7 +23,7 @@ from rheobase.graph import Graph
 from rheobase.neurons._base import along_channels
 from rheobase.observers import MMSE, observe
 from rheobase.precision import first_weight, float32_products
-from rheobase.qcfs import trained_threshold
+from rheobase.qcfs import trained_thresholds
 from rheobase.reading import AS_TRAINED, Reading, on_batch
 from rheobase.thresholds import scales
 
@@ -180,9 +180,7 @@ def fitted_twin(graph: Graph, batches: object, levels: int) -> nn.Module:
         DataError: the batches are malformed or do not fit the network.
     """
     data = batches_for(batches, graph.module)
-    clips = scales(observe(graph, data, MMSE(levels)))
-    trained = {site: trained_threshold(graph.module, site) for site in graph.sites}
-    clips |= {site: clip for site, clip in trained.items() if clip is not None}
+    clips = scales(observe(graph, data, MMSE(levels))) | trained_thresholds(graph.module, graph.sites)
     return quantised_twin(graph, clips, levels, batches=data)
 
 

@@ -146,7 +146,7 @@ def test_nothing_is_tuned_or_tried_for_more_steps_that_spends_far_more_than_the_
 def test_where_more_steps_can_be_had_what_is_far_from_good_enough_is_not_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
     """T = 1 differs in a half of the answers and T = 2 in a tenth, of which tuning leaves a quarter."""
 
-    def measured(graph: rb.Graph, data: Any, test: Any, method: Method, steps: int) -> Candidate:
+    def measured(graph: rb.Graph, data: Any, plain: Any, test: Any, method: Method, steps: int) -> Candidate:
         left = 0.25 if method.iterations else 1.0  # type: ignore[attr-defined]
         return Candidate(method, steps, 1 - left * {1: 0.5, 2: 0.1}.get(steps, 0.08), 0.1, 1.0)
 
@@ -188,12 +188,35 @@ def test_methods_are_judged_by_blends_of_held_out_samples() -> None:
     assert blended(words, 0.25) is words
     plain, mixed = (Auto(steps=4, iterations=0, blend=b).choose(graph(), as_batches(X)) for b in (0.0, 0.25))
     rest, held = X[:-16], blended(X[-16:], 0.25)
-    again = measure(graph(), as_batches([rest]), held, mixed.tried[0].method, 4)
+    again = measure(graph(), as_batches([rest]), held, held, mixed.tried[0].method, 4)
     assert again.agreement == mixed.tried[0].agreement
     assert again.error == pytest.approx(mixed.tried[0].error)
     assert again.error != pytest.approx(plain.tried[0].error)
     assert "On 16 held-out samples, 25 % of another in each: " in str(mixed)
     assert "On 16 held-out samples: " in str(plain)
+
+
+def test_signs_and_weights_of_integers_are_tried_where_they_are_allowed() -> None:
+    def sent(auto: Auto) -> set[str]:
+        plans = [
+            m.plan(graph(), rb.observers.observe(graph(), as_batches(X), m.observer())) for m in auto.candidates(3)
+        ]
+        return {str(neuron.alphabet) for plan in plans for neuron in plan.neurons.values()}
+
+    assert sent(Auto("integer", levels=3)) == {"signed integer(3), step-weighted", "signed integer(3)"}
+    assert sent(Auto("integer", levels=3, step_weighted=False)) == {"signed integer(3)"}
+    assert sent(Auto("integer", levels=3, signed=False)) == {"integer(3)"}
+    assert sent(Auto("power_of_two", signed=False)) == {"power_of_two(4)"}
+
+
+def test_events_are_counted_on_samples_as_they_are() -> None:
+    """Blends have weaker features, and a budget is one of ordinary samples."""
+    plain, mixed = (Auto(steps=4, iterations=0, blend=b).choose(graph(), as_batches(X)) for b in (0.0, 0.5))
+    assert [c.events for c in mixed.tried] == [c.events for c in plain.tried]
+    assert [c.error for c in mixed.tried] != [c.error for c in plain.tried]
+    snn = rb.convert(residual(), X[:-16], mixed.taken.method)
+    curve = rb.evaluate(snn, X[-16:], 4)
+    assert mixed.taken.events == pytest.approx(curve.total_spikes[-1] / sum(curve.neurons.values()), rel=1e-6)
 
 
 @pytest.mark.parametrize("alphabet", ["ternary", "power_of_two"])
@@ -354,6 +377,8 @@ def test_the_choice_repeats() -> None:
         {"blend": 1.0},
         {"blend": -0.1},
         {"images": 3},
+        {"signed": False},
+        {"signed": False, "alphabet": "binary"},
     ],
     ids=str,
 )

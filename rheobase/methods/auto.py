@@ -10,6 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,15 +26,17 @@ from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
 from rheobase.methods.differential import DifferentialCoding
 from rheobase.methods.parallel import ParallelConversion
-from rheobase.methods.parts.scaled import Scaled, trained_sites
+from rheobase.methods.parts.scaled import Scaled
 from rheobase.methods.parts.tuned import Tuned
 from rheobase.methods.rate import RateCoding
 from rheobase.methods.signed_msat import SignedMSAT
+from rheobase.methods.snnc import SNNC
 from rheobase.methods.spike_converter import SpikeConverter
 from rheobase.methods.temporal_bias import TemporalBias
 from rheobase.neurons.alphabet import mislevelled
 from rheobase.observers import Max, Observer, Statistics, observe
 from rheobase.plan import Plan
+from rheobase.qcfs import trained_thresholds
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
 
@@ -57,7 +60,7 @@ class Candidate:
         steps: T.
         agreement: the share of samples with the ANN's answer (classes), from 0 to 1.
         error: the relative error of the answers, |o(T) - o| / |o|.
-        events: spikes a neuron and sample.
+        events: spikes a neuron and sample, of held-out samples without a blend.
     """
 
     method: Method
@@ -115,10 +118,11 @@ class Auto(Method):
     Warns with a `ConversionWarning` where the constraint is not met.
 
     Args:
-        alphabet: what one spike may carry; integers and powers of two are signed where T is more than 1. A real
-            number may be the threshold of signed MSAT, or a whole number of thresholds, up to 255.
+        alphabet: what one spike may carry. A real number may be the threshold of signed MSAT, or a whole number of
+            thresholds, up to 255.
         levels: magnitudes of an integer or power-of-two spike; 4 if not given.
         step_weighted: whether the receiver may weigh spikes by their step (delta coding needs it).
+        signed: whether integers and powers of two may be negative.
         causal: whether each layer must work in the same step as the one before it. Where not, binary spikes of layers
             that wait for each other are tried: fewer steps, but each layer takes them anew. Where spikes may carry
             more, they stand beside those of layers that do not wait.
@@ -129,10 +133,10 @@ class Auto(Method):
             are steps and no ``accuracy_drop``: then the best is asked for. Where more steps can be had, what differs in
             more than 10 times as many is not tuned either. Answers (N, C) with C > 1 are classes, and
             agree where the largest is the same; any other number agrees within a tenth of itself.
-        energy_budget: the most events a neuron and sample that may be spent, above 0; an event counts once, whatever it
-            carries. What spends half as many again is not tuned, and where all spend thrice as many, no larger T is
-            tried. A budget alone asks for the fewest steps that keep 99 % of the answers within it, or else for the
-            best within it.
+        energy_budget: the most events a neuron and sample that may be spent, above 0, as counted on the held-out
+            samples without a blend; an event counts once, whatever it carries. What spends half as many again is not
+            tuned, and where all spend thrice as many, no larger T is tried. A budget alone asks for the fewest steps
+            that keep 99 % of the answers within it, or else for the best within it.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
         flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
             does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
@@ -152,6 +156,7 @@ class Auto(Method):
     alphabet: Literal["binary", "ternary", "integer", "power_of_two", "real"] = "ternary"
     levels: int | None = None
     step_weighted: bool = True
+    signed: bool = True
     causal: bool = True
     steps: int | None = None
     accuracy_drop: float | None = None
@@ -172,6 +177,8 @@ class Auto(Method):
         problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
                      (("steps", self.steps, 1), ("iterations", self.iterations, 0),
                       ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
+        if not self.signed and self.alphabet in ("binary", "ternary", "real"):
+            problems.append(f"signed is False; it is for integers and powers of two, not for {self.alphabet} spikes")
         if self.levels is not None:
             problems += mislevelled("levels", self.levels, self.alphabet == "power_of_two")
         if self.accuracy_drop is not None and not 0 < self.accuracy_drop < 1:
@@ -195,20 +202,24 @@ class Auto(Method):
         """Those whose layers do not wait for each other."""
         levels = self.levels or 4
         biases: dict[str, Any] = {} if self.iterations else {"calibration": "temporal", "passes": 5}
+        weighted = self.step_weighted and self.signed
         if self.alphabet == "real":
-            counts = RateCoding(steps=steps, levels=_MOST_LEVELS, signed=steps > 1)
-            return [SignedMSAT(steps=steps, fraction=2.0), counts]
+            return [
+                SignedMSAT(steps=steps, fraction=2.0),
+                RateCoding(steps=steps, levels=_MOST_LEVELS, signed=steps > 1),
+            ]
         if self.alphabet == "binary":
-            return [TemporalBias(steps=steps)]
+            alone = [] if self.iterations else [SNNC.advanced(steps=steps)]  # often better where nothing is tuned
+            return [TemporalBias(steps=steps), *alone]
         if self.alphabet == "ternary":
-            signed = TemporalBias(steps=steps, signed=True)
-            return [AnnealedDelta(steps=steps, iterations=0, **biases), signed] if self.step_weighted else [signed]
+            delta = [AnnealedDelta(steps=steps, iterations=0, **biases)] if weighted else []
+            return [*delta, TemporalBias(steps=steps, signed=True)]
         if self.alphabet == "integer":
-            integers = RateCoding(steps=steps, levels=levels, signed=steps > 1)
-            return [integers, TemporalBias(steps=steps, levels=levels, signed=steps > 1)]
-        rate = RateCoding(steps=steps, levels=levels, powers=True, signed=True, fire=0.75)
-        weighted = DifferentialCoding(steps=steps, levels=levels, **biases)
-        return [weighted, rate] if self.step_weighted else [rate]
+            delta = [AnnealedDelta(steps=steps, levels=levels, iterations=0, **biases)] if weighted else []
+            counts: dict[str, Any] = {"steps": steps, "levels": levels, "signed": self.signed and steps > 1}
+            return [*delta, RateCoding(**counts), TemporalBias(**counts)]
+        changes = [DifferentialCoding(steps=steps, levels=levels, **biases)] if weighted else []
+        return [*changes, RateCoding(steps=steps, levels=levels, powers=True, signed=self.signed, fire=0.75)]
 
     def choose(self, graph: Graph, batches: Batches) -> Choice:
         """Try the candidates on the calibration samples.
@@ -221,20 +232,21 @@ class Auto(Method):
             raise DataError(f"Auto needs at least 4 calibration samples to choose by, found {len(x)}; give more.")
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         share = self.blend if held > 1 and x.is_floating_point() else 0.0
-        data, test = as_batches(list(torch.split(x[:-held], 128))), blended(x[-held:], share)
+        data, plain = as_batches(list(torch.split(x[:-held], 128))), x[-held:]
+        measured = partial(measure, graph, data, plain, blended(plain, share))
         flip = _mirrors(graph, x) if self.flip is None else self.flip
-        clip = bool(trained_sites(graph))
+        clip = bool(trained_thresholds(graph.module, graph.sites))
         best_asked = self.steps is not None and self.accuracy_drop is None
         tried: list[Candidate] = []
         for steps in self._grid():
             methods = [m for m in self.candidates(steps) if m.clips() or not clip]
-            found = [measure(graph, data, test, m, steps) for m in methods]
+            found = [measured(m, steps) for m in methods]
             tried += found
             within = self._allowed(found)
             if self.iterations and (best_asked or not any(map(self._enough, within))):
                 near = [c for c in self._allowed(found, _CLOSE) if self._within_reach(c)]
                 tunable = [c.method for c in near if isinstance(c.method, Tuned)]
-                tried += [measure(graph, data, test, self._tuned(method, flip), steps) for method in tunable]
+                tried += [measured(self._tuned(method, flip), steps) for method in tunable]
             enough = any(map(self._enough, self._allowed(tried)))
             if self.steps is None and (enough or not self._allowed(found, _BEYOND)):
                 break
@@ -330,20 +342,24 @@ def _named(name: str) -> Callable[[Progress], None] | None:
     return None if tell is None else lambda at: tell(dataclasses.replace(at, what=f"{name}: {at.what}"))
 
 
-def measure(graph: Graph, data: Batches, test: Tensor, method: Method, steps: int) -> Candidate:
-    """Convert with a method on some samples, and compare it with the ANN on others."""
+def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Method, steps: int) -> Candidate:
+    """Convert with a method on some samples, count its events on others, and compare it with the ANN on those blended.
+
+    Blended samples have weaker features, and so fewer events.
+    """
     with session(_named(f"trying {type(method).__name__} with T = {steps}")):
         plan = method.plan(graph, observe(graph, data, method.observer()))
         snn = method.refine(SpikingModel(graph, plan), graph, data)
     agree = wrong = size = events = 0.0
     with torch.no_grad():
-        for x in torch.split(test, 128):
+        for x, original in zip(torch.split(test, 128), torch.split(plain, 128), strict=True):
             wanted, run = graph.module(x), simulate(snn, x, steps)
+            counted = run if plain is test else simulate(snn, original, steps)
             classes = wanted.ndim == 2 and wanted.shape[1] > 1
             same = run.output.argmax(1) == wanted.argmax(1) if classes else torch.isclose(run.output, wanted, rtol=0.1)
             agree += float(same.double().mean()) * len(x)
             wrong += float((run.output - wanted).double().square().sum())
             size += float(wanted.double().square().sum())
-            events += sum(float(n.sum()) for n in run.spikes.values())
+            events += sum(float(n.sum()) for n in counted.spikes.values())
     neurons = sum(graph.neurons(site) for site in graph.sites) * len(test)
     return Candidate(method, steps, agree / len(test), (wrong / max(size, 1e-30)) ** 0.5, events / neurons)

@@ -15,10 +15,10 @@ from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.observers import LTB, MMSE, Max, Moments, Observer, Percentile, Statistics
 from rheobase.precision import first_weight, type_of_sums
-from rheobase.qcfs import ClipFloorShift, trained_threshold
+from rheobase.qcfs import trained_thresholds
 from rheobase.thresholds import gaussian, scales
 
-__all__ = ["Scaled", "ThresholdRule", "trained_sites"]
+__all__ = ["Scaled", "ThresholdRule"]
 
 ThresholdRule = Literal["max", "mmse", "gaussian", "ltb"] | float
 """The largest activation, the clip of least squared error (of the activations, or were the pre-activations Gaussian),
@@ -97,12 +97,4 @@ class Scaled(Method):
             levels, dtype = min(self.resolution(), _MOST_LEVELS), type_of_sums(weight.dtype)
             clips = {site: gaussian(mean, var, levels).to(dtype) for site, (mean, var) in statistics.values.items()}
             statistics = dataclasses.replace(statistics, values=clips)
-        return {
-            site: scale if (trained := trained_threshold(graph.module, site)) is None else trained
-            for site, scale in scales(statistics).items()
-        }
-
-
-def trained_sites(graph: Graph) -> list[str]:
-    """The sites that were trained with a threshold."""
-    return [site for site in graph.sites if isinstance(graph.module.get_submodule(site), ClipFloorShift)]
+        return scales(statistics) | trained_thresholds(graph.module, graph.sites)
