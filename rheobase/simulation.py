@@ -162,7 +162,8 @@ def stream(
     if not snn.causal and chunk not in (None, steps):
         problems += [f"chunk is {chunk}, and this network is layer-synchronous: it must be all {steps} steps, or None"]
     if until is not None and not snn.causal:
-        problems += [f"{until} cannot be used: this network is layer-synchronous, so no answer comes before the last"]
+        why = "this network is layer-synchronous, so no answer comes before the last step"
+        problems.append(f"{until} cannot be used: {why}; leave it out")
     if until is not None and record:
         problems += ["record keeps every sample to the last step, and an exit rule does not; give one of the two"]
     if problems:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import rheobase as rb
 from rheobase import evaluation, resume
+from rheobase.calibration import Progress as Calibrated
 from rheobase.calibration import gradient
 from rheobase.cli import app, files
 from rheobase.cli.files import refuse_existing
+from rheobase.cli.progress import _bar, _moving
 from rheobase.cli.samples import Samples
 from rheobase.curve import Curve
 from rheobase.data import ImageBatches
@@ -361,16 +366,39 @@ def test_steps_that_are_no_numbers_are_one_clear_error(steps: str) -> None:
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_comparison_that_fails_prints_the_methods_that_are_done(form: str) -> None:
-    methods = ("--method", "ConstantThreshold", "--method", "ParallelConversion(steps=4)", "--exit", "margin:0.5")
+    failing = "MSAT(confidence=True, confidence_sites=('nowhere',))"
+    methods = ("--method", "ConstantThreshold", "--method", failing)
     result = _run("compare", *SHORT, *methods, *["--json"] * (form == "json"))
     assert result.exit_code == 2
-    assert "error: ParallelConversion(steps=4" in result.stderr
-    assert "layer-synchronous" in result.stderr
+    assert f"error: {failing} failed: MSAT: confidence_sites names" in " ".join(result.stderr.split())
     if form == "json":
         assert list(json.loads(result.stdout)["curves"]) == ["ConstantThreshold()"]
     else:
         assert "T=4" in result.stdout
         assert "ConstantThreshold()" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_exit_before_layers_that_wait_is_refused_before_anything_is_measured() -> None:
+    methods = ("--method", "ConstantThreshold", "--method", "ParallelConversion(steps=4)", "--exit", "margin:0.5")
+    result = _run("compare", *SHORT, *methods)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    text = " ".join(result.stderr.split())
+    assert "cannot be used with ParallelConversion(steps=4), whose layers wait" in text
+    assert "Leave out --exit, or these methods." in text
+
+
+def test_a_bar_cuts_its_text_and_not_its_numbers_on_a_narrow_terminal() -> None:
+    narrow = Console(width=80, file=io.StringIO(), record=True, force_terminal=True)
+    bar = _bar(narrow)
+    _moving(bar, "Converting with AnnealedDelta(iterations=300)")(Calibrated("tuning", 150, 300, 0.0491))
+    narrow.print(bar.get_renderable())
+    line = narrow.export_text().strip()
+    assert line.startswith("tuning, loss 0.049: Converting with")
+    assert "…" in line
+    assert re.search(r"━ +-?[-:0-9]+ left$", line)
+    assert len(line) <= 80
 
 
 @pytest.mark.usefixtures("folder")

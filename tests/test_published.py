@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import rheobase as rb
 from rheobase import methods, neurons
+from rheobase.calibration import Layer, layerwise
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
 from rheobase.methods import (
@@ -89,6 +90,26 @@ def test_spike_norm_takes_the_largest_current_of_each_layer_in_turn(reset: Any, 
     for site, expected in found.items():
         assert threshold(snn, site) == pytest.approx(expected, rel=1e-12)
     assert threshold(snn, "1") == pytest.approx(alpha * maxima(net, MLP_X)["1"], rel=1e-12)
+
+
+def test_spike_norm_of_channels_takes_the_largest_current_of_each() -> None:
+    net, steps = residual().double(), 12
+    x = inputs(RESIDUAL_INPUT, 16)
+    snn = rb.convert(net, x, SpikeNorm(steps, per_channel=True, images=16))
+    start = rb.convert(net, x, rb.ConstantThreshold(per_channel=True))
+    seen: list[Layer] = []
+
+    def look(layer: Layer) -> Any:
+        seen.append(layer)
+        return snn.plan.neurons[layer.site]
+
+    layerwise(snn, snn.graph, x, steps, look, images=16)
+    for layer in seen:
+        naive = [layer.currents[:, :, c].max() for c in range(layer.currents.shape[2])]
+        found = snn.plan.neurons[layer.site].threshold
+        before = start.plan.neurons[layer.site].threshold
+        assert [float(t) for t in found] == [float(m if m > 0 else b) for m, b in zip(naive, before, strict=True)]
+    assert len({float(t) for t in found}) > 1
 
 
 def test_rmp_is_a_share_of_spike_norm_with_soft_reset() -> None:
@@ -609,6 +630,13 @@ def test_a_neuron_takes_back_all_that_it_sent_whatever_its_threshold(method: Any
     sent = neuron(torch.cat([1.01 * up, 3 * down]))
     assert bool((sent[:7] > 0).all())
     assert float((sent.sum(0) / thresholds).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 1 - 1e-12), (torch.float32, 1 - 2.0**-12)])
+def test_a_whole_threshold_is_needed_but_for_what_rounding_takes(dtype: torch.dtype, least: float) -> None:
+    neuron = methods.SignedMemory(fire=1.0).neuron(torch.ones(1, dtype=dtype))
+    assert float(neuron.get_buffer("fire")) == pytest.approx(least, rel=1e-12)
+    assert float(methods.SignedMemory(fire=0.5).neuron(torch.ones(1, dtype=dtype)).get_buffer("fire")) == 0.5
 
 
 def test_half_of_the_lowest_level_is_spread_over_the_steps_with_powers_of_two() -> None:

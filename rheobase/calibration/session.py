@@ -75,7 +75,8 @@ class Session:
         try:
             return dict(torch.load(path, weights_only=True))
         except Exception as error:
-            raise DataError(f"{path} is no state of a calibration ({error}). Remove it to begin anew.") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{path} is no state of a calibration ({reason}). Remove it to begin anew.") from error
 
     def keep(self, key: str, state: Callable[[], dict[str, Any]], done: int, total: int, every: int = _EVERY) -> None:
         """Keep a state now and then, and the last one."""

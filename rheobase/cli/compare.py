@@ -55,6 +55,7 @@ def compare(
     from rheobase.cli.tables import comparison_table, cost_table, exits, grid, original
     from rheobase.cli.terminal import console_width, say
     from rheobase.curve import Curve
+    from rheobase.methods.overview import overview
     from rheobase.methods.parse import parse_method
 
     if output is not None:
@@ -65,6 +66,12 @@ def compare(
     if len(methods) < len(asked):
         raise SettingError(f"compare: {len(asked)} methods were given, but only these differ: {', '.join(methods)}.")
     rule = options.read_exit(exit_)
+    waiting = [label for label, (how, _) in methods.items() if rule is not None and overview(how).layers == "wait"]
+    if waiting:
+        raise SettingError(
+            f"compare: {rule} cannot be used with {', '.join(waiting)}, whose layers wait for each other, so that no "
+            "answer comes before the last step. Leave out --exit, or these methods."
+        )
     samples = Samples(
         data,
         split,

@@ -102,7 +102,8 @@ class Measurement:
                 continue
             if curve.levels not in found:
                 if not self.quiet:
-                    note(f"Measuring the quantised twin, the ANN whose activations have {curve.levels} levels above 0.")
+                    levels = f"{curve.levels} level{'s' * (curve.levels > 1)}"
+                    note(f"Measuring the quantised twin, the ANN whose activations have {levels} above 0.")
                 found[curve.levels] = evaluate_twin(graph, data, self.samples.evaluation(), curve.levels)
             twin = found[curve.levels]
             curves[label] = replace(curve, twin_accuracy=twin.accuracy, twin_agreement=twin.agreement)

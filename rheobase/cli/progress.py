@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from rheobase.cli.terminal import note
 from rheobase.distributed import is_first
@@ -47,9 +48,7 @@ def training_progress(name: str, epochs: int, show: bool) -> Iterator[Callable[[
     elif not console.is_terminal:
         yield _lines(name, epochs)
     else:
-        what, left = TextColumn("{task.description}", markup=False), TextColumn("left")
-        columns = (what, BarColumn(), TimeRemainingColumn(), left)
-        with Bar(*columns, console=console, transient=True, speed_estimate_period=300) as bar:
+        with _bar(console, 300) as bar:
             task = bar.add_task(name, total=None)
             yield lambda at: bar.update(
                 task, completed=at.step, total=at.steps, description=f"{name}: {_where(at, epochs)}"
@@ -73,19 +72,21 @@ def converting(text: str, show: bool = True, state: Path | None = None, keep: bo
         with session(folder=state):
             yield
     elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-        )
-        with _told(state), Bar(*columns, console=console, transient=True) as bar, session(_moving(bar, text), state):
+        with _told(state), _bar(console) as bar, session(_moving(bar, text), state):
             yield
     else:
         with _told(state), session(_calibration_lines(text), state):
             yield
     if state is not None and not keep and is_first():
         shutil.rmtree(state, ignore_errors=True)
+
+
+def _bar(console: Console, period: float = 30) -> Bar:
+    """A bar with the time that is left; a narrow terminal cuts the text before it, and no number."""
+    what = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    text, left = TextColumn("{task.description}", markup=False, table_column=what), TextColumn("left")
+    columns = (text, BarColumn(20), TimeRemainingColumn(), left)
+    return Bar(*columns, console=console, transient=True, expand=True, speed_estimate_period=period)
 
 
 @contextmanager
@@ -103,7 +104,7 @@ def _moving(bar: Bar, text: str) -> Callable[[Calibrated], None]:
     task = bar.add_task(text, total=None)
 
     def show(at: Calibrated) -> None:
-        bar.update(task, completed=at.done, total=at.total, description=f"{text}: {at.what}{_loss(at)}")
+        bar.update(task, completed=at.done, total=at.total, description=f"{at.what}{_loss(at)}: {text}")
 
     return show
 

@@ -90,7 +90,7 @@ class DeltaCoding(Calibrated):
         neurons = {}
         for site, scale in self.scales(graph, statistics).items():
             shares = self.shares()[:1] if self.schedule == "constant" else self.shares()
-            theta, least = self.scheduled(shares, scale), self.least(self.signed)
+            theta, least = self.scheduled(shares, scale), self.least(self.signed, scale.dtype)
             fire, offset = (torch.full((self.steps, theta.shape[1]), v).to(scale) for v in (least, 0.0))
             neurons[site] = GradedIF(
                 theta, self.levels, self.powers, self.signed, self.signed, fire, offset, self.shifts, self.doubled

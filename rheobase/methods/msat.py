@@ -82,7 +82,7 @@ class MSAT(Method, Adaptation):
         return Max()
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
-        self._sites(graph)  # a wrong name is found before anything is measured
+        self._sites(graph)  # a wrong name is found before anything is simulated
         adaptation = self.adaptation()
         return Plan(repr(self), {site: MSATNeuron(m, adaptation) for site, m in scales(statistics).items()})
 

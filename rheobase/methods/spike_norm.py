@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
+
 from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.errors import SettingError
@@ -31,7 +33,7 @@ __all__ = ["SpikeNorm"]
 
 @dataclass(frozen=True, repr=False)
 class SpikeNorm(Method):
-    """threshold = alpha * the largest current that any neuron of the layer receives in any step.
+    """threshold = alpha * the largest current that any neuron of the layer (or channel) receives in any step.
 
     Args:
         steps: how many are simulated for it, at least 1.
@@ -39,6 +41,7 @@ class SpikeNorm(Method):
         reset: "soft" (by subtraction) or "hard" (to zero).
         poisson: code the input as Poisson spikes, of the size of the largest input in the calibration data.
         images: how many calibration samples are simulated, at least 1.
+        per_channel: one threshold for each channel (dimension 1) instead of one for the layer (paper).
 
     Raises:
         SettingError: a value is outside its range.
@@ -51,6 +54,7 @@ class SpikeNorm(Method):
     reset: Literal["soft", "hard"] = "hard"
     poisson: bool = False
     images: int = 32
+    per_channel: bool = False
 
     def __post_init__(self) -> None:
         problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("steps", "images")
@@ -66,7 +70,7 @@ class SpikeNorm(Method):
         """None: ``steps`` are those of the calibration, and the thresholds serve any number."""
 
     def observer(self) -> Observer:
-        return Max()
+        return Max(per_channel=self.per_channel)
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         """The largest activations, for `refine` to start from."""
@@ -76,7 +80,9 @@ class SpikeNorm(Method):
         snn = poisson_input(snn, graph, batches) if self.poisson else snn
 
         def adjust(layer: Layer) -> Neuron:
-            largest = layer.currents.amax()
-            return IF(self.alpha * largest, reset=self.reset) if float(largest) > 0 else layer.neuron
+            kept = 2 if self.per_channel else -1
+            largest = self.alpha * layer.currents.amax([d for d in range(layer.currents.ndim) if d != kept])
+            observed = layer.neuron.get_buffer("threshold")  # where nothing arrives
+            return IF(torch.where(largest > 0, largest, observed), reset=self.reset)
 
         return layerwise(snn, graph, batches, self.steps, adjust, images=self.images)

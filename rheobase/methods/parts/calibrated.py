@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rheobase.batches import Batches
@@ -14,11 +15,12 @@ from rheobase.methods.parts.scaled import Scaled
 from rheobase.methods.parts.tuned import Tuned
 from rheobase.neurons import GradedIF
 from rheobase.neurons.alphabet import mislevelled
+from rheobase.precision import type_of_sums
 from rheobase.spiking import SpikingModel
 
 __all__ = ["Calibrated", "Levelled"]
 
-_ROUNDING = 2.0**-12
+_ROUNDING = 2**11  # of the smallest step between numbers around 1
 """The share of a threshold that rounding may take: a neuron that sent n spikes and must take them back is at -r, and
 r, a sum of n rounded numbers, times the reciprocal of the threshold need not be a whole number."""
 
@@ -62,14 +64,15 @@ class Levelled(Scaled):
         """The threshold of each step, for shares of the scale. (T,), () or (C,) -> (T, C)."""
         return self.lowest(shares.to(scale)[:, None] * scale.reshape(1, -1))
 
-    def least(self, memory: bool) -> float:
+    def least(self, memory: bool, dtype: torch.dtype) -> float:
         """The potential that fires; rounding may leave one with spikes to take back below a whole threshold."""
-        return self.fire - _ROUNDING if memory and self.signed and self.fire == 1 else self.fire
+        share = _ROUNDING * torch.finfo(type_of_sums(dtype)).eps
+        return self.fire - share if memory and self.signed and self.fire == 1 else self.fire
 
     def graded(self, threshold: Tensor, memory: bool) -> GradedIF:
         """The neuron with this threshold, and with these levels and signs."""
         memory = memory and self.signed
-        return GradedIF(threshold, self.levels, self.powers, self.signed, memory, self.least(memory))
+        return GradedIF(threshold, self.levels, self.powers, self.signed, memory, self.least(memory, threshold.dtype))
 
 
 @dataclass(frozen=True, repr=False)
