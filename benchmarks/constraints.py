@@ -70,7 +70,8 @@ def keep(on: Bench, count: int) -> None:
     """Take over the stored rows of the same network and images."""
     stored = record.read("constraints") if record.has("constraints") else {"rows": []}
     known = (stored.get("network"), stored.get("images"), stored.get("calibration_images"))
-    if known == (on.name, count, len(on.calibration)):
+    weights = stored.get("weights", on.weights)  # which digits have from the machine that they are trained on
+    if (*known, weights) == (on.name, count, len(on.calibration), on.weights):
         take_over({place(on, found["asked"], count): found for found in stored["rows"]})
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         print(f"{asked!r}: {rows[-1]['taken']}, {100 * rows[-1]['accuracy']:.2f} %, "
               f"{rows[-1]['events_per_neuron']:.2f} events, {rows[-1]['seconds']:.0f} s", flush=True)  # fmt: skip
     if not arguments.only:
-        content = {**record.provenance(0), "network": on.name, "images": arguments.images,
+        content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": arguments.images,
                    "calibration_images": len(on.calibration), "rows": rows}  # fmt: skip
         print(record.write("constraints", content))
 
