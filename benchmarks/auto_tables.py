@@ -22,10 +22,13 @@ def constraints() -> str:
     for row in result["rows"]:
         drop = 100 * (row["reference_accuracy"] - row["accuracy"])
         warned = "" if row["met"] else " (with a warning)"
+        warned += OLDER if row.get("older") else ""
         lines.append(f"| `{row['asked']}` | `{row['taken']}`{warned} | {row['steps']} | {drop:.2f} | "
                      f"{100 * row['agreement']:.1f} | {row['events_per_neuron']:.2f} | "
                      f"{row['seconds']:.0f} s |")  # fmt: skip
-    return "\n".join([*lines, "", footnote(result, result["rows"][0])])
+    before = older_commits({"cell": row} for row in result["rows"])
+    rule = f" {OLDER.strip()} at commit {before}, with its rule of choice." if before else ""
+    return "\n".join([*lines, "", footnote(result, result["rows"][0]) + rule])
 
 
 def auto() -> str:

@@ -3,7 +3,7 @@
     python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--keep] [--finished]
 
 Finished rows are kept in runs/methods/ and not repeated; --keep takes over those of the stored result first; with
---finished nothing is measured, and the finished ones alone are written. Beside the accuracy stands that of the ANN on
+--finished nothing is measured: what is not finished is taken from the stored result, and marked as older. Beside the accuracy stands that of the ANN on
 the same images; `Auto` itself sees calibration images alone.
 """
 
@@ -72,7 +72,13 @@ def keep(on: Bench, count: int) -> None:
     known = (stored.get("network"), stored.get("images"), stored.get("calibration_images"))
     weights = stored.get("weights", on.weights)  # which digits have from the machine that they are trained on
     if (*known, weights) == (on.name, count, len(on.calibration), on.weights):
-        take_over({place(on, found["asked"], count): found for found in stored["rows"]})
+        take_over({place(on, r["asked"], count): r for r in stored["rows"] if not r.get("older")})
+
+
+def older_rows(on: Bench) -> dict[str, dict[str, Any]]:
+    """The stored rows of a network by what was asked, marked as what is not measured again."""
+    stored = record.read("constraints") if record.has("constraints") else {}
+    return {r["asked"]: {**r, "older": True} for r in stored.get("rows", ()) if stored["network"] == on.name}
 
 
 def main() -> None:
@@ -91,10 +97,13 @@ def main() -> None:
     on = bench(arguments.network, arguments.images, arguments.calibration)
     if arguments.keep:
         keep(on, arguments.images)
-    rows = []
+    rows, older = [], older_rows(on)
     for asked in ASKED:
         path = place(on, repr(asked), arguments.images)
-        if arguments.only not in repr(asked) or (arguments.finished and not path.exists()):
+        if arguments.finished and not path.exists():
+            rows += [older[repr(asked)]] if repr(asked) in older else []
+            continue
+        if arguments.only not in repr(asked):
             continue
         rows.append(once(path, lambda asked=asked: row(on, asked)))  # type: ignore[misc]
         print(f"{asked!r}: {rows[-1]['taken']}, {100 * rows[-1]['accuracy']:.2f} %, "
