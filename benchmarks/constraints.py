@@ -3,8 +3,8 @@
     python -m benchmarks.constraints [--network resnet20-cifar10] [--images 2000] [--only TEXT] [--keep] [--finished]
 
 Finished rows are kept in runs/methods/ and not repeated; --keep takes over those of the stored result first; with
---finished nothing is measured: what is not finished is taken from the stored result, and marked as older. Beside the accuracy stands that of the ANN on
-the same images; `Auto` itself sees calibration images alone.
+--finished nothing is measured: what is not finished is taken from the stored result, and marked as older. Beside the
+accuracy stands that of the ANN on the same images; `Auto` itself sees calibration images alone.
 """
 
 from __future__ import annotations

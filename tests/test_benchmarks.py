@@ -188,16 +188,21 @@ def test_images_that_a_trial_has_not_seen_are_none_of_calibration(monkeypatch: p
 def test_constraints_keep_what_was_measured_with_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rows = [{"asked": "Auto()", "steps": 4}, {"asked": "Auto(steps=2)", "steps": 2, "older": True}]
+    stored = {"network": "tiny", "weights": "first", "images": 20, "calibration_images": 8, "rows": rows}
+    (tmp_path / "constraints.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.chdir(tmp_path)
-    stored = record.read("constraints")
-    calibration = torch.zeros(stored["calibration_images"], 1)
-    on = Bench(stored["network"], nn.Identity(), calibration, None, "")
-    asked = stored["rows"][0]["asked"]
-    for other in (dataclasses.replace(on, calibration=calibration[:8]), dataclasses.replace(on, name="vgg16")):
-        constraints.keep(other, stored["images"])
-        assert not constraints.place(other, asked, stored["images"]).exists()
-    constraints.keep(on, stored["images"])
-    assert json.loads(constraints.place(on, asked, stored["images"]).read_text()) == stored["rows"][0]
+    on = Bench("tiny", nn.Identity(), torch.zeros(8, 1), None, "first")
+    others = [{"calibration": torch.zeros(4, 1)}, {"name": "vgg16"}, {"weights": "second"}]
+    for other in (dataclasses.replace(on, **changes) for changes in others):  # type: ignore[arg-type]
+        constraints.keep(other, 20)
+        assert not constraints.place(other, "Auto()", 20).exists()
+    constraints.keep(on, 20)
+    assert json.loads(constraints.place(on, "Auto()", 20).read_text()) == rows[0]
+    assert not constraints.place(on, "Auto(steps=2)", 20).exists()
+    assert constraints.older_rows(on)["Auto()"] == {**rows[0], "older": True}
+    assert constraints.older_rows(dataclasses.replace(on, name="vgg16")) == {}
 
 
 def test_cells_of_other_weights_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
