@@ -30,7 +30,8 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
         model: a trained feed-forward network with ReLU activations.
         batches: calibration data from the training set: a data loader, or anything that yields
             tensors, arrays, ``(x, y)`` or dictionaries; also one tensor. Labels are not used.
-        method: how; `Auto` if none is given, which chooses for ternary spikes and says why in ``plan.reason``.
+        method: how; `Auto` if none is given, which chooses for ternary spikes and says why in ``plan.reason``. That may
+            take many minutes; it logs each candidate at the level INFO.
 
     Returns:
         The spiking network, on the device of the model.

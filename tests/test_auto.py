@@ -85,6 +85,13 @@ def test_a_real_number_may_stand_for_a_whole_one() -> None:
     assert choice.taken.agreement > choice.tried[0].agreement
 
 
+def test_each_candidate_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "rheobase"):
+        choice = Auto(steps=2, iterations=0).choose(graph(), as_batches(X))
+    told = [r.getMessage() for r in caplog.records]
+    assert told == [f"T = 2: {100 * c.agreement:.1f} % agreement, {c.method!r}" for c in choice.tried]
+
+
 def test_progress_names_the_candidate() -> None:
     told: list[str] = []
     with rb.calibration.session(lambda at: told.append(at.what)):

@@ -419,6 +419,14 @@ def test_quiet_prints_the_result_alone() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_comparison_says_what_auto_took() -> None:
+    auto = "Auto(alphabet='binary', steps=4, iterations=0)"
+    text = " ".join(_ok("compare", *SHORT, "--method", auto, "--method", "RMP", "--quiet").split())
+    assert re.search(rf"{re.escape(auto)} took (TemporalBias|SNNC)\(steps=4", text)
+    assert "RMP() took" not in text
+
+
+@pytest.mark.usefixtures("folder")
 def test_auto_says_what_it_took_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rb.Auto, "resolve", lambda *_: (rb.MSAT(), "a table\nTaken: MSAT()."))
     auto = ("--method", "Auto")

@@ -98,6 +98,9 @@ def compare(
         else:
             say(comparison_table(curves, console_width()))
             say(cost_table(curves, console_width()))
+            for label, curve in curves.items():
+                if curve.method != label:
+                    say(f"{label} took {curve.method}.")
 
     try:
         for place, (label, (how, t)) in enumerate(methods.items(), 1):

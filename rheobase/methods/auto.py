@@ -7,6 +7,7 @@ rest (no labels), and takes the best. Nothing in it knows a network.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["Auto", "Candidate", "Choice", "blended"]
 
+_LOG = logging.getLogger(__name__)
 _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
 _MIRRORED = 0.8
@@ -115,7 +117,8 @@ class Choice:
 class Auto(Method):
     """Chooses thresholds, neuron, coding and calibration for a constraint, and says why in ``plan.reason``.
 
-    Warns with a `ConversionWarning` where the constraint is not met.
+    Warns with a `ConversionWarning` where the constraint is not met. It may take many minutes: each candidate is logged
+    at the level INFO, and `rheobase.calibration.session` tells how far its tuning is.
 
     Args:
         alphabet: what one spike may carry. A real number may be the threshold of signed MSAT, or a whole number of
@@ -362,4 +365,6 @@ def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Me
             size += float(wanted.double().square().sum())
             events += sum(float(n.sum()) for n in counted.spikes.values())
     neurons = sum(graph.neurons(site) for site in graph.sites) * len(test)
-    return Candidate(method, steps, agree / len(test), (wrong / max(size, 1e-30)) ** 0.5, events / neurons)
+    found = Candidate(method, steps, agree / len(test), (wrong / max(size, 1e-30)) ** 0.5, events / neurons)
+    _LOG.info("T = %d: %.1f %% agreement, %r", steps, 100 * found.agreement, method)
+    return found
