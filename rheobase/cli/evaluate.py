@@ -84,15 +84,17 @@ def evaluate(
     measurement = Measurement(network, samples, steps, options.read_seeds(seeds), rule, resume, quiet)
     curve = measurement.curve(how)
     facts = {**measurement.facts({"model": model, "checkpoint": checkpoint}), "steps": curve.steps}
-    measurement.write(output, {curve.method: curve}, facts)
-    if json_:
-        typer.echo(curve.to_json())
-    else:
-        say(curve_table(curve))
-        if not quiet:
+    try:
+        if json_:
+            typer.echo(curve.to_json())
+        else:
+            say(curve_table(curve))
+        if not (json_ or quiet):
             say(original(curve))
             say(f"The spiking network: {latency(curve)}.")
             say(f"T = {curve.steps} costs {curve.cost(curve.steps)} through the layers after the first neurons.")
             if rule is not None:
                 say(f"Early exit with {exits(curve)}.")
+    finally:  # what was measured is kept, whatever becomes of the terminal
+        measurement.write(output, {curve.method: curve}, facts)
     measurement.finish(1)
