@@ -35,6 +35,7 @@ LAST = ("at T", "agreement", "error", "events a neuron", "SynOps", "twin", "cali
 THEIRS = "theirs"
 TERNARY = ("ternary, causal", "ternary, causal, step-weighted")
 _MANY = 32  # steps that are not worth a recommendation, if they are exceeded
+ROUNDING = 1e-9  # of a drop in points, which is a difference of two shares
 OLDER = " ‡"  # behind what was not measured again
 DAGGER = " †"  # behind what was measured on a graphics processor
 NETWORKS = {
@@ -60,7 +61,7 @@ def goals() -> str:
         if cell is None:
             lines.append(f"| {row['group']} | {row['steps']} | not measured | {row['bar']} | | | | |")
             continue
-        verdict = "" if row["drop"] <= row["bar"] else " (missed)"
+        verdict = "" if row["drop"] <= row["bar"] + ROUNDING else " (missed)"
         levels = row.get("levels")
         twin = f"{100 * (cell['reference_accuracy'] - accuracy[levels]):.2f} ({levels})" if levels in accuracy else ""
         lines.append(
@@ -84,7 +85,9 @@ def goals_elsewhere() -> str:
             next((r["drop"] for r in result["bars"] if (r["group"], r["steps"]) == (bar.group, bar.steps)), None)
             for result in found.values()
         ]
-        cells = ["" if drop is None else f"{drop:.2f}{'' if drop <= bar.drop else ' (above)'}" for drop in drops]
+        cells = [
+            "" if drop is None else f"{drop:.2f}{'' if drop <= bar.drop + ROUNDING else ' (above)'}" for drop in drops
+        ]
         lines.append(f"| {bar.group} | {bar.steps} | {bar.drop} | {' | '.join(cells)} |")
     about = [f"{title} {_ann(result, next(r['cell'] for r in result['bars'] if r['cell']))}"
              for title, result in found.items()]  # fmt: skip
