@@ -28,6 +28,7 @@ DEFAULTS: list[Method] = [
 ]
 TUNED: list[Method] = [
     methods.AnnealedDelta(steps=4, iterations=4),
+    methods.AnnealedDelta(steps=4, levels=3, iterations=4),
     methods.AnnealedDelta(steps=4, iterations=0, layer_iterations=2),
     methods.DifferentialCoding(steps=4, iterations=4, weight_rate=1e-4),
     methods.ParallelConversion(steps=4, iterations=4, weight_rate=1e-4),
@@ -36,7 +37,7 @@ TUNED: list[Method] = [
     methods.SignedMSAT(steps=4, iterations=4, weight_rate=1e-4),
     methods.TemporalBias(steps=4, iterations=4, weight_rate=1e-4),
 ]
-CHOSEN: list[Method] = [methods.Auto(steps=4, alphabet="integer", levels=3)]
+CHOSEN: list[Method] = [methods.Auto(steps=4, alphabet="integer", levels=3, iterations=4)]
 
 
 def there(device: str) -> AbstractContextManager[None]:
