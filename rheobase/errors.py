@@ -7,6 +7,7 @@ several problems collects all of them first and raises once.
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TypeGuard
 
 __all__ = [
     "ConversionError",
@@ -14,6 +15,7 @@ __all__ = [
     "DataError",
     "SettingError",
     "UnsupportedOperationError",
+    "is_whole",
     "miscounted",
     "mismeasured",
     "mistyped",
@@ -40,15 +42,20 @@ class ConversionWarning(UserWarning):
     """The conversion goes on, but something about it deserves a look (a dead site, say)."""
 
 
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, of Python or NumPy; yes and no are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def miscounted(name: str, value: object, least: int = 1) -> list[str]:
     """What is wrong with a count, for a message: nothing where it is a whole number of at least ``least``.
 
     >>> miscounted("steps", 0), miscounted("steps", 4)
     (['steps is 0; it must be at least 1'], [])
     """
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if not is_whole(value):
         return [f"{name} is {value!r}; it must be a whole number of at least {least}"]
-    return [] if int(value) >= least else [f"{name} is {value}; it must be at least {least}"]
+    return [] if value >= least else [f"{name} is {value}; it must be at least {least}"]
 
 
 def mismeasured(name: str, value: object, bounds: str, least: float, most: float) -> list[str]:

@@ -17,6 +17,7 @@ from rheobase.errors import SettingError
 from rheobase.kernels import cpu, gpu, graded, gradient, reference, signed_msat, synchronous
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
+from rheobase.kernels.layout import check_channels
 from rheobase.kernels.synchronous import Rule, offset_rule, parallel_rule, radix_rule
 
 __all__ = [
@@ -243,7 +244,7 @@ def signed_msat_scan(
     """
     tensors = (threshold, fire, offset)
     states = (potential, sent, mean, last)
-    _check_channels(current, *tensors)
+    check_channels(current, *tensors)
     match _choose(backend, (current, *states, *tensors), gradients=("cpu",)):
         case "triton":
             return gpu.signed_msat_scan(current, *states, steps_done, *tensors, **adaptation)
@@ -276,7 +277,7 @@ def graded_scan(
         SettingError: the backend asked for cannot take these tensors, or a parameter is for other channels.
     """
     tensors = (current, potential, sent, threshold, fire, offset)
-    _check_channels(current, threshold, fire, offset)
+    check_channels(current, threshold, fire, offset)
     match _choose(backend, tensors, gradients=("cpu",)):
         case "triton":
             return gpu.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
@@ -284,14 +285,6 @@ def graded_scan(
             return graded.scan(*tensors, levels, powers, signed, memory, first_levels)
         case _:
             return reference.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
-
-
-def _check_channels(current: Tensor, *parameters: Tensor) -> None:
-    """Refuse rows (K or 1, C) for other channels than those of a current (K, N, C, ...): kernels would repeat them."""
-    channels = current.shape[2] if current.ndim > 2 else 1
-    found = next((p.shape[-1] for p in parameters if p.shape[-1] not in (1, channels)), None)
-    if found is not None:
-        raise SettingError(f"The neuron has parameters for {found} channels; its current has {channels}.")
 
 
 def synchronous_scan(

@@ -8,7 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["added", "dense", "hooked", "ordered", "unsuitable", "values_for"]
+from rheobase.errors import SettingError
+
+__all__ = ["added", "check_channels", "dense", "hooked", "ordered", "unsuitable", "values_for"]
+
+
+def check_channels(current: Tensor, *parameters: Tensor) -> None:
+    """Refuse rows (K or 1, C) for other channels than those of a current (K, N, C, ...): kernels would repeat them."""
+    channels = current.shape[2] if current.ndim > 2 else 1
+    found = next((p.shape[-1] for p in parameters if p.shape[-1] not in (1, channels)), None)
+    if found is not None:
+        raise SettingError(f"The neuron has parameters for {found} channels; its current has {channels}.")
 
 
 def unsuitable(device: str, *tensors: Tensor) -> str | None:

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from functools import cache, wraps
-from numbers import Integral
 from types import NoneType
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
 from rheobase.batches import Batches
-from rheobase.errors import SettingError, mismeasured
+from rheobase.errors import SettingError, is_whole, mismeasured
 from rheobase.graph import Graph
 from rheobase.observers import Observer, Statistics
 from rheobase.plan import Plan
@@ -114,7 +113,7 @@ def _check_kinds(method: Method) -> None:
             problems += [] if isinstance(value, bool) else [f"{name} is {value!r}; it must be True or False"]
         elif float in kinds[name]:
             problems += mismeasured(name, value, "a number", -infinite, infinite) if value == value else []
-        elif not isinstance(value, Integral) or isinstance(value, bool):
+        elif not is_whole(value):
             problems.append(f"{name} is {value!r}; it must be a whole number")
     if problems:
         raise SettingError(f"{type(method).__name__}: " + "; ".join(problems) + ".")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from numbers import Integral
+
+from rheobase.errors import is_whole
 
 __all__ = ["Alphabet", "Payload", "mislevelled"]
 
@@ -86,7 +87,7 @@ def mislevelled(name: str, levels: object, powers: bool, least: int = 1) -> list
     (['levels is 20; it must be from 1 to 16'], [])
     """
     most = 16 if powers else 2**16
-    whole = isinstance(levels, Integral) and not isinstance(levels, bool)
-    right = whole and least <= levels <= most  # type: ignore[operator]
-    kind = "" if whole else "a whole number "
-    return [] if right else [f"{name} is {levels!r}; it must be {kind}from {least} to {most}"]
+    if is_whole(levels) and least <= levels <= most:
+        return []
+    kind = "" if is_whole(levels) else "a whole number "
+    return [f"{name} is {levels!r}; it must be {kind}from {least} to {most}"]
