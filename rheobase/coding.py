@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted, nonpositive
 from rheobase.precision import type_of_sums
 
 __all__ = [
@@ -98,8 +98,8 @@ class Poisson(Encoder):
     random = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < float("inf"):
-            raise SettingError(f"Poisson: scale is {self.scale}; it must be greater than 0.")
+        if problems := nonpositive("scale", self.scale):
+            raise SettingError(f"Poisson: {problems[0]}.")
 
     def encode(self, x: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
         uniform = torch.rand((steps, *x.shape), generator=generator, dtype=torch.float32, device="cpu").to(x)
@@ -189,8 +189,8 @@ class Delayed(Readout):
     after: int = 0
 
     def __post_init__(self) -> None:
-        if self.after < 0:
-            raise SettingError(f"Delayed: after is {self.after}; it must be at least 0.")
+        if problems := miscounted("after", self.after, 0):
+            raise SettingError(f"Delayed: {problems[0]}.")
 
     def read(self, outputs: Tensor, first_step: int, state: Any) -> tuple[Tensor, Any]:
         early = min(max(self.after + 1 - first_step, 0), len(outputs))

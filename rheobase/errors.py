@@ -17,8 +17,10 @@ __all__ = [
     "UnsupportedOperationError",
     "is_whole",
     "miscounted",
+    "miscounts",
     "mismeasured",
     "mistyped",
+    "nonpositive",
 ]
 
 
@@ -56,6 +58,16 @@ def miscounted(name: str, value: object, least: int = 1) -> list[str]:
     if not is_whole(value):
         return [f"{name} is {value!r}; it must be a whole number of at least {least}"]
     return [] if value >= least else [f"{name} is {value}; it must be at least {least}"]
+
+
+def miscounts(settings: object, *names: str, least: int = 1) -> list[str]:
+    """What is wrong with counts that are attributes of these names."""
+    return [problem for name in names for problem in miscounted(name, getattr(settings, name), least)]
+
+
+def nonpositive(name: str, value: float) -> list[str]:
+    """What is wrong with a quantity that must be greater than 0, and finite."""
+    return [] if 0 < value < float("inf") else [f"{name} is {value}; it must be greater than 0"]
 
 
 def mismeasured(name: str, value: object, bounds: str, least: float, most: float) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted, nonpositive
 from rheobase.precision import first_weight
 
 __all__ = ["ClipFloorShift", "trained_thresholds", "with_levels"]
@@ -47,9 +47,7 @@ class ClipFloorShift(nn.ReLU):
 
     def __init__(self, levels: int = 8, threshold: float = 8.0) -> None:
         super().__init__()
-        problems = [f"levels is {levels}; it must be at least 1"] if levels < 1 else []
-        if not 0 < threshold < float("inf"):
-            problems.append(f"threshold is {threshold}; it must be greater than 0")
+        problems = miscounted("levels", levels) + nonpositive("threshold", threshold)
         if problems:
             raise SettingError("ClipFloorShift: " + "; ".join(problems) + ".")
         self.levels = levels

@@ -623,6 +623,8 @@ def test_methods_lists_all_and_describes_one() -> None:
     assert found["MSAT"]["presets"][0] == "vgg16"
     rounded = json.loads(_ok("methods", "CalibratedMSAT(payload=4)", "--json"))
     assert [(row["spikes"], row["settings"]["payload"]) for row in rounded] == [("power_of_two(4)", "4")]
+    named = json.loads(_ok("methods", "MSAT(confidence=True, confidence_sites=('layer1.0.act1',))", "--json"))
+    assert (named[0]["spikes"], named[0]["layers"]) == ("real", "in step")  # of a network that is not here
     one = _ok("methods", "MSAT")
     assert "Settings: " in one
     assert "MSAT.vgg16" in one

@@ -120,6 +120,11 @@ def test_powers_of_two_below_the_histogram_are_an_error() -> None:
         MMSE(33, powers_of_two=True)
 
 
+def test_levels_may_be_a_number_of_numpy() -> None:
+    x = skewed()
+    assert torch.equal(measured(MMSE(np.int64(4)), x), measured(MMSE(4), x))  # type: ignore[arg-type]
+
+
 def test_a_finer_grid_finds_a_better_clip() -> None:
     x = skewed()
     histogram = Histogram()

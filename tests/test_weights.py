@@ -159,6 +159,16 @@ def test_snnc_fits_weights_before_its_potentials() -> None:
     assert error(residual(), fitted) < error(residual(), plain)
 
 
+def test_whole_numbers_among_the_parameters_stay() -> None:
+    net = residual()
+    first = next(module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    first.register_parameter("version", nn.Parameter(torch.tensor(3), requires_grad=False))
+    snn = rb.convert(net, X, RateCoding(steps=STEPS))
+    edits = calibrate_weights(snn, snn.graph, data(), STEPS, iterations=2).plan.edits
+    assert edits
+    assert not any(name.endswith("version") for name in edits)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"), [({"iterations": 0}, "iterations is 0"), ({"rate": float("nan")}, "rate is nan")]
 )

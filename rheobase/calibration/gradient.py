@@ -37,7 +37,7 @@ from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
-from rheobase.errors import SettingError, miscounted, mismeasured
+from rheobase.errors import SettingError, miscounted, miscounts, mismeasured
 from rheobase.graph import Graph
 from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.neurons import Neuron, Temporal
@@ -91,9 +91,7 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-        for name in ("iterations", "batch_size", "images"):
-            problems += miscounted(name, getattr(self, name))
+        problems = miscounts(self, "iterations", "batch_size", "images")
         for name in ("rate", "weight_rate", "anytime", "divergence"):
             problems += mismeasured(name, getattr(self, name), "at least 0, and finite", 0, sys.float_info.max)
         if problems:

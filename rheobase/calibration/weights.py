@@ -21,7 +21,7 @@ from rheobase.calibration.descent import descend, descent, group, relative, root
 from rheobase.calibration.layerwise import Layer, samples
 from rheobase.calibration.session import current
 from rheobase.calibration.widened import in_float32, is_half
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted, nonpositive
 from rheobase.graph import Graph
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron
 from rheobase.operations import evaluate
@@ -74,8 +74,7 @@ def calibrate_weights(
         SettingError: a value is outside its range, or the network sends changes.
         DataError: a loss is not finite.
     """
-    problems = [f"iterations is {iterations}; it must be at least 1"] if iterations < 1 else []
-    problems += [f"rate is {rate}; it must be greater than 0"] if not 0 < rate < float("inf") else []
+    problems = miscounted("iterations", iterations) + nonpositive("rate", rate)
     if snn.plan.encoder.changes or not snn.plan.encoder.constant:
         problems.append("the network is not given its input as a constant current; use tune")
     if problems:
@@ -125,7 +124,7 @@ class _Network:
             for at in self.model.module.graph.nodes
             if at in self._before[node] and at not in self.neurons and at.op == "call_module"
             for path, p in self.model.module.get_submodule(str(at.target)).named_parameters()
-            if (name := f"{at.target}.{path}") not in self.fitted
+            if p.is_floating_point() and (name := f"{at.target}.{path}") not in self.fitted
         }
 
     def means(self, node: fx.Node) -> dict[fx.Node, Tensor]:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration.layerwise import first_samples
-from rheobase.errors import ConversionWarning
+from rheobase.errors import ConversionWarning, miscounts, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
@@ -62,10 +62,7 @@ class AdaFire(RateCoding):
     probe: int = 64
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        problems += [f"budget is {self.budget}; it must be greater than 0"] if not self.budget > 0 else []
-        problems += [f"probe is {self.probe}; it must be at least 1"] if self.probe < 1 else []
-        return problems
+        return super()._problems() + nonpositive("budget", self.budget) + miscounts(self, "probe")
 
     def spikes(self) -> str:
         return f"integer(1 to {self.levels})"  # each layer has its own

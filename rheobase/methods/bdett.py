@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.neurons.bdett import BDETT as BDETTNeuron
@@ -47,9 +47,8 @@ class BDETT(Method):
     c: float = 5.0
 
     def __post_init__(self) -> None:
-        problems = [f"{n} is {getattr(self, n)}; it must be greater than 0" for n in ("psi", "c")
-                    if not getattr(self, n) > 0]  # fmt: skip
-        problems += [f"{n} is not finite" for n in ("eta", "psi", "rest", "a", "c")
+        problems = nonpositive("psi", self.psi) + nonpositive("c", self.c)
+        problems += [f"{n} is not finite" for n in ("eta", "rest", "a")
                      if not math.isfinite(getattr(self, n))]  # fmt: skip
         if problems:
             raise SettingError("BDETT: " + "; ".join(problems) + ".")

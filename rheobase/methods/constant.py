@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.neurons import IF
@@ -50,9 +50,7 @@ class ConstantThreshold(Method):
     reset: Literal["soft", "hard"] = "soft"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.fraction < float("inf"):
-            problems.append(f"fraction is {self.fraction}; it must be greater than 0")
+        problems = nonpositive("fraction", self.fraction)
         if not 1 < self.percentile <= 100:
             problems.append(f"percentile is {self.percentile}; it must be above 1 and at most 100, such as 99.9")
         if not 0 <= self.initial_potential <= 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rheobase.errors import miscounts
 from rheobase.graph import Graph
 from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import OffsetIF
@@ -39,8 +40,7 @@ class COS(Scaled):
     iterations: int = 1
 
     def _problems(self) -> list[str]:
-        settings = {"pre_steps": self.pre_steps, "iterations": self.iterations}
-        return [f"{n} is {v}; it must be at least 1" for n, v in settings.items() if v is not None and v < 1]
+        return miscounts(self, *([] if self.pre_steps is None else ["pre_steps"]), "iterations")
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         thresholds = self.scales(graph, statistics)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rheobase.coding import RunningSum, SentOnce
+from rheobase.errors import nonpositive
 from rheobase.graph import Graph
 from rheobase.methods.parts.calibrated import Calibrated
 from rheobase.methods.parts.scaled import ThresholdRule
@@ -61,8 +62,7 @@ class DeltaCoding(Calibrated):
         problems = super()._problems()
         if self.schedule not in ("constant", "harmonic", "geometric"):
             problems.append(f"schedule is {self.schedule!r}; it must be constant, harmonic or geometric")
-        if not 0 < self.first < float("inf"):
-            problems.append(f"first is {self.first}; it must be greater than 0")
+        problems += nonpositive("first", self.first)
         if self.decay is not None and not 0 < self.decay <= 1:
             problems.append(f"decay is {self.decay}; it must be above 0 and at most 1")
         if self.doubled and (self.powers or not self.signed or self.schedule == "constant"):

@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 
 from rheobase import methods
 from rheobase.batches import as_batches
-from rheobase.errors import ConversionWarning
+from rheobase.errors import ConversionWarning, SettingError
 from rheobase.graph import trace
 from rheobase.methods._base import Method
 from rheobase.methods.parse import presets
@@ -91,7 +91,11 @@ def _sent(method: Method) -> tuple[str, str]:
     graph, data = trace(nn.Sequential(first, nn.ReLU(), last).eval(), x), as_batches(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConversionWarning)
-        plan = method.plan(graph, observe(graph, data, method.observer()))
+        statistics = observe(graph, data, method.observer())
+        try:
+            plan = method.plan(graph, statistics)
+        except SettingError:  # its settings name sites of another network
+            plan = type(method)().plan(graph, statistics)
     alphabets = sorted({str(neuron.alphabet) for neuron in plan.neurons.values()})
     return ", ".join(alphabets), "in step" if all(neuron.causal for neuron in plan.neurons.values()) else "wait"
 

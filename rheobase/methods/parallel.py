@@ -18,6 +18,7 @@ from typing import ClassVar
 from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.calibration.layerwise import channel_mean
+from rheobase.errors import miscounts
 from rheobase.graph import Graph
 from rheobase.methods.parts.tuned import Tuned
 from rheobase.neurons import Neuron, Parallel
@@ -53,8 +54,7 @@ class ParallelConversion(Tuned):
     images: int = 256
 
     def _problems(self) -> list[str]:
-        wrong = [] if self.images >= 1 else [f"images is {self.images}; it must be at least 1"]
-        return super()._problems() + wrong
+        return super()._problems() + miscounts(self, "images")
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         return Plan(repr(self), {site: Parallel(th) for site, th in self.scales(graph, statistics).items()})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rheobase.errors import miscounts
 from rheobase.methods.parts.scaled import ThresholdRule
 from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
@@ -42,8 +43,7 @@ class BSNN(RateCoding):
     period: int = 4
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        problems += [f"period is {self.period}; it must be at least 1"] if self.period < 1 else []
+        problems = super()._problems() + miscounts(self, "period")
         problems += ["spread must be off; each phase has a threshold of its own"] if self.spread else []
         return problems
 

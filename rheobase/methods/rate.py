@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rheobase.coding import RunningSum, SentOnce
+from rheobase.errors import nonpositive
 from rheobase.graph import Graph
 from rheobase.methods.parts.calibrated import Calibrated
 from rheobase.neurons import Biased, Differential, Neuron
@@ -47,9 +48,7 @@ class RateCoding(Calibrated):
     differential: bool = False
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        if not 0 < self.fraction < float("inf"):
-            problems.append(f"fraction is {self.fraction}; it must be greater than 0")
+        problems = super()._problems() + nonpositive("fraction", self.fraction)
         problems += ["spread must be off where differential is on"] if self.differential and self.spread else []
         if self.differential and not self.takes_back():
             problems.append("differential must be off where no spike can take back; signed=True sends such spikes")

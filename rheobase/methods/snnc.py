@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from rheobase.batches import Batches
 from rheobase.calibration import calibrate_weights
 from rheobase.calibration.bias import fit_bias, fit_potential, fit_temporal_bias
+from rheobase.errors import miscounts
 from rheobase.graph import Graph
 from rheobase.methods.rate import RateCoding
 from rheobase.neurons import Neuron
@@ -45,8 +46,7 @@ class SNNC(RateCoding):
     weight_iterations: int = 0
 
     def _problems(self) -> list[str]:
-        few = self.weight_iterations < 0
-        found = [f"weight_iterations is {self.weight_iterations}; it must be at least 0"] if few else []
+        found = miscounts(self, "weight_iterations", least=0)
         both = self.weight_iterations > 0 and self.differential
         found += ["weight_iterations must be 0 where differential is on; iterations tunes weights too"] if both else []
         return super()._problems() + found

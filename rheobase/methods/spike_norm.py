@@ -18,7 +18,7 @@ import torch
 
 from rheobase.batches import Batches
 from rheobase.calibration import Layer, layerwise
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounts, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.methods.threshold_balancing import poisson_input
@@ -57,10 +57,7 @@ class SpikeNorm(Method):
     per_channel: bool = False
 
     def __post_init__(self) -> None:
-        problems = [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("steps", "images")
-                    if getattr(self, n) < 1]  # fmt: skip
-        if not 0 < self.alpha < float("inf"):
-            problems.append(f"alpha is {self.alpha}; it must be greater than 0")
+        problems = miscounts(self, "steps", "images") + nonpositive("alpha", self.alpha)
         if self.reset not in ("soft", "hard"):
             problems.append(f'reset is {self.reset!r}; it must be "soft" or "hard"')
         if problems:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rheobase.coding import Delayed
+from rheobase.errors import miscounts
 from rheobase.graph import Graph
 from rheobase.methods.parts.scaled import Scaled
 from rheobase.neurons import ResidualIF
@@ -40,7 +41,7 @@ class SRP(Scaled):
     first_phase: int = 8
 
     def _problems(self) -> list[str]:
-        return [] if self.first_phase >= 1 else [f"first_phase is {self.first_phase}; it must be at least 1"]
+        return miscounts(self, "first_phase")
 
     def total_steps(self) -> int:
         return self.first_phase + self.steps

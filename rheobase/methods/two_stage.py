@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration.layerwise import first_samples
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounts, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods.parts.scaled import ThresholdRule
 from rheobase.methods.rate import RateCoding
@@ -53,11 +53,9 @@ class TwoStage(RateCoding):
     trials: int = 0
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        problems += [f"{n} is {getattr(self, n)}; it must be greater than 0" for n in ("low", "high")
-                     if not 0 < getattr(self, n) < float("inf")]  # fmt: skip
+        problems = super()._problems() + nonpositive("low", self.low) + nonpositive("high", self.high)
         problems += [f"switch is {self.switch}; it must be from 0 to 1"] if not 0 <= self.switch <= 1 else []
-        problems += [f"trials is {self.trials}; it must be at least 0"] if self.trials < 0 else []
+        problems += miscounts(self, "trials", least=0)
         problems += ["trials must be 0 where differential is on"] if self.trials and self.differential else []
         problems += ["spread must be off; there are two thresholds to take a half of"] if self.spread else []
         return problems

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rheobase import kernels
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, nonpositive
 from rheobase.neurons._base import Neuron, along_channels
 from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.integrate_fire import positive, summary
@@ -81,7 +81,7 @@ class BDETT(Neuron):
         c: float = 5.0,
     ) -> None:
         super().__init__()
-        problems = [f"{n} is {v}; it must be greater than 0" for n, v in (("psi", psi), ("c", c)) if not v > 0]
+        problems = nonpositive("psi", psi) + nonpositive("c", c)
         if problems:
             raise SettingError("BDETT: " + "; ".join(problems) + ".")
         self.register_buffer("threshold", positive(threshold, "BDETT"))

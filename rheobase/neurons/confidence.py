@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted
 from rheobase.neurons._base import Neuron, Wrapper
 
 __all__ = ["ConfidenceState", "SpikeConfidence"]
@@ -54,8 +54,7 @@ class SpikeConfidence(Wrapper):
         problems = []
         if not 0.0 <= probability <= 1.0:
             problems.append(f"probability is {probability}; it must be from 0 to 1")
-        if steps < 0:
-            problems.append(f"steps is {steps}; it must be at least 0")
+        problems += miscounted("steps", steps, 0)
         if keep_charge and not neuron.refunds:
             problems.append(
                 f"{type(neuron).__name__} cannot take back a spike, so that a filtered one cannot keep its charge; use "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rheobase import kernels
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounted
 from rheobase.neurons._base import Neuron, along_channels, filled
 from rheobase.neurons.alphabet import Alphabet, Payload
 from rheobase.neurons.integrate_fire import IF, positive, summary
@@ -68,8 +68,8 @@ class OffsetIF(Synchronous):
 
     def __init__(self, threshold: Tensor | float, pre_steps: int | None = None, iterations: int = 1) -> None:
         super().__init__()
-        settings = {"pre_steps": pre_steps, "iterations": iterations}
-        problems = [f"{n} is {v}; it must be at least 1" for n, v in settings.items() if v is not None and v < 1]
+        problems = [] if pre_steps is None else miscounted("pre_steps", pre_steps)
+        problems += miscounted("iterations", iterations)
         if problems:
             raise SettingError("OffsetIF: " + "; ".join(problems) + ".")
         self.register_buffer("threshold", positive(threshold, "OffsetIF"))
@@ -163,8 +163,9 @@ class ResidualIF(Neuron):
 
     def __init__(self, threshold: Tensor | float, first: int = 4) -> None:
         super().__init__()
-        if first < 1:
-            raise SettingError(f"ResidualIF: first is {first}; it must be at least 1.")
+        problems = miscounted("first", first)
+        if problems:
+            raise SettingError(f"ResidualIF: {problems[0]}.")
         self.register_buffer("threshold", positive(threshold, "ResidualIF"))
         self.first = first
 

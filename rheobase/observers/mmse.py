@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, is_whole
 from rheobase.observers.histogram import FromHistogram
 
 __all__ = ["MMSE", "mmse"]
@@ -133,7 +133,7 @@ def mmse(
 def _values(levels: int, powers_of_two: bool) -> Tensor:
     """What the quantiser may send, ascending, as fractions of the clip. Shape (L + 1,)."""
     most = 32 if powers_of_two else 2**20
-    if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= most:
+    if not is_whole(levels) or not 1 <= levels <= most:
         raise SettingError(f"MMSE: levels is {levels!r}; accepted: a whole number from 1 to {most:,}.")
     if powers_of_two:
         powers = 2.0 ** torch.arange(1 - levels, 1, dtype=torch.float64)

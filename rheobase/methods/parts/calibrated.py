@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rheobase.batches import Batches
 from rheobase.calibration import calibrate_bias, calibrate_potential, calibrate_temporal_bias
+from rheobase.errors import miscounts, nonpositive
 from rheobase.graph import Graph
 from rheobase.methods.parts.scaled import Scaled
 from rheobase.methods.parts.tuned import Tuned
@@ -46,9 +47,7 @@ class Levelled(Scaled):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        problems += mislevelled("levels", self.levels, self.powers)
-        problems += [f"fire is {self.fire}; it must be greater than 0"] if not 0 < self.fire < float("inf") else []
-        return problems
+        return problems + mislevelled("levels", self.levels, self.powers) + nonpositive("fire", self.fire)
 
     def resolution(self) -> int:
         return self.steps * (2 ** (self.levels - 1) if self.powers else self.levels)
@@ -93,9 +92,7 @@ class Calibrated(Tuned, Levelled):
     images: int = 256
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        problems += [f"{n} is {getattr(self, n)}; it must be at least 1" for n in ("passes", "images")
-                     if getattr(self, n) < 1]  # fmt: skip
+        problems = super()._problems() + miscounts(self, "passes", "images")
         accepted = ("none", "temporal") if self.sends_changes() else ("none", "bias", "potential", "temporal")
         if self.calibration not in accepted:
             known = f"{', '.join(accepted[:-1])} or {accepted[-1]}"

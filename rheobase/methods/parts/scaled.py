@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounts
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.observers import LTB, MMSE, Max, Moments, Observer, Percentile, Statistics
@@ -48,7 +48,7 @@ class Scaled(Method):
     per_channel: bool = True
 
     def __post_init__(self) -> None:
-        problems = [] if self.steps >= 1 else [f"steps is {self.steps}; it must be at least 1"]
+        problems = miscounts(self, "steps")
         if not isinstance(self.threshold, Real):
             if self.threshold not in _RULES:
                 accepted = ", ".join(f'"{rule}"' for rule in _RULES)

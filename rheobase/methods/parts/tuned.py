@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rheobase.batches import Batches
 from rheobase.calibration import Tuning, tune, tune_layers
+from rheobase.errors import miscounts
 from rheobase.graph import Graph
 from rheobase.methods.parts.scaled import Scaled
 from rheobase.spiking import SpikingModel
@@ -48,8 +49,7 @@ class Tuned(Scaled):
         names = ("iterations", "layer_iterations", "weight_rate", "anytime", "divergence", "seed")
         values = {name: getattr(self, name) for name in names}
         wrong = [f"{n} is {v}; it must be at least 0, and finite" for n, v in values.items() if not 0 <= v < math.inf]
-        wrong += [] if self.batch_size >= 1 else [f"batch_size is {self.batch_size}; it must be at least 1"]
-        return super()._problems() + wrong
+        return super()._problems() + wrong + miscounts(self, "batch_size")
 
     def refine(self, snn: SpikingModel, graph: Graph, batches: Batches) -> SpikingModel:
         if self.layer_iterations:
