@@ -57,6 +57,7 @@ class Curve:
             of the quantised twin; at most 255, and None where spikes are real numbers (`rheobase.twin`).
         twin_accuracy: share of samples that this twin answers correctly; None where nobody measured it.
         twin_agreement: share of samples that it answers as the reference network does.
+        planned_steps: the T that the network was converted for; None where it serves any number, or in an older curve.
         calibration_seconds: how long the conversion took; None where nobody measured it, or where it went on from
             what an earlier run had done. Curves that differ in it alone are equal.
     """
@@ -82,6 +83,7 @@ class Curve:
     levels: int | None = None
     twin_accuracy: float | None = None
     twin_agreement: float | None = None
+    planned_steps: int | None = None
     calibration_seconds: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -196,6 +198,8 @@ class Curve:
             low, high = wilson(self.reference_accuracy, self.images)
             percent = f"{100 * self.reference_accuracy:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"accuracy of the original network: {percent}")
+        if self.planned_steps not in (None, self.steps):
+            lines.append(f"converted for T = {self.planned_steps}, and simulated for {self.steps} steps")
         if not self.causal:
             lines.append(f"layer-synchronous: T = {self.steps} takes {self.end_to_end_steps} steps from end to end")
         if self.exit_rule is not None:

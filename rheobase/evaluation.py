@@ -191,6 +191,7 @@ def _curve(snn: SpikingModel, sums: Sums, seeds: tuple[int, ...], compared: bool
         causal=snn.causal,
         alphabet=" / ".join(sorted({str(neuron.alphabet) for neuron in snn.neurons().values()})),
         levels=levels_after(snn.plan, sums.steps),
+        planned_steps=snn.plan.steps,
         exits=None if until is None else (sums.exits.double() / (n * len(seeds))).tolist(),
     )
 

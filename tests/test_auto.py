@@ -186,6 +186,7 @@ def test_the_reason_says_how_sure_the_agreement_is() -> None:
         Choice(taken, (taken,), 200, "it agrees.")
     )
     assert (round(low, 3), round(high, 3)) == (0.910, 0.973)
+    assert "the best of 2 may be less" in str(Choice(taken, (taken, taken), 200, "it agrees."))
 
 
 def test_methods_are_judged_by_blends_of_held_out_samples() -> None:
@@ -243,20 +244,38 @@ def test_the_taken_candidate_is_the_best_of_the_table() -> None:
     assert all(repr(candidate.method) in str(choice) for candidate in choice.tried)
 
 
-@pytest.mark.parametrize(("kernel", "asked", "flip"), [(1, None, True), (3, None, False), (1, False, False)])
-def test_images_are_mirrored_where_the_network_does_not_mind(kernel: int, asked: bool | None, flip: bool) -> None:
-    torch.manual_seed(0)
-    first = nn.Conv2d(2, 8, kernel, bias=False)
-    net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6)).eval()
-    if kernel == 3:
-        first.weight.data[..., 2] = -first.weight.data[..., 0]  # an edge
-        first.weight.data[..., 1] = 0
-    with torch.no_grad():
-        net[4].bias -= net(X).mean(0)  # all answers occur
-    choice = Auto(steps=1, iterations=1, flip=asked).choose(rb.trace(net, X[:2]), as_batches(X))
-    tuned = [c.method for c in choice.tried if c.method.iterations]  # type: ignore[attr-defined]
+@pytest.mark.parametrize("asked", [None, False])
+def test_what_is_tuned_mirrors_images_as_it_is_told(asked: bool | None) -> None:
+    tried = Auto(steps=2, iterations=1, flip=asked).choose(graph(), as_batches(X)).tried
+    tuned = [c.method for c in tried if c.method.iterations]  # type: ignore[attr-defined]
     assert tuned
-    assert all(method.flip is flip for method in tuned)  # type: ignore[attr-defined]
+    assert all(method.flip is asked for method in tuned)  # type: ignore[attr-defined]
+
+
+def test_samples_in_the_order_of_their_classes_are_warned_of() -> None:
+    net = residual()
+    with torch.no_grad():
+        net.fc.bias -= net(X).mean(0)  # all answers occur
+        order = net(X).argmax(1).argsort()
+    auto, traced = Auto(steps=2, iterations=0, blend=0.0), rb.trace(net, X[:2])
+    with pytest.warns(rb.ConversionWarning, match=r"last 16 of the 64 .* classes that the others lack.* shuffle=True"):
+        auto.choose(traced, as_batches(X[order]))
+    auto.choose(traced, as_batches(X))  # warnings are errors here
+
+
+def test_a_drop_that_the_held_out_samples_cannot_tell_is_said() -> None:
+    fine, coarse = (
+        str(Auto(steps=8, accuracy_drop=d, iterations=0).choose(graph(), as_batches(X))) for d in (0.02, 0.2)
+    )
+    assert "One of 16 samples is more than 2 %" in fine
+    assert "more of them could tell" not in coarse
+
+
+def test_numbers_that_are_no_classes_have_no_interval() -> None:
+    net = nn.Sequential(residual(), nn.Linear(5, 1)).eval()
+    choice = Auto(steps=2, iterations=0).choose(rb.trace(net, X[:2]), as_batches(X))
+    assert not choice.classes
+    assert "95 % interval" not in str(choice)
 
 
 def test_agreement_counts_before_the_error() -> None:

@@ -41,13 +41,16 @@ from rheobase.coding import Delayed, Poisson
 from rheobase.errors import DataError, SettingError
 from rheobase.methods import (
     BDETT,
+    AdaFire,
     CalibratedMSAT,
     DeltaCoding,
+    LocalBalancing,
     ParallelConversion,
     RateCoding,
     RobustNorm,
     SignedMSAT,
     TemporalBias,
+    TwoStage,
 )
 from rheobase.neurons import IF, Biased, GradedIF, Neuron, Parallel, Rounded, SpikeConfidence, Temporal
 from rheobase.observers import observe
@@ -276,6 +279,67 @@ def test_a_pass_takes_whatever_a_conversion_takes(name: str) -> None:
     assert measure_confidence(snn, snn.graph, X, ["relu"], 4) == measure_confidence(snn, snn.graph, data(), ["relu"], 4)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        AdaFire(steps=3, probe=8),
+        LocalBalancing(steps=8),
+        TwoStage(steps=4, trials=2),
+        rb.Auto(steps=2, iterations=0),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("tensor", [True, False])
+def test_a_method_refines_with_whatever_a_conversion_takes(method: Any, tensor: bool) -> None:
+    graph = rb.trace(residual(), X[:2])
+    if isinstance(method, rb.Auto):
+        assert method.choose(graph, X if tensor else list(X.split(16))).samples == len(X) // 4  # type: ignore[arg-type]
+        return
+    snn = rb.convert(
+        residual(), X, dataclasses.replace(method, **({"trials": 0} if "TwoStage" in repr(method) else {}))
+    )
+    wanted = method.refine(snn, graph, as_batches(X.split(16))).plan
+    assert method.refine(snn, graph, X if tensor else list(X.split(16))).plan.neurons.keys() == wanted.neurons.keys()
+
+
+@pytest.mark.parametrize(("kernel", "mirrored"), [(1, True), (3, False)])
+def test_images_are_mirrored_where_the_network_does_not_mind(kernel: int, mirrored: bool) -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(2, 8, kernel, bias=False)
+    net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6)).eval()
+    if kernel == 3:
+        first.weight.data[..., 2] = -first.weight.data[..., 0]  # an edge
+        first.weight.data[..., 1] = 0
+    with torch.no_grad():
+        net[4].bias -= net(X).mean(0)  # all answers occur
+    snn = rb.convert(net, X, DeltaCoding(steps=3))
+    edits = [
+        tune(snn, snn.graph, X, 3, Tuning(iterations=3, flip=flip)).plan.edits
+        for flip in (None, mirrored, not mirrored)
+    ]
+    assert all(torch.equal(edits[0][name], edits[1][name]) for name in edits[0])
+    assert not all(torch.equal(edits[0][name], edits[2][name]) for name in edits[0])
+
+
+@pytest.mark.parametrize("name", ["iterations", "layer_iterations"])
+def test_a_method_tunes_with_as_many_images_as_it_is_told(name: str) -> None:
+    few, all_of_few = (
+        rb.convert(residual(), x, DeltaCoding(steps=3, flip=False, **{name: 2, "tuning_images": n}))  # type: ignore[arg-type]
+        for x, n in ((X, 20), (X, 64))
+    )
+    assert not same(few, all_of_few)
+    part = rb.convert(residual(), X, DeltaCoding(steps=3, flip=False))
+    tuner = tune if name == "iterations" else tune_layers
+    wanted = tuner(part, part.graph, X[:20], 3, Tuning(iterations=2, weight_rate=0.0, flip=False))
+    assert same(few, wanted)
+
+
+def same(first: SpikingModel, second: SpikingModel) -> bool:
+    """Whether all numbers of all neurons are equal."""
+    pairs = zip(first.plan.neurons.values(), second.plan.neurons.values(), strict=True)
+    return all(torch.equal(a, b) for x, y in pairs for a, b in zip(x.buffers(), y.buffers(), strict=True))
+
+
 @pytest.mark.parametrize("name", ["iterations", "layer_iterations"])
 def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
     method = RateCoding(steps=3, levels=3, flip=False)
@@ -305,6 +369,12 @@ def test_a_method_tunes_with_batches_of_its_size(name: str) -> None:
         (lambda snn, graph: calibrate_temporal_bias(snn, graph, X, 4, rate="x"), "rate is 'x'; it must be above 0"),
         (lambda snn, graph: Tuning(iterations="3"), "Tuning: iterations is '3'; it must be a whole number"),
         (lambda snn, graph: Tuning(iterations=2.5, rate=float("nan")), r"iterations is 2\.5; .*rate is nan; it must"),
+        (
+            lambda snn, graph: Tuning(flip="no", mix=1),
+            r"flip is 'no'; it must be a bool, or None; mix is 1; it must be",
+        ),
+        (lambda snn, graph: Tuning(bfloat16="no", seed=1.5), r"seed is 1\.5; .*bfloat16 is 'no'; it must be a bool"),
+        (lambda snn, graph: CalibratedMSAT(memory=False), "levels 1 and memory on; MSAT has nothing else"),
         (lambda snn, graph: rb.MSAT(confidence_sites=3), "MSAT: confidence_sites is 3; it must be"),
         (lambda snn, graph: GradedIF(1.0, levels=2.5), r"GradedIF: levels is 2\.5; it must be a whole number from 1"),
         (lambda snn, graph: Rounded(IF(1.0), levels="4"), "Rounded: levels is '4'; it must be a whole number from 1"),

@@ -232,3 +232,9 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
         BARE.plot(tmp_path / "curve.png")
     with pytest.raises(DataError, match="no curve to draw"):
         plot({}, tmp_path / "curve.png")
+
+
+def test_a_curve_of_other_steps_than_it_was_converted_for_says_so() -> None:
+    assert "converted for T = 12, and simulated for 5 steps" in str(dataclasses.replace(CURVE, planned_steps=12))
+    assert "converted for" not in str(CURVE)
+    assert "converted for" not in str(dataclasses.replace(CURVE, planned_steps=5))

@@ -37,7 +37,7 @@ from rheobase.calibration.layerwise import Layer, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
-from rheobase.errors import SettingError, miscounted, miscounts, mismeasured
+from rheobase.errors import SettingError, miscounted, miscounts, mismeasured, mistyped
 from rheobase.graph import Graph
 from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.neurons import Neuron, Temporal
@@ -47,6 +47,7 @@ from rheobase.spiking import SpikingModel
 
 __all__ = ["Tuning", "tune", "tune_layers"]
 
+_MIRRORED = 0.8  # of the answers
 _FIRST = 128  # samples by which the error before tuning is told
 
 
@@ -62,7 +63,8 @@ class Tuning:
         weight_rate: that of weights and biases, each tensor in units of its own root mean square (a tensor of zeros
             stays), times the relative error of the answers before tuning, |o(T) - o| / |o|, at most 1: the less wrong a
             network is, the less its weights should move. 0 leaves all as they are.
-        flip: mirror half of the samples left to right, where they are images.
+        flip: mirror half of the samples left to right, where they are images. If not given, where the network gives at
+            least 80 % of the mirrored images the answer (N, C), C > 1, of the images: not of digits, or of spectra.
         mix: shift images by up to an eighth of their width, blend one half of them with others (mixup) and put pieces
             of others into the rest (cutmix). With many iterations, what is tuned then fits the calibration samples less
             and all others more.
@@ -82,7 +84,7 @@ class Tuning:
     batch_size: int = 32
     rate: float = 1e-2
     weight_rate: float = 5e-3
-    flip: bool = True
+    flip: bool | None = None
     mix: bool = False
     anytime: float = 0.0
     divergence: float = 0.0
@@ -91,9 +93,11 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = miscounts(self, "iterations", "batch_size", "images")
+        problems = miscounts(self, "iterations", "batch_size", "images") + miscounts(self, "seed", least=0)
         for name in ("rate", "weight_rate", "anytime", "divergence"):
             problems += mismeasured(name, getattr(self, name), "at least 0, and finite", 0, sys.float_info.max)
+        problems += mistyped("flip", self.flip, bool, "bool") + mistyped("bfloat16", self.bfloat16, bool, "bool")
+        problems += [] if isinstance(self.mix, bool) else [f"mix is {self.mix!r}; it must be True or False"]
         if problems:
             raise SettingError("Tuning: " + "; ".join(problems) + ".")
 
@@ -234,6 +238,8 @@ def _tune(
     x = x.clone()  # tensors of inference mode cannot be differentiated
     if tuning.bfloat16 is None:
         tuning = dataclasses.replace(tuning, bfloat16=x.device.type != "cpu" or multiplies_bfloat16())
+    if tuning.flip is None:
+        tuning = dataclasses.replace(tuning, flip=_mirrors(graph, x))
     model, simulated = _model(snn, graph, steps, tuning)
     leaves = {site: leaves_of(neuron) for site, neuron in model.neurons().items()}
     named = model.module.named_parameters() if tuning.weight_rate else ()
@@ -263,6 +269,20 @@ def _tune(
         put(neuron, leaves[site], detach=True)
     edits = {**snn.plan.edits, **{n: p.detach().clone() for n, p in weights.items()}}
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=neurons, edits=edits))
+
+
+@torch.no_grad()
+def _mirrors(graph: Graph, x: Tensor) -> bool:
+    """Whether the network answers mirrored images as it answers the images."""
+    if x.ndim != 4:
+        return False
+    same = 0
+    for part in torch.split(x, 128):
+        answers, mirrored = (graph.answers(image) for image in (part, part.flip(3)))
+        if answers.ndim != 2 or answers.shape[1] < 2:
+            return False
+        same += int((answers.argmax(1) == mirrored.argmax(1)).sum())
+    return same >= _MIRRORED * len(x)
 
 
 def _model(snn: SpikingModel, graph: Graph, steps: int, tuning: Tuning) -> tuple[SpikingModel, int]:

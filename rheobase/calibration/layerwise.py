@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batch, Batches, batches_for
+from rheobase.batches import Batch, as_batches, batches_for
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError, miscounted
@@ -128,13 +128,17 @@ def _room(graph: Graph, steps: int) -> int:
     return max(1, _LARGEST // (steps * max(map(graph.neurons, graph.sites)) * size))
 
 
-def first_samples(batches: Batches, count: int | None = None) -> Tensor:
+def first_samples(batches: object, count: int | None = None) -> Tensor:
     """The first samples of the data, all if there are fewer or no count is given. Shape (count, ...).
+
+    Args:
+        batches: what `rheobase.batches.as_batches` accepts.
+        count: how many.
 
     Raises:
         DataError: the samples have different shapes, or under `torchrun` the processes read different ones.
     """
-    read = Reading(batches)
+    read = Reading(as_batches(batches))
     return read.alike(lambda: _first(read, count))
 
 

@@ -46,7 +46,7 @@ __all__ = ["Auto", "Candidate", "Choice", "blended"]
 _LOG = logging.getLogger(__name__)
 _GRID = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 _HELD_OUT = 256
-_MIRRORED = 0.8
+_MANY = 8  # held-out samples, by which an order can be told
 _WEIGHT_RATE = AnnealedDelta.weight_rate
 _MOST_LEVELS = 255  # of a whole number that a real one stands for
 _FAR = 10  # times the drop asked for: tuning left an eighth of the other answers at best (docs/methods.md)
@@ -87,6 +87,7 @@ class Choice:
         why: it was taken.
         met: whether it keeps to all that was asked for.
         blend: how much of another sample was in each of them.
+        classes: whether the answers are classes, so that what agrees is a count of samples.
     """
 
     taken: Candidate
@@ -95,6 +96,7 @@ class Choice:
     why: str
     met: bool = True
     blend: float = 0.0
+    classes: bool = True
 
     def __str__(self) -> str:
         rows = [("T", "agreement", "error", "events", "method")]
@@ -104,10 +106,13 @@ class Choice:
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
-        low, high = wilson(self.taken.agreement, self.samples)
-        sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval)"
         blended = f", {100 * self.blend:g} % of another in each" if self.blend else ""
         last = f"On {self.samples} held-out samples{blended}: {self.why} Taken: {self.taken.method!r}."
+        if not self.classes:
+            return "\n".join([*lines, last])
+        low, high = wilson(self.taken.agreement, self.samples)
+        sure = f"{100 * low:.1f} to {100 * high:.1f} % (95 % interval"
+        sure += f" of one; the best of {len(self.tried)} may be less)" if len(self.tried) > 1 else ")"
         more = "on those that the network was not trained on, of whose answers it is less sure, "
         more += "about that" if self.blend else "less"
         return "\n".join([*lines, last, f"On others like these its agreement is {sure}; {more}."])
@@ -141,8 +146,7 @@ class Auto(Method):
             tuned, and where all spend thrice as many, no larger T is tried. A budget alone asks for the fewest steps
             that keep 99 % of the answers within it, or else for the best within it.
         iterations: of gradient tuning, which changes the weights too; 0 tries none.
-        flip: whether tuning mirrors half of the samples left to right; of use for natural images. If not given, it
-            does where the network gives at least 80 % of the mirrored calibration images the answer of the images.
+        flip: whether tuning mirrors half of the samples left to right; see `rheobase.calibration.Tuning`.
         blend: how much of another sample is blended into each held-out one, at least 0 and below 1. The network was
             trained on these and is sure of them; of blended ones about as many answers change as of samples that it was
             not trained on (measured in docs/methods.md). Where those for calibration are such samples, give 0. Integer
@@ -236,8 +240,16 @@ class Auto(Method):
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         share = self.blend if held > 1 and x.is_floating_point() else 0.0
         data, plain = as_batches(list(torch.split(x[:-held], 128))), x[-held:]
+        answers = _answers(graph, x)
+        classes = answers.ndim == 2 and answers.shape[1] > 1
+        if classes and _sorted(answers.argmax(1), held):
+            warnings.warn(
+                f"Auto: the last {held} of the {len(x)} calibration samples, by which it chooses, are mostly of "
+                "classes that the others lack. Give samples in random order, such as a DataLoader with shuffle=True.",
+                ConversionWarning,
+                stacklevel=4,
+            )
         measured = partial(measure, graph, data, plain, blended(plain, share))
-        flip = _mirrors(graph, x) if self.flip is None else self.flip
         clip = bool(trained_thresholds(graph.module, graph.sites))
         best_asked = self.steps is not None and self.accuracy_drop is None
         tried: list[Candidate] = []
@@ -249,7 +261,7 @@ class Auto(Method):
             if self.iterations and (best_asked or not any(map(self._enough, within))):
                 near = [c for c in self._allowed(found, _CLOSE) if self._within_reach(c)]
                 tunable = [c.method for c in near if isinstance(c.method, Tuned)]
-                tried += [measured(self._tuned(method, flip), steps) for method in tunable]
+                tried += [measured(self._tuned(method), steps) for method in tunable]
             enough = any(map(self._enough, self._allowed(tried)))
             if self.steps is None and (enough or not self._allowed(found, _BEYOND)):
                 break
@@ -259,7 +271,10 @@ class Auto(Method):
         taken = _best(allowed or [min(tried, key=lambda c: c.events)])
         asked = self.accuracy_drop is not None or (self.steps is None and self.energy_budget is None)
         met = bool(allowed) and (self._enough(taken) or not asked)
-        return Choice(taken, tuple(tried), held, self._why(taken, tried, met), met, share)
+        why = self._why(taken, tried, met)
+        if asked and self._drop() * held < 1 - 1e-9:
+            why += f" One of {held} samples is more than {100 * self._drop():g} %: more of them could tell."
+        return Choice(taken, tuple(tried), held, why, met, share, classes)
 
     def _allowed(self, candidates: list[Candidate], times: float = 1) -> list[Candidate]:
         """Those within the budget, or so many times it."""
@@ -272,21 +287,25 @@ class Auto(Method):
         fewer = [steps for steps in reversed(_GRID) if steps < self.steps and self.energy_budget is not None]
         return iter((self.steps, *fewer))
 
+    def _drop(self) -> float:
+        """The share of answers that may differ."""
+        return self.accuracy_drop or 0.01
+
     def _enough(self, candidate: Candidate, times: float = 1) -> bool:
         """Whether nothing better need be sought: it keeps the answers asked for, or all but so many times the rest."""
-        return 1 - candidate.agreement <= times * (self.accuracy_drop or 0.01) + 1e-9  # for rounding
+        return 1 - candidate.agreement <= times * self._drop() + 1e-9  # for rounding
 
     def _within_reach(self, candidate: Candidate) -> bool:
         """Whether tuning may make it good enough, or nothing better will come: more steps, or the best of a budget."""
         last = self.steps is not None or self.energy_budget is not None or candidate.steps == _GRID[-1]
         return last or self._enough(candidate, _FAR)
 
-    def _tuned(self, method: Tuned, flip: bool) -> Tuned:
-        return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=flip)
+    def _tuned(self, method: Tuned) -> Tuned:
+        return dataclasses.replace(method, iterations=self.iterations, weight_rate=_WEIGHT_RATE, flip=self.flip)
 
     def _why(self, taken: Candidate, tried: list[Candidate], met: bool) -> str:
         within = "" if self.energy_budget is None else f" within {self.energy_budget:g} events a neuron"
-        share, most = 100 - 100 * (self.accuracy_drop or 0.01), max(c.steps for c in tried)
+        share, most = 100 - 100 * self._drop(), max(c.steps for c in tried)
         if not self._allowed(tried):
             return f"no candidate stays{within}; the most frugal one comes nearest."
         if not met:
@@ -319,17 +338,19 @@ def blended(x: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def _mirrors(graph: Graph, x: Tensor) -> bool:
-    """Whether the network answers mirrored images as it answers the images."""
-    if x.ndim != 4:
-        return False
-    same = 0
-    for part in torch.split(x, 128):
-        answers, mirrored = (graph.module(image) for image in (part, part.flip(3)))
-        if answers.ndim != 2 or answers.shape[1] < 2:
-            return False
-        same += int((answers.argmax(1) == mirrored.argmax(1)).sum())
-    return same >= _MIRRORED * len(x)
+def _answers(graph: Graph, x: Tensor) -> Tensor:
+    """What the ANN computes. Shape (N, ...)."""
+    return torch.cat([graph.answers(part) for part in torch.split(x, 128)])
+
+
+def _sorted(classes: Tensor, held: int) -> bool:
+    """Whether many more of the last samples are of classes that the others lack than in random order."""
+
+    def unseen(order: Tensor) -> float:
+        return 1 - float(torch.isin(order[-held:], order[:-held]).double().mean())
+
+    shuffled = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(0))]
+    return held >= _MANY and unseen(classes) > unseen(shuffled) + 0.5
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
@@ -356,7 +377,7 @@ def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Me
     agree = wrong = size = events = 0.0
     with torch.no_grad():
         for x, original in zip(torch.split(test, 128), torch.split(plain, 128), strict=True):
-            wanted, run = graph.module(x), simulate(snn, x, steps)
+            wanted, run = graph.answers(x), simulate(snn, x, steps)
             counted = run if plain is test else simulate(snn, original, steps)
             classes = wanted.ndim == 2 and wanted.shape[1] > 1
             same = run.output.argmax(1) == wanted.argmax(1) if classes else torch.isclose(run.output, wanted, rtol=0.1)

@@ -32,8 +32,8 @@ class CalibratedMSAT(Adapted):
         start: v(0) as a share of M, from 0 to 1.
         payload: 0 for the threshold itself (a real number), or how many powers of two it is rounded to, up to 16.
 
-    Of the other arguments, those of `rheobase.methods.parts.adapted.Adapted`, levels, powers, signed, memory and fire
-    do not act on this neuron, and ``fire`` below 1 only says that thresholds are measured for rounding.
+    Of the other arguments, those of `rheobase.methods.parts.adapted.Adapted`, levels, powers, signed and memory have
+    no meaning here, and ``fire`` below 1 only says that thresholds are measured for rounding.
     """
 
     passes: int = 10
@@ -46,8 +46,8 @@ class CalibratedMSAT(Adapted):
         problems = super()._problems()
         problems += [f"start is {self.start}; it must be from 0 to 1"] if not 0 <= self.start <= 1 else []
         problems += mislevelled("payload", self.payload, powers=True, least=0)
-        if self.signed or self.levels > 1 or self.powers or self.spread:
-            problems.append("signed, levels, powers and spread must be off; MSAT has none of them")
+        if self.signed or not self.memory or self.levels > 1 or self.powers or self.spread:
+            problems.append("signed, powers and spread must be off, levels 1 and memory on; MSAT has nothing else")
         problems += ["differential must be off; SignedMSAT has it"] if self.differential else []
         return problems
 

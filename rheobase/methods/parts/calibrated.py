@@ -82,7 +82,7 @@ class Calibrated(Tuned, Levelled):
         calibration: "none", a "bias" a channel, a "potential" a neuron, or a "temporal" bias a channel and step. What
             sends changes has the last alone.
         passes: of that calibration, at least 1.
-        images: how many calibration samples it uses. Gradients use the first 1,024, whatever this is.
+        images: how many calibration samples it uses; gradients use ``tuning_images``.
 
     The other arguments and errors are those of `Levelled` and of `rheobase.methods.parts.tuned.Tuned`.
     """
