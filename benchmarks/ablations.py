@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import rheobase as rb
 from benchmarks import record
-from benchmarks.methods import as_older, cell, cell_path
-from benchmarks.networks import bench
+from benchmarks.methods import as_older, cell, cell_path, once
+from benchmarks.networks import Bench, bench
 from rheobase.methods import AnnealedDelta
 
 STEPS, ITERATIONS, CALIBRATION = 4, 150, 1024
@@ -30,6 +32,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "powers of two only": {"shifts": True},
     "weights left alone": {"weight_rate": 0.0},
     "not tuned": {"iterations": 0},
+    "not tuned, but biases in closed form (FTBC)": {"iterations": 0, "calibration": "temporal", "passes": 5},
     "layer by layer, weights left alone": {"iterations": 0, "layer_iterations": 60},
     "layer by layer, then end to end": {"layer_iterations": 30},
     "the last answer alone (anytime 0)": {"anytime": 0.0},
@@ -45,6 +48,8 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "T = 2": {"steps": 2},
     "T = 8": {"steps": 8},
 }
+SEARCHED = "not tuned, but f and g by search"
+FIRST, DECAY = (0.4, 0.5, 0.6, 0.7, 0.8), (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 SAMPLES = (64, 128, 256, 512)
 NETWORKS = ("vgg16-cifar10", "resnet20-w32-cifar10", "resnet56-digits", "resnet34-random-cifar10")
 DEPTH_STEPS = (4, 8)
@@ -53,6 +58,24 @@ DEPTH_STEPS = (4, 8)
 def method(changes: Mapping[str, Any]) -> AnnealedDelta:
     """The base of the ablation, with something changed."""
     return AnnealedDelta(**{"steps": STEPS, "iterations": ITERATIONS, **changes})
+
+
+def searched(on: Bench) -> Path:
+    """Where the f and g are kept that make the error of the answers on calibration images least."""
+    return cell_path(on, f"the schedule of {method({})!r} by search", STEPS, len(on.calibration))
+
+
+def search(on: Bench) -> dict[str, float]:
+    """Try all f and g."""
+    x = on.calibration[:256]
+    with torch.no_grad():
+        wanted = on.model(x)
+
+    def error(settings: dict[str, float]) -> float:
+        snn = rb.convert(on.model, on.calibration, method({"iterations": 0, **settings}))
+        return float((rb.simulate(snn, x, STEPS).output - wanted).norm() / wanted.norm())
+
+    return min(({"first": f, "decay": g} for f in FIRST for g in DECAY), key=error)
 
 
 def main() -> None:
@@ -86,6 +109,11 @@ def main() -> None:
 
     for label, changes in CHANGES.items():
         measure("resnet20-cifar10", label, method(changes))
+    on = place("resnet20-cifar10", arguments.images, CALIBRATION, arguments.device)
+    if arguments.finished and not searched(on).exists():
+        rows += [row for row in stored if row["label"] == SEARCHED]
+    elif not arguments.share:
+        measure(on.name, SEARCHED, method({"iterations": 0, **once(searched(on), lambda: search(on))}))
     for count in SAMPLES:
         measure("resnet20-cifar10", f"{count} images", method({}), count)
     for network in NETWORKS:
