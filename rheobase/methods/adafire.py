@@ -7,8 +7,8 @@ For each layer and each number of levels phi in 1, 2, 4, ... the network is simu
 else. The loss is the symmetric Kullback-Leibler divergence of its answers from those of the ANN, the cost the events
 of that layer, a burst being one event. Choices are combined layer by layer, and of the combinations only those are
 kept that no other beats in both; the best within the budget is taken. Losses are added over the layers as in the
-paper, and thresholds are of least squared error for each channel and each phi. Departures: their compression of
-thresholds (SSC) and early exit (IAT) are left out.
+paper, and thresholds are of least squared error (for neurons that floor) for each channel and each phi. Departures:
+their compression of thresholds (SSC) and early exit (IAT) are left out.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ References:
     Wu et al. 2024, "FTBC: forward temporal bias correction for optimizing ANN-SNN conversion", arXiv 2403.18388.
 
 Departures: the rate is rounded by starting from half a threshold, not by a shift of threshold / (2 T) a step
-(``spread=True, fire=1`` is theirs); ten passes over 256 samples at once, not over batches.
+(``spread=True, fire=1`` is theirs, also in that thresholds are for neurons that floor); ten passes over 256 samples at
+once, not over batches.
 """
 
 from __future__ import annotations
