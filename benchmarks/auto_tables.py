@@ -37,9 +37,10 @@ def auto() -> str:
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     shown: list[dict[str, Any]] = []
     for network, title in NETWORKS.items():
-        if not record.has(f"methods-{network}"):
+        names = [name for kind in ("methods", "best") if record.has(name := f"{kind}-{network}")]
+        if not names:
             continue
-        rows = record.read(f"methods-{network}")["methods"]
+        rows = record.read(names[0])["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
             shown.append(own)

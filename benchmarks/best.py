@@ -4,7 +4,8 @@
 
 The best of a group is the method that was within a point of the ANN in the fewest steps T on ResNet-20 and CIFAR-10,
 and of several the most accurate one (`benchmarks.methods` must have been run); where none was, the one that came
-nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN.
+nearest. It is measured at that T, and at the next one of the table where it is more than a point below the ANN; and
+`Auto` for such spikes at that T, where the table has it.
 Finished cells are kept in runs/methods/; --keep takes over those of the stored results first, and with --finished
 nothing is measured, and the finished ones alone are written. Networks are those of the zoo, `cnn-digits` and
 `resnet56-digits`.
@@ -65,9 +66,12 @@ def main() -> None:
     count = len(on.test.dataset)
     if arguments.keep:
         keep(on, count)
-    wanted = [(e, first) for e, first in chosen if arguments.only in f"{e.group}: {e.name}"]
+    at = [(e, [t for t in STEPS if t >= first][:2]) for e, first in chosen]
+    automatic = {entry.group: entry for entry in ENTRIES if entry.name == "Auto"}
+    at += [(automatic[e.group], [first]) for e, first in chosen if e.group in automatic]
+    wanted = [(e, steps) for e, steps in at if arguments.only in f"{e.group}: {e.name}"]
     older: dict[int, dict[str, Any]] | None = {} if arguments.finished else None
-    rows = [row(on, e, [t for t in STEPS if t >= first][:2], count, NEAR, older) for e, first in wanted]
+    rows = [row(on, e, steps, count, NEAR, older) for e, steps in wanted]
     rows = [line for line in rows if line["cells"]]
     if not arguments.only:
         content = {**record.provenance(0), "network": on.name, "weights": on.weights, "images": count,
