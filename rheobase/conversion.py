@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.batches import as_batches, batches_for
+from rheobase.calibration import shown
 from rheobase.errors import ConversionError, DataError, SettingError
 from rheobase.graph import Graph, trace
 from rheobase.methods import Auto
@@ -23,7 +24,7 @@ from rheobase.symbolic import check_kind
 __all__ = ["convert"]
 
 
-def convert(model: nn.Module, batches: Any, method: Method | None = None) -> SpikingModel:
+def convert(model: nn.Module, batches: Any, method: Method | None = None, *, progress: bool = False) -> SpikingModel:
     """Convert a trained network into a spiking one. The network itself is left as it is.
 
     Args:
@@ -32,6 +33,7 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
             tensors, arrays, ``(x, y)`` or dictionaries; also one tensor. Labels are not used.
         method: how; `Auto` if none is given, which chooses for ternary spikes and says why in ``plan.reason``. That may
             take many minutes; it logs each candidate at the level INFO.
+        progress: whether to show, on standard error, how far a calibration is.
 
     Returns:
         The spiking network, on the device of the model.
@@ -53,7 +55,7 @@ def convert(model: nn.Module, batches: Any, method: Method | None = None) -> Spi
     example = first.inputs[:2]
     if not bool(torch.isfinite(example).all()):
         raise DataError("Batch 0: the calibration data have NaN or infinite values. Check how they are made.")
-    with float32_products(example.device, rounded=False):
+    with shown(f"Converting with {method!r}", progress), float32_products(example.device, rounded=False):
         graph = trace(model, example)
         _check_answers(model, graph.answers(example))
         method, reason = method.resolve(graph, data)

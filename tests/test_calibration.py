@@ -773,3 +773,17 @@ def test_a_loss_that_is_not_finite_stops_with_its_iteration() -> None:
 def test_settings_of_tuning_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=f"Tuning: {next(iter(bad))} is"):
         Tuning(**bad)
+
+
+def test_progress_is_shown_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10**6, 61))
+    monkeypatch.setattr("rheobase.calibration.display.time.monotonic", lambda: next(clock))
+    method = DeltaCoding(steps=2, iterations=2)
+    rb.convert(residual(), X, method)
+    assert capsys.readouterr().err == ""
+    rb.convert(residual(), X, method, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"Converting with {method!r}: tuning, 1 of 2, loss ")
+    assert len(lines) == 2

@@ -19,9 +19,9 @@ import rheobase as rb
 from rheobase import evaluation, resume
 from rheobase.calibration import Progress as Calibrated
 from rheobase.calibration import gradient
+from rheobase.calibration.display import _moving, bar
 from rheobase.cli import app, files
 from rheobase.cli.files import refuse_existing
-from rheobase.cli.progress import _bar, _moving
 from rheobase.cli.samples import Samples
 from rheobase.curve import Curve
 from rheobase.data import ImageBatches
@@ -391,9 +391,9 @@ def test_an_exit_before_layers_that_wait_is_refused_before_anything_is_measured(
 
 def test_a_bar_cuts_its_text_and_not_its_numbers_on_a_narrow_terminal() -> None:
     narrow = Console(width=80, file=io.StringIO(), record=True, force_terminal=True)
-    bar = _bar(narrow)
-    _moving(bar, "Converting with AnnealedDelta(iterations=300)")(Calibrated("tuning", 150, 300, 0.0491))
-    narrow.print(bar.get_renderable())
+    moving = bar(narrow)
+    _moving(moving, "Converting with AnnealedDelta(iterations=300)")(Calibrated("tuning", 150, 300, 0.0491))
+    narrow.print(moving.get_renderable())
     line = narrow.export_text().strip()
     assert line.startswith("tuning, loss 0.049: Converting with")
     assert "…" in line

@@ -2,6 +2,7 @@
 
 from rheobase.calibration.bias import calibrate_bias, calibrate_potential, calibrate_temporal_bias
 from rheobase.calibration.confidence import measure_confidence
+from rheobase.calibration.display import shown
 from rheobase.calibration.gradient import Tuning, tune, tune_layers
 from rheobase.calibration.layerwise import Layer, layerwise
 from rheobase.calibration.session import Progress, session
@@ -18,6 +19,7 @@ __all__ = [
     "layerwise",
     "measure_confidence",
     "session",
+    "shown",
     "tune",
     "tune_layers",
 ]

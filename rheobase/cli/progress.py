@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
 
 from rheobase.cli.terminal import note
 from rheobase.distributed import is_first
 
 if TYPE_CHECKING:
-    from rheobase.calibration import Progress as Calibrated
     from rheobase.training import Progress
 
 __all__ = ["converting", "duration", "training_progress"]
@@ -48,9 +44,11 @@ def training_progress(name: str, epochs: int, show: bool) -> Iterator[Callable[[
     elif not console.is_terminal:
         yield _lines(name, epochs)
     else:
-        with _bar(console, 300) as bar:
-            task = bar.add_task(name, total=None)
-            yield lambda at: bar.update(
+        from rheobase.calibration.display import bar
+
+        with bar(console, 300) as moving:
+            task = moving.add_task(name, total=None)
+            yield lambda at: moving.update(
                 task, completed=at.step, total=at.steps, description=f"{name}: {_where(at, epochs)}"
             )
 
@@ -65,28 +63,12 @@ def converting(text: str, show: bool = True, state: Path | None = None, keep: bo
         state: folder in which a long calibration keeps where it is, until the block ends well.
         keep: whether it stays there also then.
     """
-    from rheobase.calibration import session
+    from rheobase.calibration import session, shown
 
-    console = Console(stderr=True)
-    if not show:
-        with session(folder=state):
-            yield
-    elif console.is_terminal:
-        with _told(state), _bar(console) as bar, session(_moving(bar, text), state):
-            yield
-    else:
-        with _told(state), session(_calibration_lines(text), state):
-            yield
+    with _told(state if show else None), session(folder=state), shown(text, show):
+        yield
     if state is not None and not keep and is_first():
         shutil.rmtree(state, ignore_errors=True)
-
-
-def _bar(console: Console, period: float = 30) -> Bar:
-    """A bar with the time that is left; a narrow terminal cuts the text before it, and no number."""
-    what = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-    text, left = TextColumn("{task.description}", markup=False, table_column=what), TextColumn("left")
-    columns = (text, BarColumn(20), TimeRemainingColumn(), left)
-    return Bar(*columns, console=console, transient=True, expand=True, speed_estimate_period=period)
 
 
 @contextmanager
@@ -98,31 +80,6 @@ def _told(state: Path | None) -> Iterator[None]:
         if state is not None and state.exists():
             note(f"Interrupted. What is calibrated so far is in {state}; repeat the command to go on.")
         raise
-
-
-def _moving(bar: Bar, text: str) -> Callable[[Calibrated], None]:
-    task = bar.add_task(text, total=None)
-
-    def show(at: Calibrated) -> None:
-        bar.update(task, completed=at.done, total=at.total, description=f"{at.what}{_loss(at)}: {text}")
-
-    return show
-
-
-def _calibration_lines(text: str) -> Callable[[Calibrated], None]:
-    last = time.monotonic()
-
-    def show(at: Calibrated) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _EVERY:
-            last = time.monotonic()
-            note(f"{text}: {at.what}, {at.done:,} of {at.total:,}{_loss(at)}")
-
-    return show
-
-
-def _loss(at: Calibrated) -> str:
-    return "" if at.loss is None else f", loss {at.loss:.3f}"
 
 
 def _where(at: Progress, epochs: int) -> str:
