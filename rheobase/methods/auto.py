@@ -240,9 +240,8 @@ class Auto(Method):
         held = min(max(len(x) // 4, 1), _HELD_OUT)
         share = self.blend if held > 1 and x.is_floating_point() else 0.0
         data, plain = as_batches(list(torch.split(x[:-held], 128))), x[-held:]
-        answers = _answers(graph, x)
-        classes = answers.ndim == 2 and answers.shape[1] > 1
-        if classes and _sorted(answers.argmax(1), held):
+        classes = _classes(graph, x)
+        if classes is not None and _sorted(classes, held):
             warnings.warn(
                 f"Auto: the last {held} of the {len(x)} calibration samples, by which it chooses, are mostly of "
                 "classes that the others lack. Give samples in random order, such as a DataLoader with shuffle=True.",
@@ -274,7 +273,7 @@ class Auto(Method):
         why = self._why(taken, tried, met)
         if asked and self._drop() * held < 1 - 1e-9:
             why += f" One of {held} samples is more than {100 * self._drop():g} %: more of them could tell."
-        return Choice(taken, tuple(tried), held, why, met, share, classes)
+        return Choice(taken, tuple(tried), held, why, met, share, classes is not None)
 
     def _allowed(self, candidates: list[Candidate], times: float = 1) -> list[Candidate]:
         """Those within the budget, or so many times it."""
@@ -338,9 +337,19 @@ def blended(x: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def _answers(graph: Graph, x: Tensor) -> Tensor:
-    """What the ANN computes. Shape (N, ...)."""
-    return torch.cat([graph.answers(part) for part in torch.split(x, 128)])
+def _classes(graph: Graph, x: Tensor) -> Tensor | None:
+    """The classes that the ANN finds, shape (N,), or None where its answers are no classes."""
+    found = []
+    for part in torch.split(x, 128):
+        answers = graph.answers(part)
+        if not _are_classes(answers):
+            return None
+        found.append(answers.argmax(1))
+    return torch.cat(found)
+
+
+def _are_classes(answers: Tensor) -> bool:
+    return answers.ndim == 2 and answers.shape[1] > 1
 
 
 def _sorted(classes: Tensor, held: int) -> bool:
@@ -379,8 +388,8 @@ def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Me
         for x, original in zip(torch.split(test, 128), torch.split(plain, 128), strict=True):
             wanted, run = graph.answers(x), simulate(snn, x, steps)
             counted = run if plain is test else simulate(snn, original, steps)
-            classes = wanted.ndim == 2 and wanted.shape[1] > 1
-            same = run.output.argmax(1) == wanted.argmax(1) if classes else torch.isclose(run.output, wanted, rtol=0.1)
+            one = _are_classes(wanted)
+            same = run.output.argmax(1) == wanted.argmax(1) if one else torch.isclose(run.output, wanted, rtol=0.1)
             agree += float(same.double().mean()) * len(x)
             wrong += float((run.output - wanted).double().square().sum())
             size += float(wanted.double().square().sum())
