@@ -8,8 +8,8 @@ References:
 authors' CIFAR script does). ``weight_iterations`` fits the weights of each layer first, as their ImageNet script
 does. Their grid of thresholds averages over some batches; here it is the exact minimum of a histogram of all of them.
 As theirs, it is for neurons that floor, though half a threshold spread over the steps makes them round:
-``fire=0.5, spread=False`` rounds by half a threshold at the start, with thresholds for that, which is more accurate up
-to 8 steps (docs/methods.md).
+``fire=0.5, spread=False`` rounds by half a threshold at the start, with thresholds for that, which is more accurate
+with few steps: up to 8 on ResNet-20, up to 4 on VGG16 (docs/methods.md).
 Their script for CIFAR runs 32 steps whatever it is told.
 """
 
