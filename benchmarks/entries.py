@@ -182,7 +182,7 @@ ENTRIES = (
           "ours", 1, 2, tuned=True),
     Entry("Auto", INTEGER, lambda t: Auto("integer", levels=15, step_weighted=False, signed=False, steps=t), "ours",
           1, 2, tuned=True),
-    Entry("levels up to 255", REAL, lambda t: RateCoding(steps=t, levels=255), "8-bit activations", 1, 2),
+    Entry("levels", "integer (255), causal", lambda t: RateCoding(steps=t, levels=255), "8-bit activations", 1, 2),
     Entry("MSAT", REAL, lambda t: MSAT(), "He et al. 2023, constants for ResNet-20", 1, 128, True),
     Entry("MSAT, constants for VGG16", REAL, lambda t: MSAT.vgg16(), "He et al. 2023", 1, 128, True),
     Entry("BDETT", REAL, lambda t: BDETT(), "Ding et al. 2022", 1, 128, True),
