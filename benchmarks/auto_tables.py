@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.blends import SHARES, judged
-from benchmarks.method_tables import NETWORKS, OLDER, footnote, older_commits
+from benchmarks.method_tables import NETWORKS, OLDER, footnote, measured, older_commits
 from benchmarks.methods import accuracies
 
 __all__ = ["auto", "blends", "constraints"]
@@ -37,10 +37,7 @@ def auto() -> str:
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     shown: list[dict[str, Any]] = []
     for network, title in NETWORKS.items():
-        names = [name for kind in ("methods", "best") if record.has(name := f"{kind}-{network}")]
-        if not names:
-            continue
-        rows = record.read(names[0])["methods"]
+        rows = (measured(network) or {"methods": []})["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
             shown.append(own)

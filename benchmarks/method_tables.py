@@ -241,16 +241,21 @@ def take() -> str:
     return "\n".join([*lines, "", about])
 
 
+def measured(network: str) -> dict[str, Any] | None:
+    """The stored result of a network: that of all methods, or of the best of each kind of spikes, or None."""
+    names = [name for name in (f"methods-{network}", f"best-{network}") if record.has(name)]
+    return record.read(names[0]) if names else None
+
+
 def others() -> str:
     """The best method of each kind of spikes on all networks: points below the ANN at T."""
     if not record.has(TABLE):
         return "Not measured yet: `python -m benchmarks.methods`, and `python -m benchmarks.best` for other networks."
     found, about = {}, []
     for network, title in NETWORKS.items():
-        names = [n for n in (f"methods-{network}", f"best-{network}") if record.has(n)]
-        if not names:
+        result = measured(network)
+        if result is None:
             continue
-        result = record.read(names[0])
         found[title] = {(row["group"], row["name"]): row for row in result["methods"]}
         about.append(f"{title} {_ann(result, result['methods'][0]['cells'][0])}")
     titles = ["spikes", "method", *found]

@@ -20,7 +20,7 @@ from rheobase.operations import POOLS, check_operations, reached, where
 from rheobase.precision import float32_products
 from rheobase.symbolic import own_copy, symbolic_trace
 
-__all__ = ["Graph", "site_shapes", "trace"]
+__all__ = ["Graph", "are_classes", "site_shapes", "trace"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Graph:
         total = sum(self.neurons(site) for site in self.sites)
         lines.append(f"{f'{len(self.sites)} sites':<{width}}  {'':>14}  {total:>9,}")
         return "\n".join(lines)
+
+
+def are_classes(answers: Tensor) -> bool:
+    """Whether the largest answer of each sample says its class: they are (N, C), with C > 1."""
+    return answers.ndim == 2 and answers.shape[1] > 1
 
 
 def trace(model: nn.Module, example: Tensor) -> Graph:

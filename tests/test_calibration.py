@@ -280,26 +280,21 @@ def test_a_pass_takes_whatever_a_conversion_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method",
-    [
-        AdaFire(steps=3, probe=8),
-        LocalBalancing(steps=8),
-        TwoStage(steps=4, trials=2),
-        rb.Auto(steps=2, iterations=0),
-    ],
-    ids=repr,
+    "method", [AdaFire(steps=3, probe=8), LocalBalancing(steps=8), TwoStage(steps=4, trials=2)], ids=repr
 )
-@pytest.mark.parametrize("tensor", [True, False])
-def test_a_method_refines_with_whatever_a_conversion_takes(method: Any, tensor: bool) -> None:
+@pytest.mark.parametrize("source", [X, list(X.split(16))], ids=["tensor", "list"])
+def test_a_method_refines_with_whatever_a_conversion_takes(method: Any, source: Any) -> None:
     graph = rb.trace(residual(), X[:2])
-    if isinstance(method, rb.Auto):
-        assert method.choose(graph, X if tensor else list(X.split(16))).samples == len(X) // 4  # type: ignore[arg-type]
-        return
-    snn = rb.convert(
-        residual(), X, dataclasses.replace(method, **({"trials": 0} if "TwoStage" in repr(method) else {}))
-    )
-    wanted = method.refine(snn, graph, as_batches(X.split(16))).plan
-    assert method.refine(snn, graph, X if tensor else list(X.split(16))).plan.neurons.keys() == wanted.neurons.keys()
+    snn = SpikingModel(graph, method.plan(graph, observe(graph, as_batches(X), method.observer())))
+    found, wanted = (method.refine(snn, graph, data) for data in (source, as_batches(X.split(16))))
+    assert found.plan.neurons.keys() == wanted.plan.neurons.keys()
+    assert same(found, wanted)
+
+
+@pytest.mark.parametrize("source", [X, list(X.split(16))], ids=["tensor", "list"])
+def test_auto_chooses_with_whatever_a_conversion_takes(source: Any) -> None:
+    graph, auto = rb.trace(residual(), X[:2]), rb.Auto(steps=2, iterations=0)
+    assert str(auto.choose(graph, source)) == str(auto.choose(graph, as_batches(X.split(16))))
 
 
 @pytest.mark.parametrize(("kernel", "mirrored"), [(1, True), (3, False)])

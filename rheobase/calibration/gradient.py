@@ -38,7 +38,7 @@ from rheobase.calibration.session import current, fingerprint
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
 from rheobase.errors import SettingError, miscounted, miscounts, mismeasured, mistyped
-from rheobase.graph import Graph
+from rheobase.graph import Graph, are_classes
 from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.neurons import Neuron, Temporal
 from rheobase.neurons._base import along_channels
@@ -280,7 +280,7 @@ def _mirrors(graph: Graph, x: Tensor) -> bool:
     same = 0
     for part in torch.split(x, 128):
         answers, mirrored = (graph.answers(image) for image in (part, part.flip(3)))
-        if answers.ndim != 2 or answers.shape[1] < 2:
+        if not are_classes(answers):
             return False
         same += int((answers.argmax(1) == mirrored.argmax(1)).sum())
     return same >= _MIRRORED * len(x)
@@ -369,7 +369,7 @@ def _loss(model: SpikingModel, x: Tensor, steps: int, tuning: Tuning) -> Tensor:
         answer = execution.answer(outputs[steps - 1 - back])
         weight = tuning.anytime / (steps - 1) if back else 1.0
         error = relative(answer, wanted)
-        if tuning.divergence and answer.ndim == 2 and answer.shape[1] > 1:
+        if tuning.divergence and are_classes(answer):
             target = wanted.log_softmax(1)
             kl = F.kl_div(answer.log_softmax(1), target, log_target=True, reduction="batchmean")
             error = error + tuning.divergence * kl

@@ -20,8 +20,8 @@ from torch import Tensor
 from rheobase.batches import Batches, as_batches
 from rheobase.calibration.layerwise import first_samples
 from rheobase.calibration.session import Progress, current, session
-from rheobase.errors import ConversionWarning, DataError, SettingError
-from rheobase.graph import Graph
+from rheobase.errors import ConversionWarning, DataError, SettingError, miscounts
+from rheobase.graph import Graph, are_classes
 from rheobase.intervals import wilson
 from rheobase.methods._base import Method
 from rheobase.methods.annealed_delta import AnnealedDelta
@@ -181,9 +181,8 @@ class Auto(Method):
             problems.append(
                 f"levels is {self.levels}; {self.alphabet} spikes have no levels to choose, so leave it out"
             )
-        problems += [f"{n} is {v}; it must be at least {k}" for n, v, k in
-                     (("steps", self.steps, 1), ("iterations", self.iterations, 0),
-                      ("images", self.images, 8)) if v is not None and not v >= k]  # fmt: skip
+        problems += [] if self.steps is None else miscounts(self, "steps")
+        problems += miscounts(self, "iterations", least=0) + miscounts(self, "images", least=8)
         if not self.signed and self.alphabet in ("binary", "ternary", "real"):
             problems.append(f"signed is False; it is for integers and powers of two, not for {self.alphabet} spikes")
         if self.levels is not None:
@@ -342,14 +341,10 @@ def _classes(graph: Graph, x: Tensor) -> Tensor | None:
     found = []
     for part in torch.split(x, 128):
         answers = graph.answers(part)
-        if not _are_classes(answers):
+        if not are_classes(answers):
             return None
         found.append(answers.argmax(1))
     return torch.cat(found)
-
-
-def _are_classes(answers: Tensor) -> bool:
-    return answers.ndim == 2 and answers.shape[1] > 1
 
 
 def _sorted(classes: Tensor, held: int) -> bool:
@@ -388,7 +383,7 @@ def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Me
         for x, original in zip(torch.split(test, 128), torch.split(plain, 128), strict=True):
             wanted, run = graph.answers(x), simulate(snn, x, steps)
             counted = run if plain is test else simulate(snn, original, steps)
-            one = _are_classes(wanted)
+            one = are_classes(wanted)
             same = run.output.argmax(1) == wanted.argmax(1) if one else torch.isclose(run.output, wanted, rtol=0.1)
             agree += float(same.double().mean()) * len(x)
             wrong += float((run.output - wanted).double().square().sum())

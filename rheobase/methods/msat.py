@@ -31,7 +31,7 @@ from typing import Any, Self
 
 from rheobase.batches import Batches
 from rheobase.calibration import measure_confidence
-from rheobase.errors import SettingError
+from rheobase.errors import SettingError, miscounts
 from rheobase.graph import Graph
 from rheobase.methods._base import Method
 from rheobase.neurons import MSAT as MSATNeuron
@@ -65,8 +65,8 @@ class MSAT(Method, Adaptation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.confidence_steps < 1:
-            raise SettingError(f"MSAT: confidence_steps is {self.confidence_steps}; it must be at least 1.")
+        if problems := miscounts(self, "confidence_steps"):
+            raise SettingError(f"MSAT: {problems[0]}.")
         sites = self.confidence_sites
         if isinstance(sites, list):
             object.__setattr__(self, "confidence_sites", tuple(sites))

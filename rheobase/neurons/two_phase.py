@@ -163,8 +163,7 @@ class ResidualIF(Neuron):
 
     def __init__(self, threshold: Tensor | float, first: int = 4) -> None:
         super().__init__()
-        problems = miscounted("first", first)
-        if problems:
+        if problems := miscounted("first", first):
             raise SettingError(f"ResidualIF: {problems[0]}.")
         self.register_buffer("threshold", positive(threshold, "ResidualIF"))
         self.first = first
