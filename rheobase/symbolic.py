@@ -10,6 +10,7 @@ import inspect
 import linecache
 import operator
 import sys
+import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +27,7 @@ __all__ = ["check_kind", "own_copy", "symbolic_trace"]
 
 # Built from a size, these do not record themselves.
 _CREATORS = (torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.linspace, torch.eye)
+_TRACING = threading.Lock()  # torch.fx puts a call of its own into nn.Module for as long as it traces
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -95,13 +97,25 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """Keeps modules of torch.nn whole, also in a subclass that inherits what they compute."""
+    """Keeps modules of torch.nn whole, also in a subclass that inherits what they compute.
+
+    What other threads compute meanwhile is no part of the trace.
+    """
 
     record_stack_traces = True
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=_CREATORS)
         self._autowrap_search.append(torch)
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        own = threading.get_ident() == self._thread
+        return super().call_module(m, forward, args, kwargs) if own else forward(*args, **kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        own = threading.get_ident() == self._thread
+        return super().getattr(attr, attr_val, parameter_proxy_cache) if own else attr_val
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
@@ -163,7 +177,8 @@ def symbolic_trace(model: nn.Module) -> fx.GraphModule:
         defaults.pop(parameters[0].name, None)
     tracer = _Tracer()
     try:
-        graph = tracer.trace(model, concrete_args=defaults or None)
+        with _TRACING:
+            graph = tracer.trace(model, concrete_args=defaults or None)
     except Exception as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
         own = [f for f in frames if f.filename != __file__]

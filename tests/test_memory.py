@@ -50,3 +50,30 @@ def test_large_tensors_begin_with_a_page_unless_the_user_says_otherwise(before: 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_memory() is False
+
+
+PEAK = """
+import sys, torch
+import rheobase as rb
+torch.manual_seed(0)
+wide = [torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU()]
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(), *wide, torch.nn.Flatten(),
+                          torch.nn.Linear(32 * 256, 4)).eval()
+x = torch.rand(16, 3, 16, 16)
+snn = rb.convert(net, x, rb.ConstantThreshold())
+rb.simulate(snn, x, 16, chunk=8)
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+before = peak()
+rb.simulate(snn, x, int(sys.argv[1]), chunk=8)
+print(peak() - before, 16 * 2 * 32 * 256 * 4 * int(sys.argv[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_memory_does_not_grow_with_the_steps() -> None:
+    command = [sys.executable, "-c", PEAK, "512"]
+    grown, all_steps = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert grown < all_steps // 5  # KiB; what all steps at once would take

@@ -22,7 +22,8 @@ def _version(folder: Path) -> str:
 def compile_kernel(kernel: Any) -> Any:
     """The C function ``void kernel(int64 *task)`` of a Python function, from Numba's cache where it is there."""
     signature = types.void(types.CPointer(types.int64))
-    kernel.__qualname__ += f"-{_version(Path(kernel.__code__.co_filename).parent)}"
+    version = f"-{_version(Path(kernel.__code__.co_filename).parent)}"
+    kernel.__qualname__ = kernel.__qualname__.removesuffix(version) + version  # two threads may come here at once
     try:
         return cfunc(signature, cache=True, error_model="numpy")(kernel)
     except Exception:  # noqa: BLE001 (no folder for the cache, or a damaged one: compile all the same)
