@@ -625,7 +625,9 @@ def test_methods_lists_all_and_describes_one() -> None:
     assert [(row["spikes"], row["settings"]["payload"]) for row in rounded] == [("power_of_two(4)", "4")]
     named = json.loads(_ok("methods", "MSAT(confidence=True, confidence_sites=('layer1.0.act1',))", "--json"))
     assert (named[0]["spikes"], named[0]["layers"]) == ("real", "in step")  # of a network that is not here
+    one = " ".join(_ok("methods", "SignedMemory").split())
+    for text in ("e(t) = max(v(t-1) + x(t), -r(t-1))", "steps=16", "T, for which the network is converted", "IJCAI"):
+        assert text in one
     one = _ok("methods", "MSAT")
-    assert "Settings: " in one
     assert "MSAT.vgg16" in one
     assert "Did you mean MSAT?" in _error("methods", "Msta")

@@ -27,7 +27,7 @@ def methods(
     """List the methods of conversion, or describe one of them."""
     import dataclasses
 
-    from rheobase.cli.tables import method_table
+    from rheobase.cli.tables import method_table, settings_table
     from rheobase.cli.terminal import say
     from rheobase.methods.overview import overview, published
     from rheobase.methods.parse import parse_method
@@ -44,6 +44,9 @@ def methods(
         say(one.description, wrap=False)
         say()
         say(f"Spikes: {one.spikes}. Layers: {one.layers}." + (f" Paper: {one.paper}." if one.paper else ""))
-        say(f"Settings: {', '.join(f'{setting}={default}' for setting, default in one.settings.items())}.")
+        say()
+        say(settings_table(one))
+        say(one.notes, wrap=False)
+        say()
         if one.presets:
             say(f"Presets: {', '.join(f'{one.name}.{preset}' for preset in one.presets)}.")

@@ -31,6 +31,7 @@ __all__ = [
     "original",
     "plan_rows",
     "plan_table",
+    "settings_table",
 ]
 
 
@@ -98,6 +99,16 @@ def method_table(found: Sequence[Overview]) -> Table:
     for one in found:
         facts = ", ".join(filter(None, (one.spikes, one.layers, one.paper)))
         table.add_row(one.name, Text.assemble(one.sentence.replace("`", ""), "\n", (facts, "italic")))
+    return table
+
+
+def settings_table(one: Overview) -> Table:
+    """Each setting of a method as it is, and what it is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", overflow="fold")
+    table.add_column("what it is")
+    for name, value in one.settings.items():
+        table.add_row(Text(f"{name}={value}"), Text(one.explained.get(name, "").replace("`", "")))
     return table
 
 

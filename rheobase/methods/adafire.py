@@ -43,6 +43,14 @@ _KEPT = 1000  # combinations after each layer
 class AdaFire(RateCoding):
     """Burst spikes with a number of levels for each layer; ``levels`` is the most.
 
+    .. code-block:: text
+
+        v_pre(t) = v(t-1) + x(t) + threshold / (2 T)
+        n(t)     = clip(floor(v_pre(t) / threshold), 0, phi),  y(t) = n(t) threshold,  v(t) = v_pre(t) - y(t)
+        phi      = argmin over choices for all layers of  sum of S_l(phi_l),  sum of E_l(phi_l) <= budget sum of E_l(1)
+
+    with S_l the symmetric divergence of the answers and E_l the events of layer l where it may send phi_l at once.
+
     Args:
         budget: events in all, in units of what one level everywhere costs; greater than 0. The cheapest choice is
             taken where nothing stays within it.

@@ -23,6 +23,13 @@ __all__ = ["AnnealedDelta"]
 class AnnealedDelta(DeltaCoding):
     """Ternary delta coding with a geometric schedule to start from, and everything tuned by gradient.
 
+    .. code-block:: text
+
+        C(t) = C(t-1) + x(t)                                  (the input and the biases come once, at t = 1)
+        q(t) = (relu(C(t)) - r(t-1)) / theta(t) + offset(t)
+        s(t) = 1 if q(t) >= fire(t), -1 if q(t) <= -fire(t), else 0
+        r(t) = r(t-1) + theta(t) s(t),    theta(t) = M f g^(t-1) to start from
+
     Tuned are the threshold of each channel and step (by its logarithm), the level that fires, an offset, and the
     weights and biases, on at most some 1,000 images without labels. Each layer works in the same step as the one
     before it (causal). The alphabet is ternary and step-weighted: an event is one of two symbols, and the step says

@@ -153,6 +153,8 @@ class Auto(Method):
             tensors, such as words, are not blended.
         images: calibration samples to choose by, the first ones; a quarter of them, at most 256, are held out. The
             method taken then converts with all samples.
+        doubled: whether in the first step of delta coding, where nothing can be taken back, a ternary event may be one
+            or two thresholds instead of a sign (and an integer twice as large); see `rheobase.neurons.GradedIF`.
 
     Raises:
         SettingError: a value is outside its range.
@@ -172,6 +174,7 @@ class Auto(Method):
     flip: bool | None = None
     blend: float = 0.15
     images: int = 1024
+    doubled: bool = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -218,10 +221,11 @@ class Auto(Method):
             alone = [] if self.iterations else [SNNC.advanced(steps=steps)]  # often better where nothing is tuned
             return [TemporalBias(steps=steps), *alone]
         if self.alphabet == "ternary":
-            delta = [AnnealedDelta(steps=steps, iterations=0, **biases)] if weighted else []
+            delta = [AnnealedDelta(steps=steps, iterations=0, doubled=self.doubled, **biases)] if weighted else []
             return [*delta, TemporalBias(steps=steps, signed=True)]
         if self.alphabet == "integer":
-            delta = [AnnealedDelta(steps=steps, levels=levels, iterations=0, **biases)] if weighted else []
+            own: dict[str, Any] = {"levels": levels, "doubled": self.doubled, **biases}
+            delta = [AnnealedDelta(steps=steps, iterations=0, **own)] if weighted else []
             counts: dict[str, Any] = {"steps": steps, "levels": levels, "signed": self.signed and steps > 1}
             return [*delta, RateCoding(**counts), TemporalBias(**counts)]
         changes = [DifferentialCoding(steps=steps, levels=levels, **biases)] if weighted else []
@@ -375,7 +379,8 @@ def measure(graph: Graph, data: Batches, plain: Tensor, test: Tensor, method: Me
 
     Blended samples have weaker features, and so fewer events.
     """
-    with session(_named(f"trying {type(method).__name__} with T = {steps}")):
+    with session(_named(f"trying {type(method).__name__} with T = {steps}")), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)  # the conversion with all samples warns of what is taken
         plan = method.plan(graph, observe(graph, data, method.observer()))
         snn = method.refine(SpikingModel(graph, plan), graph, data)
     agree = wrong = size = events = 0.0

@@ -29,6 +29,12 @@ __all__ = ["BDETT"]
 class BDETT(Method):
     """Integrate-and-fire neurons with dynamic thresholds; see the neuron of the same name.
 
+    .. code-block:: text
+
+        th(t) = M max((E(t) + H(t)) / 2, 0.05),  th(1) = M    M the largest activation of the layer
+        E(t)  = eta u + rest + ln(1 + exp(u / psi))           u the potential above its own mean, in units of M
+        H(t)  = a + exp(-d / c)                               d the rate of depolarisation, in units of M
+
     Args:
         eta: slope of the energy term.
         psi: width of its softplus, greater than 0.

@@ -25,6 +25,12 @@ __all__ = ["Burst"]
 class Burst(RateCoding):
     """A neuron sends floor(v / threshold) spikes in one step, at most ``levels`` (the paper's Gamma).
 
+    .. code-block:: text
+
+        v_pre(t) = v(t-1) + x(t)
+        n(t)     = min(floor(v_pre(t) / threshold), levels) where that is positive, else 0
+        y(t)     = n(t) threshold,  v(t) = v_pre(t) - y(t)
+
     The scale is the threshold of one spike, not of a whole burst as in `RateCoding`. Other arguments are the same.
     """
 

@@ -25,6 +25,13 @@ __all__ = ["CalibratedMSAT"]
 class CalibratedMSAT(Adapted):
     """MSAT neurons whose M is a calibrated scale of each channel.
 
+    .. code-block:: text
+
+        v(0) = start M,  v_pre(t) = v(t-1) + x(t) + bias(t)
+        y(t) = th(t) if v_pre(t) >= th(t), else 0;  v(t) = v_pre(t) - y(t)
+
+    with th(t) = M sigmoid(...) of `rheobase.neurons.MSAT`, rounded to a power of two times M where there is a payload.
+
     Such a scale suits T steps already, where the paper's M, the largest activation, is far too high. A threshold that
     rests at half of it, as with the paper's V_T, is then too low: here it rests at M sigmoid(2 ln 2 + 1/4) = 0.84 M.
 

@@ -20,7 +20,13 @@ __all__ = ["CanonicSigned"]
 
 @dataclass(frozen=True, repr=False)
 class CanonicSigned(DeltaCoding):
-    """The digits of the paper without its silent step: `DeltaCoding`, whose arguments it has, with decay 0.7."""
+    """The digits of the paper without its silent step: `DeltaCoding`, whose arguments it has, with decay 0.7.
+
+    .. code-block:: text
+
+        theta(t) = M decay^(t-1)
+        s(t)     = (relu(C(t)) - r(t-1)) / theta(t), rounded to -1, 0 or 1;  r(t) = r(t-1) + theta(t) s(t)
+    """
 
     first: float = 1.0
     decay: float | None = 0.7

@@ -24,6 +24,12 @@ __all__ = ["COS"]
 class COS(Scaled):
     """Integrate and fire whose initial potentials are moved where a trial run gave a spike too many or too few.
 
+    .. code-block:: text
+
+        v(0) = threshold / 2, and after a trial run of rho steps
+        v(0) -= max(threshold, least v_pre of a spike - threshold)     where v(rho) < 0 and something fired
+        v(0) += max(threshold, threshold - largest v_pre of silence)   where v(rho) >= threshold
+
     Layer-synchronous: T steps of spikes take iterations * pre_steps + T steps for each layer of the longest chain.
     The rule is that of `rheobase.neurons.OffsetIF`.
 

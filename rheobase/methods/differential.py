@@ -29,6 +29,11 @@ __all__ = ["DifferentialCoding"]
 class DifferentialCoding(DeltaCoding):
     """Delta coding with signed powers of two and a threshold that falls as 1 / t; ``levels=1`` is ternary.
 
+    .. code-block:: text
+
+        s(t) = (relu(m(t)) - r(t-1)) t / theta, rounded to a signed power of two 1, 1/2, ..., 2^(1 - levels) or 0
+        r(t) = r(t-1) + s(t) theta / t                        m the sum of all that arrived, r of all that was sent
+
     Arguments are those of `DeltaCoding`.
     """
 

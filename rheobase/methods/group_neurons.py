@@ -19,7 +19,14 @@ __all__ = ["GroupNeurons"]
 
 @dataclass(frozen=True, repr=False)
 class GroupNeurons(RateCoding):
-    """Rate coding with ``levels`` members in each group; the other arguments are those of `RateCoding`."""
+    """Rate coding with ``levels`` members in each group; the other arguments are those of `RateCoding`.
+
+    .. code-block:: text
+
+        v(0)     = threshold / (2 m),  v_pre(t) = v(t-1) + x(t)
+        c(t)     = #{i: v_pre(t) >= i threshold / m, i = 1 ... m}
+        y(t)     = c(t) threshold / m,  v(t) = v_pre(t) - y(t)
+    """
 
     steps: int = 4
     levels: int = 4

@@ -39,6 +39,11 @@ __all__ = ["LocalBalancing"]
 class LocalBalancing(RateCoding):
     """Binary rate coding with thresholds that grew until little is clipped, read after a delay.
 
+    .. code-block:: text
+
+        th   <- th + rate mean(2 (a - th) 1[a > th]), from 0
+        o(T) = 1 / (T - t0) times the sum over t > t0 of the outputs
+
     Args:
         delay: how many early steps are not read, fewer than ``steps``; None computes t0.
 

@@ -48,6 +48,12 @@ __all__ = ["MSAT"]
 class MSAT(Method, Adaptation):
     """Multi-stage adaptive threshold; the fields of `Adaptation` are its own.
 
+    .. code-block:: text
+
+        th(t) = M sigmoid(tau_mp DTT(t) + tau_rd DET(t)),  th(1) = M
+        DTT   = alpha u + V_T + ka ln(1 + exp(u / ki))     u the potential above its own mean, in units of M
+        DET   = tau_rd exp(-d / c)                         d the rate of depolarisation, in units of M
+
     Args:
         confidence: filter early spikes by spike confidence (Eqs. 14 and 15).
         confidence_steps: E, how many early steps.

@@ -23,7 +23,13 @@ __all__ = ["MultiLevel"]
 
 @dataclass(frozen=True, repr=False)
 class MultiLevel(RateCoding):
-    """Rate coding with 2^n - 1 signed levels a step (n = 4); arguments are those of `RateCoding`."""
+    """Rate coding with 2^n - 1 signed levels a step (n = 4); arguments are those of `RateCoding`.
+
+    .. code-block:: text
+
+        n(t) = clip(floor(e(t) / l + 1/2), -(2^n - 1), 2^n - 1),  e(t) = max(v(t-1) + x(t), -r(t-1))
+        y(t) = l n(t),  v(t) = v(t-1) + x(t) - y(t),  r(t) = r(t-1) + y(t)
+    """
 
     steps: int = 2
     levels: int = 15

@@ -22,6 +22,11 @@ __all__ = ["Opt"]
 class Opt(RateCoding):
     """Binary rate coding that adds threshold / (2 T) to the current of each step.
 
+    .. code-block:: text
+
+        v_pre(t) = v(t-1) + x(t) + threshold / (2 T)
+        y(t)     = threshold if v_pre(t) >= threshold, else 0;  v(t) = v_pre(t) - y(t)
+
     Arguments are those of `RateCoding`.
     """
 

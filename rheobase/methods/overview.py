@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import docstring_parser
 import torch
+from docstring_parser import Docstring, DocstringStyle
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -34,23 +36,27 @@ class Overview:
     Attributes:
         name: of its class.
         sentence: what it is.
-        description: the whole documentation of its class.
+        description: what its class says of it: the equation, and what it assumes.
         settings: its arguments, as they are written.
+        explained: what each argument is, also those of the classes that it derives from.
         spikes: what one of them may carry.
         layers: "in step", "wait" where each layer waits until the one before it has taken all steps, or `CHOSEN`.
         presets: the class methods that make it with other settings.
         paper: the first reference of its module: authors, or where it appeared, and year. Else "this project", or
             nothing for a method of another one.
+        notes: what its module says: the references, and where it departs from them.
     """
 
     name: str
     sentence: str
     description: str
     settings: Mapping[str, str]
+    explained: Mapping[str, str]
     spikes: str
     layers: str
     presets: tuple[str, ...]
     paper: str
+    notes: str
 
 
 def published() -> list[type[Method]]:
@@ -70,15 +76,41 @@ def overview(method: Method | type[Method]) -> Overview:
     ('binary, step-weighted', 'wait', 'Liu et al. 2022')
     """
     kind = method if isinstance(method, type) else type(method)
-    description = inspect.getdoc(kind) or ""
-    sentence = description.split("\n\n")[0].replace("\n", " ")
+    own = _parsed(kind)
+    sentence = " ".join((own.short_description or "").split())
     made = method() if isinstance(method, type) else method
     settings = {name: repr(getattr(made, name)) for name in inspect.signature(kind).parameters}
     spikes, layers = _sent(made) if kind.resolve is Method.resolve else (CHOSEN, CHOSEN)
     spikes = made.spikes() or spikes
-    paper = _paper(inspect.getdoc(inspect.getmodule(kind)) or "")
+    notes = inspect.getdoc(inspect.getmodule(kind)) or ""
+    paper = _paper(notes)
     paper = "" if paper == _OURS and not kind.__module__.startswith("rheobase.") else paper
-    return Overview(kind.__name__, sentence, description, settings, spikes, layers, tuple(presets(kind)), paper)
+    return Overview(
+        name=kind.__name__,
+        sentence=sentence,
+        description=own.description or "",
+        settings=settings,
+        explained=_explained(kind, settings),
+        spikes=spikes,
+        layers=layers,
+        presets=tuple(presets(kind)),
+        paper=paper,
+        notes=notes,
+    )
+
+
+def _parsed(kind: type) -> Docstring:
+    """The documentation of a class, without that of the classes that it derives from."""
+    return docstring_parser.parse(inspect.cleandoc(vars(kind).get("__doc__") or ""), DocstringStyle.GOOGLE)
+
+
+def _explained(kind: type, settings: Iterable[str]) -> dict[str, str]:
+    """What the nearest class that tells of a setting says of it; a setting that none tells of is left out."""
+    found: dict[str, str] = {}
+    for base in kind.__mro__[:-1]:  # the last is object
+        for param in _parsed(base).params:
+            found.setdefault(param.arg_name, " ".join((param.description or "").split()))
+    return {name: found[name] for name in settings if name in found}
 
 
 def _sent(method: Method) -> tuple[str, str]:

@@ -20,7 +20,13 @@ __all__ = ["RMP"]
 
 @dataclass(frozen=True, repr=False)
 class RMP(SpikeNorm):
-    """`SpikeNorm` with soft reset and a smaller threshold; arguments are the same."""
+    """`SpikeNorm` with soft reset and a smaller threshold; arguments are the same.
+
+    .. code-block:: text
+
+        y(t) = threshold if v(t-1) + x(t) >= threshold, else 0;  v(t) = v(t-1) + x(t) - y(t)
+        threshold = alpha max over neurons and steps of x(t)
+    """
 
     alpha: float = 0.8
     reset: Literal["soft", "hard"] = "soft"

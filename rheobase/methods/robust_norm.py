@@ -25,6 +25,11 @@ __all__ = ["RobustNorm"]
 class RobustNorm(ConstantThreshold):
     """Integrate-and-fire neurons with soft reset, whose threshold is the 99.9th percentile of the layer.
 
+    .. code-block:: text
+
+        threshold = quantile(a, percentile)
+        y(t)      = threshold if v(t-1) + x(t) >= threshold, else 0;  v(t) = v(t-1) + x(t) - y(t)
+
     Args:
         gate: max pooling passes on the spikes of the unit that has sent the most. A pooling between a layer and its
             ReLU, or right behind that, then reads the neurons' spikes, and there are neurons for each of its inputs.

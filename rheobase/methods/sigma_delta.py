@@ -20,7 +20,12 @@ __all__ = ["SigmaDelta"]
 
 @dataclass(frozen=True, repr=False)
 class SigmaDelta(DeltaCoding):
-    """Delta coding with signed integers and a constant step; arguments are those of `DeltaCoding`."""
+    """Delta coding with signed integers and a constant step; arguments are those of `DeltaCoding`.
+
+    .. code-block:: text
+
+        n(t) = round((relu(C(t)) - r(t-1)) / theta), at most +-levels;  r(t) = r(t-1) + theta n(t)
+    """
 
     levels: int = 15
     schedule: Literal["constant", "harmonic", "geometric"] = "constant"

@@ -22,6 +22,12 @@ __all__ = ["SignedMemory"]
 class SignedMemory(RateCoding):
     """Ternary rate coding: a negative spike takes back what was sent too much.
 
+    .. code-block:: text
+
+        e(t) = max(v(t-1) + x(t), -r(t-1))                    r the sum of what was sent
+        y(t) = threshold if e(t) >= fire threshold, -threshold if e(t) <= -fire threshold, else 0
+        v(t) = v(t-1) + x(t) - y(t),  r(t) = r(t-1) + y(t)
+
     Arguments are those of `RateCoding`.
     """
 

@@ -24,6 +24,14 @@ __all__ = ["SignedMSAT"]
 class SignedMSAT(Adapted):
     """MSAT whose negative spikes take back what was sent too much; M is a calibrated scale of each channel.
 
+    .. code-block:: text
+
+        e(t) = max(v(t-1) + x(t), -r(t-1))                    r the sum of what was sent
+        y(t) = th(t) if e(t) >= fire th(t), max(-th(t), -r(t-1)) if e(t) <= -fire th(t), else 0
+        v(t) = v(t-1) + x(t) - y(t),  r(t) = r(t-1) + y(t)
+
+    with th(t) that of `MSAT`.
+
     Args:
         fraction: M as a share of the scale. The threshold rests near half of M, hence more than 1.
 

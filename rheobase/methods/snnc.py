@@ -36,6 +36,13 @@ __all__ = ["SNNC"]
 class SNNC(RateCoding):
     """Binary rate coding with half a threshold spread over the steps, and calibrated biases or potentials.
 
+    .. code-block:: text
+
+        v_pre(t) = v(t-1) + x(t) + threshold / (2 T)
+        y(t)     = threshold if v_pre(t) >= threshold, else 0;  v(t) = v_pre(t) - y(t)
+        light:     bias_c += mean over samples and space of (a - r(T)),  r(T) the mean of y
+        advanced:  v(0)   += T mean over samples of (a - r(T))
+
     Args:
         weight_iterations: of fitting the weights of each layer, 0 for none; see
             `rheobase.calibration.calibrate_weights`.

@@ -28,6 +28,11 @@ __all__ = ["SpiCalib"]
 class SpiCalib(RateCoding):
     """Binary rate coding with percentile thresholds and negative spikes after long silence.
 
+    .. code-block:: text
+
+        y(t) = -threshold   where nothing fires, n(t-1) > 0 and the silence > mean interval + allowance
+        n(t) = n(t-1) + y(t) / threshold
+
     Args:
         allowance: how much longer than the mean interval a silence must be, in steps; at least 1.
 

@@ -35,6 +35,10 @@ __all__ = ["SpikeNorm"]
 class SpikeNorm(Method):
     """threshold = alpha * the largest current that any neuron of the layer (or channel) receives in any step.
 
+    .. code-block:: text
+
+        y(t) = threshold if v(t-1) + x(t) >= threshold, else 0, with the reset that is given
+
     Args:
         steps: how many are simulated for it, at least 1.
         alpha: greater than 0.

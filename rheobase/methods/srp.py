@@ -25,6 +25,11 @@ __all__ = ["SRP"]
 class SRP(Scaled):
     """The network runs tau steps, silences the neurons whose residual potential is not above 0, and starts again.
 
+    .. code-block:: text
+
+        v(0) = threshold / 2, tau steps, then  m = 1[v(tau) > threshold / 1000]  and  v = threshold / 2 again
+        y(t) = m threshold if v_pre(t) >= threshold, else 0
+
     Causal: each layer works in the same step as the one before it. The T steps that are read take tau + T steps,
     so the network is to be simulated for first_phase + steps steps; answers up to step tau are the mean so far, and
     later ones the mean since. Max pooling that reads spikes keeps its sums over the two phases.

@@ -32,6 +32,11 @@ __all__ = ["ThresholdBalancing", "poisson_input"]
 class ThresholdBalancing(ConstantThreshold):
     """Integrate-and-fire neurons with hard reset, whose threshold is the layer's largest activation.
 
+    .. code-block:: text
+
+        threshold = max a
+        y(t)      = threshold if v(t-1) + x(t) >= threshold, else 0;  v(t) = 0 where it fired, else v(t-1) + x(t)
+
     Args:
         poisson: code the input as Poisson spikes, of the size of the largest input in the calibration data.
 

@@ -23,6 +23,11 @@ __all__ = ["TPP"]
 class TPP(Scaled):
     """Each layer waits for all T steps, and sends spikes at random, with the frequency that its mean current asks for.
 
+    .. code-block:: text
+
+        v(0) = sum over t of x(t),  p(t) = clip(v(t-1) / (threshold (T - t + 1)), 0, 1)
+        y(t) = threshold with probability p(t), else 0;  v(t) = v(t-1) - y(t)
+
     Layer-synchronous: T steps of spikes take T steps for each layer of the longest chain. Random, so it is to be
     evaluated with several seeds. See `rheobase.neurons.Probabilistic`.
 

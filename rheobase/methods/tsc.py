@@ -27,7 +27,12 @@ __all__ = ["TSC"]
 
 @dataclass(frozen=True, repr=False)
 class TSC(ConstantThreshold):
-    """Integrate-and-fire neurons whose spikes are sent as edges; arguments are those of `ConstantThreshold`."""
+    """Integrate-and-fire neurons whose spikes are sent as edges; arguments are those of `ConstantThreshold`.
+
+    .. code-block:: text
+
+        sent at t: y(t) - y(t-1), y the spikes of `ConstantThreshold`;  x(t) = x(t-1) + W (what arrives)
+    """
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         plan = super().plan(graph, statistics)
