@@ -76,6 +76,10 @@ class SpikingModel(nn.Module):
         """The neurons of each site, in the order of execution."""
         return {site: self.module.get_submodule(site) for site in self.plan.neurons}  # type: ignore[misc]
 
+    def is_of(self, graph: Graph) -> bool:
+        """Whether it was made of a graph with the same layers; its weights and sizes of layers may be others."""
+        return graph is self._given or structure(graph.module) == structure(self._given.module)
+
     @property
     def random(self) -> bool:
         """Whether a run depends on the generator given to `reset`."""

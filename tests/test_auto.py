@@ -252,6 +252,33 @@ def test_what_is_tuned_mirrors_images_as_it_is_told(asked: bool | None) -> None:
     assert all(method.flip is asked for method in tuned)  # type: ignore[attr-defined]
 
 
+def test_signs_alone_may_be_asked_for() -> None:
+    def first_steps(auto: Auto) -> set[bool]:
+        tried = auto.choose(graph(), as_batches(X)).tried
+        return {c.method.doubled for c in tried if isinstance(c.method, DeltaCoding)}
+
+    for alphabet in ("ternary", "integer"):
+        assert first_steps(Auto(alphabet, steps=2, iterations=2)) == {True}  # type: ignore[arg-type]
+        assert first_steps(Auto(alphabet, steps=2, iterations=2, doubled=False)) == {False}  # type: ignore[arg-type]
+
+
+def test_samples_that_are_not_finite_are_told_by_their_own_batch() -> None:
+    data = list(X.clone().split(8))
+    data[3][1] = torch.nan
+    with pytest.raises(DataError, match="Batch 3 of the calibration data has NaN"):
+        rb.convert(residual(), data, Auto("binary", steps=2, iterations=0))
+
+
+def test_a_dead_site_is_warned_of_once() -> None:
+    layers = (nn.Linear(X[0].numel(), 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    net = nn.Sequential(nn.Flatten(), *layers)
+    with torch.no_grad():
+        net[1].bias.fill_(-1e6)
+    with pytest.warns(rb.ConversionWarning, match="above zero") as caught:
+        rb.convert(net.eval(), X, Auto("ternary", steps=2, iterations=2))
+    assert len(caught) == 1
+
+
 def test_samples_in_the_order_of_their_classes_are_warned_of() -> None:
     net = residual()
     with torch.no_grad():

@@ -751,6 +751,18 @@ def test_a_gradient_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPat
         tune(snn, graph, data(), 4)
 
 
+@pytest.mark.parametrize(
+    "calibrate",
+    [tune, tune_layers, calibrate_bias, calibrate_potential, calibrate_temporal_bias, calibrate_weights],
+    ids=lambda f: f.__name__,
+)
+def test_the_graph_of_another_network_is_refused(calibrate: Any) -> None:
+    other = rb.trace(nn.Sequential(nn.Flatten(), nn.Linear(X[0].numel(), 4), nn.ReLU(), nn.Linear(4, 3)).eval(), X[:2])
+    snn = rb.convert(residual(), X, RateCoding(steps=2))
+    with pytest.raises(SettingError, match=r"graph \(sites 2\) is not the one .* \(sites relu, relu_1\)"):
+        calibrate(snn, other, data(), 2)
+
+
 def test_no_more_samples_are_tuned_on_than_asked_for() -> None:
     graph, snn = converted(DeltaCoding(steps=2))
     tuned = [tune(snn, graph, part, 2, Tuning(iterations=4, images=16)) for part in (data(), as_batches(X[:16]))]

@@ -33,7 +33,7 @@ from rheobase.calibration.descent import (
     relative,
     root_mean_square,
 )
-from rheobase.calibration.layerwise import Layer, first_samples, layerwise
+from rheobase.calibration.layerwise import Layer, check_graph, first_samples, layerwise
 from rheobase.calibration.session import current, fingerprint
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.coding import ConstantCurrent, Mean
@@ -130,9 +130,10 @@ def tune(
         tuning: the settings.
 
     Raises:
-        SettingError: a neuron's scan cannot be differentiated, or steps is below 1.
+        SettingError: a neuron's scan cannot be differentiated, steps is below 1, or the graph is of another network.
         DataError: the loss is not finite.
     """
+    check_graph(snn, graph)
     _check_tunable(snn, "tune", steps)
     settings = tuning or Tuning()
     x = first_samples(batches_for(batches, graph.module), settings.images)
@@ -165,7 +166,7 @@ def tune_layers(
         tuning: its iterations (for each layer), batch_size, rate, images and seed are used.
 
     Raises:
-        SettingError: a neuron's scan cannot be differentiated, or steps is below 1.
+        SettingError: a neuron's scan cannot be differentiated, steps is below 1, or the graph is of another network.
         DataError: the loss is not finite.
     """
     _check_tunable(snn, "tune_layers", steps)

@@ -25,7 +25,7 @@ from rheobase.precision import first_weight
 from rheobase.reading import Reading
 from rheobase.spiking import SpikingModel
 
-__all__ = ["Layer", "channel_mean", "first_samples", "layerwise", "samples"]
+__all__ = ["Layer", "channel_mean", "check_graph", "first_samples", "layerwise", "samples"]
 
 _LARGEST = 2**30  # bytes of the currents of one layer
 
@@ -78,8 +78,9 @@ def layerwise(
             layer would take more than 1 GiB. Some eight tensors of that size are held at once.
 
     Raises:
-        SettingError: steps or images is below 1.
+        SettingError: steps or images is below 1, or the graph is of another network.
     """
+    check_graph(snn, graph)
     x = samples(graph, batches, steps, images)
     ann = site_by_site(snn.graph, x)  # which pools what neurons send where poolings are gates
     adjusted: dict[str, Neuron] = {}
@@ -98,6 +99,19 @@ def layerwise(
     snn.start(x).walk(steps, emit)
     snn.reset()
     return SpikingModel(graph, dataclasses.replace(snn.plan, neurons=adjusted))
+
+
+def check_graph(snn: SpikingModel, graph: Graph) -> None:
+    """See that a network was made of this graph.
+
+    Raises:
+        SettingError: it was made of one with other layers.
+    """
+    if not snn.is_of(graph):
+        raise SettingError(
+            f"Calibration: the graph (sites {', '.join(graph.sites)}) is not the one that the network was converted "
+            f"from (sites {', '.join(snn.plan.neurons)}). Give rheobase.trace of the same model."
+        )
 
 
 def samples(graph: Graph, batches: object, steps: int, images: int) -> Tensor:
@@ -136,7 +150,8 @@ def first_samples(batches: object, count: int | None = None) -> Tensor:
         count: how many.
 
     Raises:
-        DataError: the samples have different shapes, or under `torchrun` the processes read different ones.
+        DataError: the samples have different shapes or are not finite, or under `torchrun` the processes read
+            different ones.
     """
     read = Reading(as_batches(batches))
     return read.alike(lambda: _first(read, count))
@@ -150,6 +165,8 @@ def _first(batches: Iterable[Batch], count: int | None) -> Tensor:
                 f"Batch {index} has samples of shape {tuple(x.shape[1:])} and batch 0 of {tuple(found[0].shape[1:])}. "
                 "This calibration holds them together; give samples of one shape."
             )
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise DataError(f"Batch {index} of the calibration data has NaN or infinite values. Give finite samples.")
         found.append(x if count is None else x[: count - sum(map(len, found))])
         if count is not None and sum(map(len, found)) >= count:
             break

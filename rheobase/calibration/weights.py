@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from rheobase.batches import Batches
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.descent import descend, descent, group, relative, root_mean_square
-from rheobase.calibration.layerwise import Layer, samples
+from rheobase.calibration.layerwise import Layer, check_graph, samples
 from rheobase.calibration.session import current
 from rheobase.calibration.widened import in_float32, is_half
 from rheobase.errors import SettingError, miscounted, nonpositive
@@ -71,9 +71,10 @@ def calibrate_weights(
             `rheobase.calibration.layerwise`; if not given, it stays. Layers after it are fitted to what that one sends.
 
     Raises:
-        SettingError: a value is outside its range, or the network sends changes.
+        SettingError: a value is outside its range, the network sends changes, or the graph is of another one.
         DataError: a loss is not finite.
     """
+    check_graph(snn, graph)
     problems = miscounted("iterations", iterations) + nonpositive("rate", rate)
     if snn.plan.encoder.changes or not snn.plan.encoder.constant:
         problems.append("the network is not given its input as a constant current; use tune")
