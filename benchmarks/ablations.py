@@ -47,6 +47,11 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "T = 1": {"steps": 1},
     "T = 2": {"steps": 2},
     "T = 8": {"steps": 8},
+    "T = 8, positive events only (binary)": {"steps": 8, "signed": False, "doubled": False},
+    "T = 2, a sign in the first step too": {"steps": 2, "doubled": False},
+    "T = 8, a sign in the first step too": {"steps": 8, "doubled": False},
+    "seed 1": {"seed": 1},
+    "seed 2": {"seed": 2},
 }
 SEARCHED = "not tuned, but f and g by search"
 FIRST, DECAY = (0.4, 0.5, 0.6, 0.7, 0.8), (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
