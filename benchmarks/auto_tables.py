@@ -8,6 +8,7 @@ from benchmarks import record
 from benchmarks.blends import SHARES, judged
 from benchmarks.method_tables import NETWORKS, OLDER, footnote, measured, older_commits
 from benchmarks.methods import accuracies
+from rheobase.intervals import wilson
 
 __all__ = ["auto", "blends", "constraints"]
 
@@ -36,8 +37,10 @@ def auto() -> str:
     titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     shown: list[dict[str, Any]] = []
+    behind, count, most = [], 0, 0.0
     for network, title in NETWORKS.items():
-        rows = (measured(network) or {"methods": []})["methods"]
+        result = measured(network) or {"methods": []}
+        rows = result["methods"]
         for own in (row for row in rows if row["name"] == "Auto"):
             alike = [row for row in rows if row["group"] == own["group"] and row is not own]
             shown.append(own)
@@ -46,11 +49,19 @@ def auto() -> str:
                 others = [(found[steps], row["name"]) for row in alike if steps in (found := accuracies(row))]
                 best = max(others, default=None)
                 words = f"{100 * best[0]:.1f} | {best[1]}" if best else " | "
+                count += best is not None
+                most = max(most, best[0] - accuracy) if best else most
+                if best and accuracy < wilson(best[0], result["images"])[0]:
+                    behind.append(f"{own['group']} at T = {steps} on {title} ({100 * (best[0] - accuracy):.2f} points)")
                 lines.append(f"| {title} | {own['group']} | {steps} | {100 * accuracy:.1f}{mark} | {words} |")
     before = older_commits(shown)
-    return "\n".join(
-        [*lines, *(["", f"{OLDER.strip()} in part at commits {before}, with their rule of choice."] if before else [])]
+    about = (
+        f"`Auto` is at most {100 * most:.2f} points below the best other one, and in {count - len(behind)} of {count} "
     )
+    about += "rows within its 95 % interval, or above it"
+    about += f"; below it: {', '.join(behind)}." if behind else "."
+    about += f" {OLDER.strip()} in part at commits {before}, with their rule of choice." if before else ""
+    return "\n".join([*lines, "", about])
 
 
 def blends() -> str:

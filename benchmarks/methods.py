@@ -69,6 +69,7 @@ def _cell(on: Bench, method: Method, steps: int) -> dict[str, Any]:
     content = {
         **{name: origin[name] for name in ("commit", "uncommitted_changes", "date")},
         "method": repr(method),
+        **({"reason": snn.plan.reason} if snn.plan.reason else {}),
         "alphabet": ", ".join(alphabets),
         "causal": snn.causal,
         "end_to_end_steps": curve.end_to_end_steps,

@@ -1,0 +1,94 @@
+"""Memory and time of gradient calibration end to end and layer by layer, as networks grow.
+
+    python -m benchmarks.tuning_memory [--rounds 3] [--threads N]
+
+Each pass tunes annealed delta coding with T = 8 in a process of its own: its peak memory above what the converted
+network holds, and the seconds of an iteration of 8 images: end to end that is one for all layers, layer by layer one
+for each. Time is of use only on an idle machine. Environment variables are those of `benchmarks.methods`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rheobase as rb
+from benchmarks import record
+from benchmarks.networks import bench
+from rheobase import models
+from rheobase.calibration import Tuning, tune, tune_layers
+from rheobase.methods import AnnealedDelta
+
+NETWORKS = ("resnet20-cifar10", "vgg16-cifar10", "resnet34-imagenet")
+PASSES = {"end to end": tune, "layer by layer": tune_layers}
+STEPS, BATCH, ITERATIONS = 8, 8, 8
+IMAGES = 1024  # where they fit; layer by layer, fewer where the currents of one layer would take more than 1 GiB
+
+
+def network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The network and calibration images; those of 224 pixels are random, and so are the weights there."""
+    if name == "resnet34-imagenet":
+        torch.manual_seed(0)
+        return models.resnet34().eval(), torch.rand(64, 3, 224, 224)
+    on = bench(name, 1, IMAGES)
+    return on.model, on.calibration
+
+
+def peak() -> float:
+    """The largest resident memory of this process, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def measure(name: str, which: str) -> dict[str, Any]:
+    """One pass in this process."""
+    model, x = network(name)
+    graph = rb.trace(model, x[:2])
+    snn = rb.convert(model, x[:32], AnnealedDelta(steps=STEPS, iterations=0))
+    rb.simulate(snn, x[:2], STEPS)
+    before = peak()
+
+    def seconds(iterations: int) -> float:
+        start = time.perf_counter()
+        PASSES[which](snn, graph, x, STEPS, Tuning(iterations, BATCH))
+        return time.perf_counter() - start
+
+    _, few, many = seconds(1), seconds(1), seconds(1 + ITERATIONS)  # the first one compiles
+    return {"mib": peak() - before, "seconds": (many - few) / ITERATIONS, "seconds_of_the_rest": few}
+
+
+def main() -> None:
+    """Measure all in processes of their own, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--one", nargs=2, metavar=("NETWORK", "PASS"), help="one of them, in this process")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.one:
+        print(json.dumps(measure(*arguments.one)))
+        return
+    rows: list[dict[str, Any]] = []
+    for name in NETWORKS:
+        for which in PASSES:
+            command = [sys.executable, "-m", "benchmarks.tuning_memory", "--threads", str(arguments.threads)]
+            found: dict[str, list[float]] = {}
+            for _ in range(arguments.rounds):
+                done = subprocess.run([*command, "--one", name, which], check=True, capture_output=True, text=True)
+                for what, value in json.loads(done.stdout.splitlines()[-1]).items():
+                    found.setdefault(what, []).append(value)
+            rows.append({"network": name, "pass": which, **found})
+            print(rows[-1], flush=True)
+    content = {**record.provenance(0), "steps": STEPS, "batch_size": BATCH, "images": IMAGES, "rows": rows}
+    print(record.write("tuning-memory", content))
+
+
+if __name__ == "__main__":
+    main()
