@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rheobase import __version__
 from rheobase.digest import digest, layers, structure, weights
 from rheobase.distributed import World
 from rheobase.errors import DataError, SettingError, miscounted
@@ -132,6 +133,7 @@ def identity(
     coding = [repr(part) for part in (snn.plan.encoder, snn.plan.readout, snn.plan.pooling, memories, plain)]
     original = None if reference is None else [repr(reference), *layers(reference).values(), *weights(reference)]
     return {
+        "versions": f"rheobase {__version__}, torch {torch.__version__}",
         "method": snn.plan.method,
         "steps": steps,
         "seeds": list(seeds),

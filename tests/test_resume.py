@@ -283,6 +283,14 @@ def test_another_rule_of_chunks_is_refused_where_it_decides(file: Path, monkeypa
     assert run(other, chunk=2).images == len(X)
 
 
+def test_another_version_of_pytorch_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    with pytest.raises(
+        SettingError, match=r"in\n  versions: rheobase .*, torch 2.* there, rheobase .*, torch 1\.0 here\n"
+    ):
+        run(file)
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="make it first"):
         run(tmp_path / "no" / "sums.json")
