@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from statistics import median
 from typing import Any
 
 from benchmarks import record
@@ -72,6 +73,44 @@ def goals() -> str:
     note = footnote(result, next(row["cell"] for row in result["bars"] if row["cell"]))
     twins = "Twin: points below the ANN of itself with as many levels above 0, at most, in parentheses, and no tuning."
     return "\n".join([*lines, "", f"{twins} {note} {_marked(result['bars'])}".strip()])
+
+
+def margins() -> str:
+    """Goals with other seeds of tuning, and with signs alone in the first step of annealed delta coding."""
+    if not record.has("margins"):
+        return "Not measured yet: `python -m benchmarks.margins`."
+    result = record.read("margins")
+    titles = ["spikes", "T", "goal", "changed", "points below the ANN", "method"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in result["rows"]:
+        verdict = "" if row["drop"] <= row["bar"] + ROUNDING else " (missed)"
+        cells = [row["group"], row["steps"], row["bar"], row["change"], f"{row['drop']:.2f}{verdict}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | `{row['cell']['method']}` |")
+    return "\n".join([*lines, "", footnote(result, result["rows"][0]["cell"])])
+
+
+def tuning_memory() -> str:
+    """Memory and time of tuning end to end and layer by layer."""
+    if not record.has("tuning-memory"):
+        return "Not measured yet: `python -m benchmarks.tuning_memory`."
+    result = record.read("tuning-memory")
+    titles = ["network", "pass", "images", "MiB at most", "seconds for an iteration", "seconds for one, and the rest"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in result["rows"]:
+        cells = [
+            f"{median(row['mib']):,.0f}",
+            f"{median(row['seconds']):.2f}",
+            f"{median(row['seconds_of_the_rest']):.0f}",
+        ]
+        lines.append(f"| {row['network']} | {row['pass']} | {row['images']} | {' | '.join(cells)} |")
+    hardware = result["hardware"]
+    note = (
+        f"Medians of {len(result['rows'][0]['mib'])} runs, each in a process of its own. T = {result['steps']}, "
+        f"batches of {result['batch_size']} images; memory above that of the converted network. An iteration end to "
+        f"end is one of all layers, layer by layer one of each. {hardware['processor']}, {hardware['cores']} threads. "
+        f"`{result['command']}`."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def goals_elsewhere() -> str:

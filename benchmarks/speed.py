@@ -31,6 +31,8 @@ import rheobase as rb
 from benchmarks import conversions, record
 from benchmarks.accuracy import shorten
 from benchmarks.contestants import NETWORKS, PEERS, ROOT, STEPS, Peers, ann, case, compiled_ann, race, simulation, timed
+from benchmarks.where import METHODS as NEURONS
+from benchmarks.where import where
 from rheobase import kernels, models
 from rheobase.data import images
 from rheobase.kernels import integer
@@ -38,7 +40,6 @@ from rheobase.kernels.processor import multiplies_bfloat16
 from rheobase.methods import AnnealedDelta, DifferentialCoding, RateCoding
 from rheobase.spiking import SpikingModel
 
-NEURONS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
 RECIPE = rb.ConstantThreshold(percentile=99.9, per_channel=True, initial_potential=0.5)
 OURS = (
     RateCoding(steps=1, levels=15),
@@ -49,7 +50,7 @@ LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def network(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -246,6 +247,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "preset": conversions.preset,
     "exit": conversions.early_exit,
     "layers": layers,
+    "where": where,
     "memory": memory,
     "machine": machine,
 }
@@ -255,7 +257,7 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A part, from its file where there is one."""
     sources = [
         *sorted((ROOT / "rheobase").rglob("*.py")),
-        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "conversions", "contestants", "peers")),
+        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "conversions", "contestants", "peers", "where")),
     ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     origin = record.provenance(0)

@@ -5,7 +5,7 @@ Of other processors, speed-avx512.json and speed-amx.json, there are the bars al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median, quantiles
 from typing import Any
 
@@ -18,6 +18,7 @@ ALPHABETS = {  # of the methods in `benchmarks.speed.OURS`
     "AnnealedDelta(steps=6, iterations=100)": "ternary",
     "AnnealedDelta(steps=5, iterations=400, anytime=0.0)": "ternary",
 }
+SIDE_BY_SIDE = ("resnet20", "vgg16", "density", "latency", "memory", "preset")
 Parts = dict[str, Any]
 
 
@@ -71,12 +72,41 @@ def _bars(parts: Parts, result: dict[str, Any]) -> str:
             f"| seconds to convert ResNet-20 with `{name}`, {parts['preset']['images']:,} images | at most 120 | "
             f"{median(seconds):.0f} [{min(seconds):.0f}, {max(seconds):.0f}]{verdict(median(seconds) <= 120)} |"
         )
-    loads = ", ".join(f"{parts[name]['load_before']:.2g}" for name in ("resnet20", "vgg16", "density", "latency"))
-    note = (
-        f"Medians of ratios within a round [quartiles]. {processor(result)}, "
-        f"{result['threads']} threads; load before its parts: {loads}. `{result['command']}`."
-    )
+    note = f"Medians of ratios within a round [quartiles]. {_passes(parts)} {origins(parts, SIDE_BY_SIDE)}"
     return "\n".join([*lines, "", note])
+
+
+def _passes(parts: Parts) -> str:
+    """What a pass of the ANN takes, also in bfloat16 where the processor multiplies it by itself."""
+    found = []
+    for name in ("resnet20", "vgg16"):
+        part = parts[name]
+        half = part["rounds"].get("ANN, bfloat16")
+        words = f"{TITLES[name]} {milliseconds(part, 'ANN')} ms"
+        found.append(words + (f" (in bfloat16 {milliseconds(part, 'ANN, bfloat16')})" if half else ""))
+    return (
+        f"One ANN pass for an image: {', '.join(found)}; one step from events, IF: "
+        + ", ".join(f"{TITLES[name]} {milliseconds(parts[name], 'IF, events')} ms" for name in ("resnet20", "vgg16"))
+        + "."
+    )
+
+
+def origins(parts: Parts, names: Iterable[str]) -> str:
+    """The processor, and of each part the commit and the load before it; then the command of each commit."""
+    chosen = {name: parts[name] for name in names if name in parts}
+    commits = dict.fromkeys((part["commit"][:7], part["command"]) for part in chosen.values())
+    about = [
+        f"`{command}` at {commit} ("
+        + ", ".join(
+            f"{name}, load {part['load_before']:.2g}"
+            for name, part in chosen.items()
+            if (part["commit"][:7], part["command"]) == (commit, command)
+        )
+        + ")"
+        for commit, command in commits
+    ]
+    first = next(iter(chosen.values()))
+    return f"{processor(first)}, {first['threads']} threads. {'; '.join(about)}."
 
 
 bars, bars_avx512, bars_amx = stored(_bars), stored(_bars, "speed-avx512"), stored(_bars, "speed-amx")
@@ -148,9 +178,10 @@ def speeds(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-@stored
-def layers(parts: Parts, result: dict[str, Any]) -> str:
+def _layers(parts: Parts, result: dict[str, Any]) -> str:
     """The dense layer's time over the events' time."""
+    if "layers" not in parts:
+        return _none("layers", result)
     rows = parts["layers"]["rows"]
     densities = sorted({row["density"] for row in rows})
     lines = [
@@ -170,9 +201,40 @@ def layers(parts: Parts, result: dict[str, Any]) -> str:
         lines.append(f"| {shape[1]} to {shape[2]} channels, {shape[3]} × {shape[3]} | {' | '.join(cells)} |")
     note = (
         "How many times faster than the dense layer in float32: from events, by density (bold where they are chosen "
-        "over it), and in whole numbers. 3 × 3 filters."
+        f"over it), and in whole numbers. 3 × 3 filters. {origins(parts, ['layers'])}"
     )
     return "\n".join([*lines, "", note])
+
+
+layers, layers_amx = stored(_layers), stored(_layers, "speed-amx")
+
+
+def _none(part: str, result: dict[str, Any]) -> str:
+    return f"Not measured on {processor(result)}: `python -m benchmarks.speed --part {part} --result ...`."
+
+
+def _where(parts: Parts, result: dict[str, Any]) -> str:
+    """Where the time of a step goes."""
+    if "where" not in parts:
+        return _none("where", result)
+    kinds = ["lists of events", "sums of events", "the rest of layers", "neurons", "max pooling", "sums", "all else"]
+    lines = [f"| | ms a step | {' | '.join(kinds)} |", "|---|---|" + "---|" * len(kinds)]
+    for row in parts["where"]["rows"]:
+        layers_left = row["layers"] - row["lists"] - row["events"]
+        shares = [row["lists"], row["events"], layers_left, row["neurons"], row["pools"], row["sums"]]
+        shares.append(row["all"] - sum(shares))
+        each = 1e3 * row["all"] / (row["images"] * row["steps"])
+        cells = " | ".join(f"{100 * share / row['all']:.0f} %" for share in shares)
+        lines.append(f"| {TITLES[row['network']]}, {row['method']} | {each:.3f} | {cells} |")
+    note = (
+        "Medians of each column. Milliseconds for one image and step, layers from events where that is faster. *The "
+        "rest of layers* is dense convolutions, in float32 or whole numbers, and what stands around the kernels; *all "
+        f"else* is Python between the layers, the first layer, the read-out and counts. {origins(parts, ['where'])}"
+    )
+    return "\n".join([*lines, "", note])
+
+
+where, where_amx = stored(_where), stored(_where, "speed-amx")
 
 
 @stored
@@ -195,9 +257,10 @@ def calibration(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-@stored
-def floors(parts: Parts, result: dict[str, Any]) -> str:
+def _floors(parts: Parts, result: dict[str, Any]) -> str:
     """What a step must cost at least, and what it costs."""
+    if "machine" not in parts:
+        return _none("machine", result)
     machine = parts["machine"]
     gflops, gbytes = median(machine["gflops"]), median(machine["gbytes"])
     heads = [
@@ -212,7 +275,7 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
     ]
     heads += ["× rate", "events"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---|" * (len(heads) - 1)]
-    for name, title in TITLES.items():
+    for name, title in ((name, title) for name, title in TITLES.items() if name in parts):
         part = parts[name]
         macs, neurons = part["macs"], part["neurons"]
         arithmetic = 2e3 * macs / (gflops * 1e9)
@@ -227,9 +290,12 @@ def floors(parts: Parts, result: dict[str, Any]) -> str:
     note = (
         f"Milliseconds for one image, IF. On this machine {rate} makes {gflops:.0f} Gflop/s, and a "
         f"copy moves {gbytes:.1f} GB/s. Bytes: each neuron's current and value, written and read once. × rate: the "
-        "arithmetic floor times the rate of spikes."
+        f"arithmetic floor times the rate of spikes. {origins(parts, ['machine', *TITLES])}"
     )
     return "\n".join([*lines, "", note])
+
+
+floors, floors_amx = stored(_floors), stored(_floors, "speed-amx")
 
 
 def ann_batches(parts: Parts) -> str:
@@ -240,11 +306,10 @@ def ann_batches(parts: Parts) -> str:
     return ", on the fastest of some batches: " + ", ".join(f"{title} {n}" for title, n in found.items())
 
 
-@stored
-def early_exit(parts: Parts, result: dict[str, Any]) -> str:
+def _early_exit(parts: Parts, result: dict[str, Any]) -> str:
     """What an exit rule saves, and what it costs."""
     if "exit" not in parts:
-        return ""
+        return _none("exit", result)
     part = parts["exit"]
     lines = ["| | accuracy | mean steps | ms an image | times faster |", "|---|---|---|---|---|"]
     for name, run in part["rounds"].items():
@@ -255,10 +320,12 @@ def early_exit(parts: Parts, result: dict[str, Any]) -> str:
         f"ResNet-20, `{part['method']}`, T = {part['steps']}, `{part['rule']}`, {part['images']:,} test images in "
         f"batches of {part['batch']}; medians [quartiles]. Of all rules with which "
         f"{100 * part['kept']:g} % of training images keep the class of step T, images leave earliest with this one. "
-        f"{processor(part)}, {part['threads']} threads; load before it: {part['load_before']:.2g}. "
-        f"`{part['command']}`."
+        f"{origins(parts, ['exit'])}"
     )
     return "\n".join([*lines, "", note])
+
+
+early_exit, early_exit_amx = stored(_early_exit), stored(_early_exit, "speed-amx")
 
 
 def processor(about: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from benchmarks import record
 from benchmarks.networks import bench
 from rheobase import models
 from rheobase.calibration import Tuning, tune, tune_layers
+from rheobase.calibration.layerwise import samples
 from rheobase.methods import AnnealedDelta
 
 NETWORKS = ("resnet20-cifar10", "vgg16-cifar10", "resnet34-imagenet")
@@ -61,7 +62,8 @@ def measure(name: str, which: str) -> dict[str, Any]:
         return time.perf_counter() - start
 
     _, few, many = seconds(1), seconds(1), seconds(1 + ITERATIONS)  # the first one compiles
-    return {"mib": peak() - before, "seconds": (many - few) / ITERATIONS, "seconds_of_the_rest": few}
+    used = len(samples(graph, x, STEPS, IMAGES)) if which == "layer by layer" else len(x)
+    return {"mib": peak() - before, "seconds": (many - few) / ITERATIONS, "seconds_of_the_rest": few, "images": used}
 
 
 def main() -> None:
@@ -79,12 +81,12 @@ def main() -> None:
     for name in NETWORKS:
         for which in PASSES:
             command = [sys.executable, "-m", "benchmarks.tuning_memory", "--threads", str(arguments.threads)]
-            found: dict[str, list[float]] = {}
+            runs = []
             for _ in range(arguments.rounds):
-                done = subprocess.run([*command, "--one", name, which], check=True, capture_output=True, text=True)
-                for what, value in json.loads(done.stdout.splitlines()[-1]).items():
-                    found.setdefault(what, []).append(value)
-            rows.append({"network": name, "pass": which, **found})
+                done = subprocess.run([*command, "--one", name, which], check=True, stdout=subprocess.PIPE, text=True)
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
+            found = {what: [run[what] for run in runs] for what in ("mib", "seconds", "seconds_of_the_rest")}
+            rows.append({"network": name, "pass": which, "images": runs[0]["images"], **found})
             print(rows[-1], flush=True)
     content = {**record.provenance(0), "steps": STEPS, "batch_size": BATCH, "images": IMAGES, "rows": rows}
     print(record.write("tuning-memory", content))

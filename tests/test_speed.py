@@ -12,6 +12,8 @@ from torch import nn
 
 import rheobase as rb
 from benchmarks import contestants, conversions, record, speed, speed_tables
+from benchmarks.where import measured
+from rheobase.kernels.events import EventLayer
 
 X = torch.rand(32, 3)
 
@@ -52,7 +54,8 @@ def test_a_number_that_misses_its_bar_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(record, "read", lambda _name: result)
     missed = {}
     for growth in (1.05, 1.051):
-        parts["memory"] = {"peak_mib": {"512": [1000 * growth], "32": [1000.0]}}
+        parts["memory"] |= {"peak_mib": {"512": [1000 * growth], "32": [1000.0]}}
+        parts["memory"].pop("needed_mib", None)
         missed[growth] = [line for line in speed_tables.bars().splitlines() if "peak memory" in line]
     assert missed[1.05] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.050 |"]
     assert missed[1.051] == ["| peak memory, T = 512 against T = 32, ResNet-20 | at most 1.05 | 1.051 (missed) |"]
@@ -116,7 +119,7 @@ def test_the_table_of_early_exit_divides_by_its_own_rounds(monkeypatch: pytest.M
     result = record.read("speed")
     monkeypatch.setattr(record, "read", lambda _name: result)
     result["parts"].pop("exit", None)
-    assert speed_tables.early_exit() == ""
+    assert speed_tables.early_exit().startswith("Not measured on")
     runs = {"all steps": (32.0, [4.0, 8.0, 4.0]), "early exit": (16.0, [2.0, 4.0, 2.0])}
     rounds = {name: {"accuracy": 0.9, "mean_steps": mean, "seconds": s} for name, (mean, s) in runs.items()}
     about = {"images": 4, "steps": 32, "batch": 2, "kept": 0.99, "method": "M()", "rule": "R()"}
@@ -124,6 +127,41 @@ def test_the_table_of_early_exit_divides_by_its_own_rounds(monkeypatch: pytest.M
     lines = speed_tables.early_exit().splitlines()
     assert lines[2] == "| all steps | 90.0 % | 32.0 | 1000.00 |  |"
     assert lines[3] == "| early exit | 90.0 % | 16.0 | 500.00 | 2.00 [2.00, 2.00] |"
+
+
+def test_a_table_says_of_each_part_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    for name, commit, command, load in (("layers", "aaaaaaa1", "one", 0.25), ("exit", "bbbbbbb2", "two", 1.5)):
+        result["parts"][name] |= {"commit": commit, "command": command, "load_before": load}
+    origins = speed_tables.origins(result["parts"], ("layers", "exit", "no such part"))
+    assert origins.endswith(" threads. `one` at aaaaaaa (layers, load 0.25); `two` at bbbbbbb (exit, load 1.5).")
+
+
+def test_the_shares_of_a_step_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    clock = {"lists": 0.1, "events": 0.4, "layers": 0.6, "neurons": 0.2, "pools": 0.0, "sums": 0.05, "all": 1.0}
+    row = {"network": "vgg16", "method": "IF", "images": 10, "steps": 20, **clock}
+    result["parts"]["where"] = result["parts"]["layers"] | {"rows": [row]}
+    line = speed_tables.where().splitlines()[2]
+    assert line == "| VGG16, IF | 5.000 | 10 % | 40 % | 10 % | 20 % | 0 % | 5 % | 15 % |"
+
+
+def test_the_clock_of_a_simulation_finds_its_parts_and_leaves_all_as_it_was() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4)
+    )
+    x = torch.rand(4, 3, 8, 8)
+    snn = rb.convert(net.eval(), x, rb.ConstantThreshold())
+    snn.events = "always"
+    before = EventLayer.__call__
+    with measured() as clock:
+        rb.simulate(snn, x, 8)
+    assert EventLayer.__call__ is before
+    assert clock["pools"] == clock["sums"] == 0
+    assert 0 < clock["lists"] + clock["events"] < clock["layers"]
+    assert min(clock["lists"], clock["events"], clock["neurons"]) > 0
 
 
 def test_provenance_names_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:

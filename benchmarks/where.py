@@ -1,0 +1,82 @@
+"""Where the time of a simulation goes: a part of `benchmarks.speed`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import rheobase as rb
+from benchmarks.contestants import NETWORKS, STEPS, case
+from rheobase.execution import Execution
+from rheobase.kernels import cpu
+from rheobase.kernels.events import EventLayer
+from rheobase.neurons import CumulativeMaxPool, Neuron
+from rheobase.program import Bare
+
+__all__ = ["METHODS", "measured", "where"]
+
+METHODS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
+LISTS, EVENTS, LAYERS, NEURONS, POOLS, SUMS = "lists", "events", "layers", "neurons", "pools", "sums"
+Clock = dict[str, float]
+
+
+def where(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a simulation in the lists of events, in what is summed up from them, in all layers, neurons, max
+    poolings and sums, and in all; medians of the rounds. ``layers`` has the first two in it."""
+    rows = []
+    for name in NETWORKS:
+        given, steps = case(name, arguments.quick), 4 if arguments.quick else STEPS
+        for method, settings in METHODS.items():
+            snn = rb.convert(given.model, given.calibration, settings)
+            rb.simulate(snn, given.images, steps)
+            clocks = []
+            for _ in range(arguments.rounds):
+                with measured() as clock:
+                    start = time.perf_counter()
+                    rb.simulate(snn, given.images, steps)
+                    clock["all"] = time.perf_counter() - start
+                clocks.append(clock)
+            seconds = {what: median(clock.get(what, 0.0) for clock in clocks) for what in clocks[0]}
+            rows.append({"network": name, "method": method, "images": len(given.images), "steps": steps, **seconds})
+    return {"rows": rows}
+
+
+@contextmanager
+def measured() -> Iterator[Clock]:
+    """The seconds that each kind of work takes while this is open."""
+    clock = dict.fromkeys((LISTS, EVENTS, LAYERS, NEURONS, POOLS, SUMS), 0.0)
+
+    def kernel(compiled: Any, *_: Any) -> str | None:
+        """The kind of a kernel; that of a neuron is in the neuron's time."""
+        name = compiled.native_name
+        return LISTS if "_compressed" in name else EVENTS if "_gathered" in name or "_scattered" in name else None
+
+    places: list[tuple[Any, str, Callable[..., str | None]]] = [
+        (cpu, "launch", kernel),
+        (EventLayer, "__call__", lambda *_: LAYERS),
+        (Bare, "__call__", lambda layer, *_: None if layer._events else LAYERS),
+        (Neuron, "forward", lambda *_: NEURONS),
+        (CumulativeMaxPool, "forward", lambda *_: POOLS),
+        (Execution, "_sum", lambda *_: SUMS),
+    ]
+    with ExitStack() as stack:
+        for owner, name, kind in places:
+            stack.enter_context(mock.patch.object(owner, name, _timed(getattr(owner, name), kind, clock)))
+        yield clock
+
+
+def _timed(function: Callable[..., Any], kind: Callable[..., str | None], clock: Clock) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        done = function(*args, **kwargs)
+        what = kind(*args)
+        if what is not None:
+            clock[what] += time.perf_counter() - start
+        return done
+
+    return run
