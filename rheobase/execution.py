@@ -138,9 +138,7 @@ class Execution:
             for node in self.program.moving:
                 layer = self.program.layers.get(node)
                 if layer is not None:
-                    current = self._current(node.args[0], moving)
-                    values = emit(node, layer, self._change(node, node.args[0], current))  # type: ignore[arg-type]
-                    moving[node] = values.flatten(0, 1)  # (K, N, ...) -> (K*N, ...)
+                    moving[node] = emit(node, layer, self._received(node, moving)).flatten(0, 1)  # -> (K*N, ...)
                 elif node is self.program.input:
                     sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
                     moving[node] = sent[:, self._rows].flatten(0, 1)
@@ -274,6 +272,11 @@ class Execution:
         else:
             summand = value_of(other)
         return added(total, summand)
+
+    def _received(self, node: fx.Node, moving: dict[fx.Node, Any]) -> Tensor:
+        """What a layer with memory receives. Shape (K, N, ...)."""
+        source: Any = node.args[0]
+        return self._change(node, source, self._current(source, moving))
 
     def _current(self, node: Any, moving: dict[fx.Node, Any]) -> Tensor:
         """The input of a layer with memory. Shape (K, N, ...)."""

@@ -152,11 +152,12 @@ def tune_layers(
 ) -> SpikingModel:
     r"""Tune the neurons of one layer after the other, each to the activation of the ANN: |r(T) - a|^2 / |a|^2.
 
-    Weights stay as they are. Memory is that of the currents of one layer, T * images samples (at most 1 GiB: fewer
-    images are used where they would take more), and of what one backward pass through its neurons holds, some times
-    that, however many layers there are; `tune` holds all layers for T steps, but of one batch. It also serves as its
-    start. In a `rheobase.calibration.session` with a folder, an interrupted one goes on from its last layer, and ends
-    with the same numbers.
+    Weights stay as they are. Held are some four tensors as large as the currents of the largest layer, of T * images
+    samples (at most 1 GiB each: fewer images are used where they would take more), and what one backward pass through
+    its neurons holds, however many layers there are; `tune` holds all layers for T steps, but of one batch. Which is
+    less depends on the network and the images: see docs/annealed.md. It also serves as its start. In a
+    `rheobase.calibration.session` with a folder, an interrupted one goes on from its last layer, and ends with the same
+    numbers.
 
     Args:
         snn: the converted network; it is left as it is.

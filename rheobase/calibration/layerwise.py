@@ -48,11 +48,11 @@ class Layer:
     activation: Tensor
     pre_activation: Tensor
 
-    def emit(self, neuron: Neuron) -> Tensor:
-        """What a neuron sends for the currents, from its reset on. Shape (T, N, ...)."""
+    def emit(self, neuron: Neuron, overwrite: bool = False) -> Tensor:
+        """What a neuron sends for the currents, from its reset on; it may take their memory. Shape (T, N, ...)."""
         run = copy.deepcopy(neuron).to(self.currents)
         run.reset()
-        values: Tensor = run(self.currents)
+        values: Tensor = run(self.currents, overwrite=overwrite)
         return values
 
 
@@ -75,7 +75,8 @@ def layerwise(
         steps: T, at least 1.
         adjust: gives the neuron of a site; see `Layer`.
         images: how many samples are used, the first ones; fewer, with a warning, where the currents of the largest
-            layer would take more than 1 GiB. Some eight tensors of that size are held at once.
+            layer would take more than 1 GiB. Some four tensors of that size are held at once, besides what
+            ``adjust`` takes.
 
     Raises:
         SettingError: steps or images is below 1, or the graph is of another network.
@@ -94,7 +95,7 @@ def layerwise(
         visited = Layer(site, snn.plan.neurons[site], currents, sent, received)
         adjusted[site] = neuron = copy.deepcopy(adjust(visited))
         current().tell("calibrating layers", len(adjusted), len(graph.sites))
-        return visited.emit(neuron)
+        return visited.emit(neuron, overwrite=snn.program.may_overwrite(node.args[0]))
 
     snn.start(x).walk(steps, emit)
     snn.reset()
