@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import rheobase as rb
 from rheobase import methods, neurons
+from rheobase.batches import as_batches
 from rheobase.calibration import Layer, layerwise
 from rheobase.coding import Delayed, Poisson
 from rheobase.errors import ConversionError, SettingError
@@ -60,7 +61,7 @@ from rheobase.neurons import (
     Retracting,
     Rounded,
 )
-from rheobase.observers import Statistics
+from rheobase.observers import Percentile, Statistics, observe
 from rheobase.operations import AmaxPool
 from rheobase.simulation import simulate
 from rheobase.spiking import SpikingModel
@@ -218,6 +219,16 @@ def test_the_gate_reads_spikes_also_where_an_exact_pooling_reads_currents(tmp_pa
     gated.save(tmp_path / "net")
     loaded = rb.load(tmp_path / "net", net)
     assert torch.equal(rb.simulate(loaded, x, 8).output, run.output)
+
+
+def test_robust_normalisation_may_rank_active_neurons_alone() -> None:
+    graph = rb.trace(mlp(), MLP_X.float()[:2])
+    data = as_batches(MLP_X.float())
+    observer = Percentile(60.0, nonzero=True)
+    snn = rb.convert(mlp(), MLP_X.float(), RobustNorm(percentile=60.0, nonzero=True))
+    for site, value in observe(graph, data, observer).values.items():
+        assert torch.equal(snn.plan.neurons[site].get_buffer("threshold"), value)
+        assert value > observe(graph, data, Percentile(60.0)).values[site]
 
 
 def test_an_unknown_pooling_is_an_error() -> None:

@@ -99,7 +99,7 @@ class Choice:
     classes: bool = True
 
     def __str__(self) -> str:
-        rows = [("T", "agreement", "error", "events", "method")]
+        rows = [("T", "agreement", "error", "events a neuron", "method")]
         rows += [
             (str(c.steps), f"{100 * c.agreement:.1f} %", f"{c.error:.3f}", f"{c.events:.2f}", repr(c.method))
             for c in self.tried

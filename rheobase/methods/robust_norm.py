@@ -4,8 +4,8 @@ References:
     Rueckauer, Lungu, Hu, Pfeiffer, Liu 2017, "Conversion of continuous-valued deep networks to efficient event-driven
     networks for image classification", Frontiers in Neuroscience 11:682.
 
-Departures: the percentile is over all activations of a layer, zeros included (their toolbox leaves zeros out, which
-makes 99.9 % there a higher value). Max pooling is exact by default; their gate is ``gate=True``.
+Departures: the percentile is over all activations of a layer, zeros included, by default (their toolbox leaves zeros
+out, which makes 99.9 % a higher value: ``nonzero=True``). Max pooling is exact by default; their gate is ``gate=True``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from rheobase.graph import Graph
 from rheobase.methods.constant import ConstantThreshold
-from rheobase.observers import Statistics
+from rheobase.observers import Observer, Percentile, Statistics
 from rheobase.plan import Plan
 
 __all__ = ["RobustNorm"]
@@ -33,12 +33,18 @@ class RobustNorm(ConstantThreshold):
     Args:
         gate: max pooling passes on the spikes of the unit that has sent the most. A pooling between a layer and its
             ReLU, or right behind that, then reads the neurons' spikes, and there are neurons for each of its inputs.
+        nonzero: rank activations above 0 alone.
 
     The other arguments are those of `ConstantThreshold`.
     """
 
     percentile: float = 99.9
     gate: bool = False
+    nonzero: bool = False
+
+    def observer(self) -> Observer:
+        observer = super().observer()
+        return dataclasses.replace(observer, nonzero=self.nonzero) if isinstance(observer, Percentile) else observer
 
     def plan(self, graph: Graph, statistics: Statistics) -> Plan:
         plan = super().plan(graph, statistics)
