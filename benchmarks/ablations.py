@@ -10,7 +10,6 @@ stored, marked as older where the method has other settings now. Environment var
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.methods import as_older, cell, cell_path, once
 from benchmarks.networks import Bench, bench
 from rheobase.methods import AnnealedDelta
@@ -85,14 +84,7 @@ def search(on: Bench) -> dict[str, float]:
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2000, help="the first test images")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
-    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = options.parse(options.parser(__doc__, "images", "device", "share", "finished"))
     rows, place = [], cache(bench)  # several rows have one network and its data
     first, every = map(int, (arguments.share or "0/1").split("/"))
     turns: list[str] = []

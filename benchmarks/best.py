@@ -13,14 +13,10 @@ nothing is measured, and the finished ones alone are written. Networks are those
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.entries import ENTRIES, Entry
 from benchmarks.methods import STEPS, accuracies, keep, levels_of, near, row, twins
 from benchmarks.networks import bench
@@ -49,18 +45,10 @@ def best_of_each_group(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, i
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", required=True)
-    parser.add_argument("--images", type=int, default=2000, help="the first test images")
-    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
-    parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
-    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results first")
-    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    made = options.parser(
+        __doc__, "images", "calibration", "only", "keep", "finished", "device", network={"required": True}
+    )
+    arguments = options.parse(made)
     chosen = best_of_each_group(record.read(SOURCE)["methods"])
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     count = len(on.test.dataset)

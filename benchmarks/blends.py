@@ -9,14 +9,12 @@ on these with some of another blended into each, and on test images. Networks th
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.networks import Bench, bench
 from rheobase.methods import AnnealedDelta, DifferentialCoding, ParallelConversion, RateCoding, TemporalBias
 from rheobase.methods.auto import blended
@@ -71,13 +69,7 @@ def judged(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", nargs="+", default=NETWORKS)
-    parser.add_argument("--images", type=int, default=2000, help="the first test images")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    arguments = options.parse(options.parser(__doc__, "images", network={"nargs": "+", "default": NETWORKS}))
     stored = record.read("blends")["rows"] if record.has("blends") else []
     rows = [found for found in stored if found["network"] not in arguments.network]
     for network in arguments.network:

@@ -9,16 +9,13 @@ accuracy stands that of the ANN on the same images; `Auto` itself sees calibrati
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.methods import cell_path, once, take_over
 from benchmarks.networks import Bench, bench
 
@@ -83,17 +80,7 @@ def older_rows(on: Bench) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet20-cifar10")
-    parser.add_argument("--images", type=int, default=2000, help="the first test images")
-    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
-    parser.add_argument("--only", default="", help="constraints that have this in their text; nothing is written then")
-    parser.add_argument("--keep", action="store_true", help="take over the rows of the stored result first")
-    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    arguments = options.parse(options.parser(__doc__, "network", "images", "calibration", "only", "keep", "finished"))
     on = bench(arguments.network, arguments.images, arguments.calibration)
     if arguments.keep:
         keep(on, arguments.images)

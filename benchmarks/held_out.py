@@ -10,7 +10,6 @@ finished ones alone are written. $RHEOBASE_WEIGHTS and $RHEOBASE_DATA are those 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 import rheobase as rb
-from benchmarks import methods, record
+from benchmarks import methods, options, record
 from benchmarks.networks import Bench, bench
 from benchmarks.pixels import calibration_images
 from rheobase.methods import AnnealedDelta, CalibratedMSAT, ParallelConversion, TemporalBias
@@ -95,15 +94,9 @@ def unseen(on: Bench, count: int) -> Tensor:
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=4000, help="training images that calibration does not see")
-    parser.add_argument("--only", default="", help="trials that have this in their text; nothing is written then")
-    parser.add_argument("--keep", action="store_true", help="take over the trials of the stored result first")
-    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    about = "training images that calibration does not see"
+    made = options.parser(__doc__, "only", "keep", "finished", images={"default": 4000, "help": about})
+    arguments = options.parse(made)
     on = bench(NETWORK, 1, CALIBRATION)
     others = unseen(on, arguments.images)
     if arguments.keep:

@@ -9,14 +9,10 @@ stored results first, and with --finished nothing is measured, and the finished 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
-import torch
-
-import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.entries import BARS, TERNARY, WEIGHTED, Bar
 from benchmarks.methods import cell, cell_path, keep, take_over
 from benchmarks.networks import bench
@@ -45,15 +41,7 @@ def changed(bar: Bar, **settings: Any) -> Tuned:
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10000, help="the first test images")
-    parser.add_argument("--only", default="", help="what has this in its group or change; nothing is written then")
-    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results first")
-    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    arguments = options.parse(options.parser(__doc__, "only", "keep", "finished", images={"default": 10000}))
     on = bench(NETWORK, arguments.images, 1024, "cpu")
     count = len(on.test.dataset)
     if arguments.keep:

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 import rheobase as rb
-from benchmarks import record
+from benchmarks import options, record
 from benchmarks.accuracy import shorten
 from benchmarks.entries import BARS, ENTRIES, TRAINED, Entry
 from benchmarks.networks import Bench, bench
@@ -290,22 +290,11 @@ def row(
 
 def main() -> None:
     """Measure what is missing, then write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet20-cifar10")
-    parser.add_argument("--images", type=int, default=2000, help="the first test images")
-    parser.add_argument("--calibration", type=int, default=1024, help="training images, without labels")
-    parser.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
-    parser.add_argument("--finished", action="store_true", help="measure no method, write what there is")
-    parser.add_argument("--keep", action="store_true", help="take over the cells of the stored results")
-    parser.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
-    parser.add_argument("--only", default="", help="what has this in its group or name; nothing is written then")
-    parser.add_argument("--most", type=int, default=STEPS[-1], help="the largest T; nothing is written then")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--share", default="", help="I/N: every N-th row from the I-th on; nothing is written then")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rb.keep_memory()
+    made = options.parser(__doc__, "network", "images", "calibration", "finished", "keep", "only", "device", "share")
+    made.add_argument("--bars", action="store_true", help="the goals alone, usually with --images 10000")
+    made.add_argument("--untuned", action="store_true", help="without gradient calibration; nothing is written then")
+    made.add_argument("--most", type=int, default=STEPS[-1], help="the largest T; nothing is written then")
+    arguments = options.parse(made)
     on = bench(arguments.network, arguments.images, arguments.calibration, arguments.device)
     arguments.images = len(on.test.dataset)  # there may be fewer
     if arguments.keep:
