@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.blends import SHARES, judged
+from benchmarks.markdown import heads
 from benchmarks.method_tables import NETWORKS, OLDER, footnote, measured, older_commits
 from benchmarks.methods import accuracies
 from rheobase.intervals import wilson
@@ -19,7 +20,7 @@ def constraints() -> str:
         return "Not measured yet: `python -m benchmarks.constraints`."
     result = record.read("constraints")
     titles = ["asked", "taken", "T", "points below the ANN", "agreement %", "events a neuron", "all took"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for row in result["rows"]:
         drop = 100 * (row["reference_accuracy"] - row["accuracy"])
         warned = "" if row["met"] else " (with a warning)"
@@ -35,7 +36,7 @@ def constraints() -> str:
 def auto() -> str:
     """`Auto` for T steps beside the most accurate other method with the same spikes at that T."""
     titles = ["network", "spikes", "T", "`Auto` %", "the best other one %", "which is"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     shown: list[dict[str, Any]] = []
     behind, count, most = [], 0, 0.0
     for network, title in NETWORKS.items():
@@ -70,7 +71,7 @@ def blends() -> str:
         return "Not measured yet: `python -m benchmarks.blends`."
     result = record.read("blends")
     titles = ["network", "methods", *(f"{100 * share:g} % of another" for share in SHARES)]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for network, apart in judged(result["rows"]).items():
         count = sum(row["network"] == network for row in result["rows"])
         lines.append(f"| {NETWORKS.get(network, network)} | {count} | {' | '.join(f'{100 * a:+.1f}' for a in apart)} |")

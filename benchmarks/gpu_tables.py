@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import record
+from benchmarks.markdown import heads
 from benchmarks.speed_tables import spread, verdict
 
 TITLES = {"resnet20-cifar10": "ResNet-20", "vgg16-cifar10": "VGG16"}
@@ -73,7 +74,7 @@ def gpu_networks() -> str:
     result = record.read("gpu")
     networks = result["networks"]
     titles = [f"{TITLES[key.partition(', ')[0]]}, {key.partition(', ')[2]}" for key in networks]
-    lines = [f"| | {' | '.join(titles)} |", "|" + "---|" * (len(titles) + 1)]
+    lines = heads(["", *titles])
     for name, title in ROWS.items():
         cells = []
         for found in networks.values():

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from benchmarks import record
 from benchmarks.best import NEAR
+from benchmarks.markdown import heads
 from benchmarks.methods import accuracies
 from benchmarks.methods import near as is_near
 from rheobase import methods
@@ -33,7 +34,7 @@ def guide() -> str:
         "tuned",
         "paper",
     ]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     near = _near()
     for cls in published():
         about = overview(cls)

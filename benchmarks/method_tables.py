@@ -11,6 +11,7 @@ from benchmarks import record
 from benchmarks.best import NEAR, best_of_each_group
 from benchmarks.entries import BARS, ENTRIES, PUBLISHED, TRAINED
 from benchmarks.guide import TABLE, WITH_LEVELS
+from benchmarks.markdown import heads
 from benchmarks.methods import STEPS, accuracies, levels_of, near, shown
 from rheobase.intervals import wilson
 
@@ -55,7 +56,7 @@ def goals() -> str:
         return "Not measured yet: `python -m benchmarks.methods --bars --images 10000`."
     result = record.read(GOALS)
     titles = ["spikes", "T", "points below the ANN", "goal", "twin", "events a neuron", "calibration", "method"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     accuracy = {found["levels"]: found["accuracy"] for found in result.get("twins", ())}
     for row in result["bars"]:
         cell = row["cell"]
@@ -81,7 +82,7 @@ def margins() -> str:
         return "Not measured yet: `python -m benchmarks.margins`."
     result = record.read("margins")
     titles = ["spikes", "T", "goal", "changed", "points below the ANN", "method"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for row in result["rows"]:
         verdict = "" if row["drop"] <= row["bar"] + ROUNDING else " (missed)"
         cells = [row["group"], row["steps"], row["bar"], row["change"], f"{row['drop']:.2f}{verdict}"]
@@ -95,7 +96,7 @@ def tuning_memory() -> str:
         return "Not measured yet: `python -m benchmarks.tuning_memory`."
     result = record.read("tuning-memory")
     titles = ["network", "pass", "images", "MiB at most", "seconds for an iteration", "seconds for one, and the rest"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for row in result["rows"]:
         cells = [
             f"{median(row['mib']):,.0f}",
@@ -118,7 +119,7 @@ def goals_elsewhere() -> str:
     elsewhere = {f"bars-{n}": title for n, title in NETWORKS.items() if f"bars-{n}" != GOALS}
     found = {title: record.read(name) for name, title in elsewhere.items() if record.has(name)}
     titles = ["spikes", "T", "goal on ResNet-20", *found]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for bar in BARS:
         drops = [
             next((r["drop"] for r in result["bars"] if (r["group"], r["steps"]) == (bar.group, bar.steps)), None)
@@ -142,7 +143,7 @@ def best() -> str:
         result = record.read(f"best-{network}")
         accuracy = {found["levels"]: found["accuracy"] for found in result.get("twins", ())}
         titles = ["spikes", "method", "T", "accuracy", *LAST[1:-1]]
-        lines += [f"**{title[0].upper()}{title[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        lines += [f"**{title[0].upper()}{title[1:]}**", "", *heads(titles)]
         for row in result["methods"]:
             for cell in row["cells"]:
                 low, high = wilson(cell["accuracy"], result["images"])
@@ -188,7 +189,7 @@ def _choices(network: str, groups: Collection[str] | None = None) -> str:
         theirs = PUBLISHED.get(network, {})
         known = any(row["name"] in theirs for row in rows)
         titles = ["method", *(f"T = {t}" for t in steps), *LAST, *([THEIRS] if known else [])]
-        lines += [f"**{group[0].upper()}{group[1:]}**", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        lines += [f"**{group[0].upper()}{group[1:]}**", "", *heads(titles)]
         for row in rows:
             more = f" {theirs.get(row['name'], '')} |" if known else ""
             lines.append(_line(row, steps, twins, result["images"]) + more)
@@ -258,7 +259,7 @@ def take() -> str:
     results = {n: record.read(f"methods-{n}") for n in names}
     found = {n: {(row["group"], row["name"]): row for row in results[n]["methods"]} for n in names}
     titles = ["spikes", "take", *(f"points below the ANN (T), {NETWORKS[n]}" for n in names), "calibration"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     chosen = best_of_each_group(results[names[0]]["methods"])
     kinds = ("binary", "ternary", "integer", "power of two", "real")
     chosen.sort(key=lambda one: next(i for i, kind in enumerate(kinds) if kind in one[0].group))
@@ -298,7 +299,7 @@ def others() -> str:
         found[title] = {(row["group"], row["name"]): row for row in result["methods"]}
         about.append(f"{title} {_ann(result, result['methods'][0]['cells'][0])}")
     titles = ["spikes", "method", *found]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     shown: list[dict[str, Any]] = []
     for entry, first in best_of_each_group(record.read(TABLE)["methods"]):
         of_entry = [rows.get((entry.group, entry.name)) for rows in found.values()]
@@ -364,7 +365,7 @@ def depth() -> str:
         "error of its answers %",
         "events a neuron",
     ]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     rows = [row for row in record.read("ablations")["rows"] if row["network"] != "resnet20-cifar10"]
     for row in rows:
         cell = row["cell"]
@@ -383,7 +384,7 @@ def held_out(kinds: str = "Parallel|Annealed") -> str:
     if not trials:
         return "Not measured yet: `python -m benchmarks.held_out`."
     titles = ["method", "other classes, others %", "calibration images %", "error, others %", "calibration images %"]
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    lines = heads(titles)
     for row in trials:
         seen, others = row["calibration"], row["held_out"]
         figures = [f"{100 * part[what]:.2f}" for what in ("disagreement", "error") for part in (others, seen)]

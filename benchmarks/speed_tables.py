@@ -10,6 +10,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks import record
+from benchmarks.markdown import heads
 
 TITLES = {"resnet20": "ResNet-20", "vgg16": "VGG16", "resnet34": "ResNet-34"}
 ALPHABETS = {  # of the methods in `benchmarks.speed.OURS`
@@ -163,7 +164,7 @@ def speed(parts: Parts, result: dict[str, Any]) -> str:
 def speeds(parts: Parts, result: dict[str, Any]) -> str:
     """Image-steps a second of every contestant."""
     names = list(parts["resnet20"]["rounds"])
-    lines = [f"| | {' | '.join(TITLES.values())} |", "|---|" + "---|" * len(TITLES)]
+    lines = heads(["", *TITLES.values()])
     for contestant in names:
         cells = [rate(parts[network], contestant) for network in TITLES]
         lines.append(f"| {label(parts['resnet20'], contestant)} | {' | '.join(cells)} |")
@@ -218,7 +219,7 @@ def _where(parts: Parts, result: dict[str, Any]) -> str:
     if "where" not in parts:
         return _none("where", result)
     kinds = ["lists of events", "sums of events", "the rest of layers", "neurons", "max pooling", "sums", "all else"]
-    lines = [f"| | ms a step | {' | '.join(kinds)} |", "|---|---|" + "---|" * len(kinds)]
+    lines = heads(["", "ms a step", *kinds])
     for row in parts["where"]["rows"]:
         layers_left = row["layers"] - row["lists"] - row["events"]
         shares = [row["lists"], row["events"], layers_left, row["neurons"], row["pools"], row["sums"]]
@@ -263,7 +264,7 @@ def _floors(parts: Parts, result: dict[str, Any]) -> str:
         return _none("machine", result)
     machine = parts["machine"]
     gflops, gbytes = median(machine["gflops"]), median(machine["gbytes"])
-    heads = [
+    titles = [
         "",
         "10⁶ multiply-adds",
         "10³ neurons",
@@ -273,8 +274,8 @@ def _floors(parts: Parts, result: dict[str, Any]) -> str:
         "dense float32",
         "dense",
     ]
-    heads += ["× rate", "events"]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "---|" * (len(heads) - 1)]
+    titles += ["× rate", "events"]
+    lines = heads(titles)
     for name, title in ((name, title) for name, title in TITLES.items() if name in parts):
         part = parts[name]
         macs, neurons = part["macs"], part["neurons"]
