@@ -1,10 +1,9 @@
-"""Memory and time of gradient calibration end to end and layer by layer, as networks grow.
+"""Memory of gradient calibration end to end and layer by layer, as networks grow.
 
     python -m benchmarks.tuning_memory [--rounds 3] [--threads N]
 
-Each pass tunes annealed delta coding with T = 8 in a process of its own: its peak memory above what the converted
-network holds, and the seconds of an iteration of 8 images: end to end that is one for all layers, layer by layer one
-for each. Time is of use only on an idle machine. Environment variables are those of `benchmarks.methods`.
+Each pass tunes annealed delta coding with T = 8, in batches of 8 images, in a process of its own: its peak memory above
+what the converted network holds. Environment variables are those of `benchmarks.methods`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from rheobase.methods import AnnealedDelta
 
 NETWORKS = ("resnet20-cifar10", "vgg16-cifar10", "resnet34-imagenet")
 PASSES = {"end to end": tune, "layer by layer": tune_layers}
-STEPS, BATCH, ITERATIONS = 8, 8, 8
+STEPS, BATCH, ITERATIONS = 8, 8, 2
 IMAGES = 1024  # where they fit; layer by layer, fewer where the currents of one layer would take more than 1 GiB
 
 
@@ -56,14 +54,9 @@ def measure(name: str, which: str) -> dict[str, Any]:
     rb.simulate(snn, x[:2], STEPS)
     before = peak()
 
-    def seconds(iterations: int) -> float:
-        start = time.perf_counter()
-        PASSES[which](snn, graph, x, STEPS, Tuning(iterations, BATCH))
-        return time.perf_counter() - start
-
-    _, few, many = seconds(1), seconds(1), seconds(1 + ITERATIONS)  # the first one compiles
+    PASSES[which](snn, graph, x, STEPS, Tuning(ITERATIONS, BATCH))
     used = len(samples(graph, x, STEPS, IMAGES)) if which == "layer by layer" else len(x)
-    return {"mib": peak() - before, "seconds": (many - few) / ITERATIONS, "seconds_of_the_rest": few, "images": used}
+    return {"mib": peak() - before, "images": used}
 
 
 def main() -> None:
@@ -85,8 +78,8 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 done = subprocess.run([*command, "--one", name, which], check=True, stdout=subprocess.PIPE, text=True)
                 runs.append(json.loads(done.stdout.splitlines()[-1]))
-            found = {what: [run[what] for run in runs] for what in ("mib", "seconds", "seconds_of_the_rest")}
-            rows.append({"network": name, "pass": which, "images": runs[0]["images"], **found})
+            mib = [run["mib"] for run in runs]
+            rows.append({"network": name, "pass": which, "images": runs[0]["images"], "mib": mib})
             print(rows[-1], flush=True)
     content = {**record.provenance(0), "steps": STEPS, "batch_size": BATCH, "images": IMAGES, "rows": rows}
     print(record.write("tuning-memory", content))
