@@ -91,25 +91,18 @@ def margins() -> str:
 
 
 def tuning_memory() -> str:
-    """Memory and time of tuning end to end and layer by layer."""
+    """Memory of tuning end to end and layer by layer."""
     if not record.has("tuning-memory"):
         return "Not measured yet: `python -m benchmarks.tuning_memory`."
     result = record.read("tuning-memory")
-    titles = ["network", "pass", "images", "MiB at most", "seconds for an iteration", "seconds for one, and the rest"]
-    lines = heads(titles)
+    lines = heads(["network", "pass", "images", "MiB at most"])
     for row in result["rows"]:
-        cells = [
-            f"{median(row['mib']):,.0f}",
-            f"{median(row['seconds']):.2f}",
-            f"{median(row['seconds_of_the_rest']):.0f}",
-        ]
-        lines.append(f"| {row['network']} | {row['pass']} | {row['images']} | {' | '.join(cells)} |")
-    hardware = result["hardware"]
+        lines.append(f"| {row['network']} | {row['pass']} | {row['images']} | {median(row['mib']):,.0f} |")
+    count = len(result["rows"][0]["mib"])
     note = (
-        f"Medians of {len(result['rows'][0]['mib'])} runs, each in a process of its own. T = {result['steps']}, "
-        f"batches of {result['batch_size']} images; memory above that of the converted network. An iteration end to "
-        f"end is one of all layers, layer by layer one of each. {hardware['processor']}, {hardware['cores']} threads. "
-        f"`{result['command']}`."
+        f"{'One run' if count == 1 else f'Medians of {count} runs'} each, in a process of its own. T = "
+        f"{result['steps']}, batches of {result['batch_size']} images; peak memory above the converted network. "
+        f"resnet34-imagenet is of 224 pixels, with random weights and images. `{result['command']}`."
     )
     return "\n".join([*lines, "", note])
 
