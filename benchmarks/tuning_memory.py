@@ -3,7 +3,8 @@
     python -m benchmarks.tuning_memory [--rounds 3] [--threads N]
 
 Each pass tunes annealed delta coding with T = 8, in batches of 8 images, in a process of its own: its peak memory above
-what the converted network holds. Environment variables are those of `benchmarks.methods`.
+what the converted network holds. Finished rows are kept in runs/tuning-memory/. Environment variables are those of
+`benchmarks.methods`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 
 import rheobase as rb
 from benchmarks import record
+from benchmarks.methods import once
 from benchmarks.networks import bench
 from rheobase import models
 from rheobase.calibration import Tuning, tune, tune_layers
@@ -59,27 +62,33 @@ def measure(name: str, which: str) -> dict[str, Any]:
     return {"mib": peak() - before, "images": used}
 
 
+def row(name: str, which: str, rounds: int, threads: int) -> dict[str, Any]:
+    """One pass in processes of its own."""
+    command = [sys.executable, "-m", "benchmarks.tuning_memory", "--threads", str(threads), "--one", name, which]
+    done = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True) for _ in range(rounds)]
+    runs = [json.loads(one.stdout.splitlines()[-1]) for one in done]
+    return {"network": name, "pass": which, "images": runs[0]["images"], "mib": [run["mib"] for run in runs]}
+
+
 def main() -> None:
     """Measure all in processes of their own, then write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--finished", action="store_true", help="measure nothing, write what there is")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "PASS"), help="one of them, in this process")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.one:
         print(json.dumps(measure(*arguments.one)))
         return
-    rows: list[dict[str, Any]] = []
+    rows = []
     for name in NETWORKS:
         for which in PASSES:
-            command = [sys.executable, "-m", "benchmarks.tuning_memory", "--threads", str(arguments.threads)]
-            runs = []
-            for _ in range(arguments.rounds):
-                done = subprocess.run([*command, "--one", name, which], check=True, stdout=subprocess.PIPE, text=True)
-                runs.append(json.loads(done.stdout.splitlines()[-1]))
-            mib = [run["mib"] for run in runs]
-            rows.append({"network": name, "pass": which, "images": runs[0]["images"], "mib": mib})
+            kept = Path("runs/tuning-memory") / f"{name}, {which}, {arguments.rounds}.json"
+            if arguments.finished and not kept.exists():
+                continue
+            rows.append(once(kept, partial(row, name, which, arguments.rounds, arguments.threads)))
             print(rows[-1], flush=True)
     content = {**record.provenance(0), "steps": STEPS, "batch_size": BATCH, "images": IMAGES, "rows": rows}
     print(record.write("tuning-memory", content))
