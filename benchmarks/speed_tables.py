@@ -207,7 +207,7 @@ def _layers(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-layers, layers_amx = stored(_layers), stored(_layers, "speed-amx")
+layers = stored(_layers)
 
 
 def _none(part: str, result: dict[str, Any]) -> str:
@@ -235,7 +235,7 @@ def _where(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-where, where_amx = stored(_where), stored(_where, "speed-amx")
+where = stored(_where)
 
 
 @stored
@@ -296,7 +296,7 @@ def _floors(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-floors, floors_amx = stored(_floors), stored(_floors, "speed-amx")
+floors = stored(_floors)
 
 
 def ann_batches(parts: Parts) -> str:
@@ -326,7 +326,7 @@ def _early_exit(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-early_exit, early_exit_amx = stored(_early_exit), stored(_early_exit, "speed-amx")
+early_exit = stored(_early_exit)
 
 
 def processor(about: dict[str, Any]) -> str:
