@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rheobase.errors import DataError
 from rheobase.precision import first_weight
 
-__all__ = ["Batch", "Batches", "as_batch", "as_batches", "batches_for"]
+__all__ = ["Batch", "Batches", "as_batch", "as_batches", "batches_for", "is_finite"]
 
 INPUT_KEYS = (
     *("pixel_values", "img", "image", "images", "input", "inputs", "x"),
@@ -192,6 +192,13 @@ def batches_for(source: object, network: nn.Module) -> Batches:
     """`as_batches`, on the device of a network and of the type of its weights, where it has any."""
     weight = first_weight(network, None)
     return as_batches(source) if weight is None else as_batches(source, device=weight.device, dtype=weight.dtype)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all values are numbers; whole numbers are."""
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):
+        return True  # a sum is finite only if all its terms are, and far quicker than the full test
+    return bool(torch.isfinite(x).all())
 
 
 def _is_one_batch(source: object) -> bool:

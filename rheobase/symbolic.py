@@ -109,13 +109,15 @@ class _Tracer(fx.Tracer):
         self._autowrap_search.append(torch)
         self._thread = threading.get_ident()
 
+    def _is_traced(self) -> bool:
+        """Whether this thread is the one whose operations are recorded."""
+        return threading.get_ident() == self._thread
+
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        own = threading.get_ident() == self._thread
-        return super().call_module(m, forward, args, kwargs) if own else forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs) if self._is_traced() else forward(*args, **kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        own = threading.get_ident() == self._thread
-        return super().getattr(attr, attr_val, parameter_proxy_cache) if own else attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache) if self._is_traced() else attr_val
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from rheobase.batches import Batch, as_batches, batches_for
+from rheobase.batches import Batch, as_batches, batches_for, is_finite
 from rheobase.calibration.activations import site_by_site
 from rheobase.calibration.session import current
 from rheobase.errors import ConversionWarning, DataError, SettingError, miscounted
@@ -166,7 +166,7 @@ def _first(batches: Iterable[Batch], count: int | None) -> Tensor:
                 f"Batch {index} has samples of shape {tuple(x.shape[1:])} and batch 0 of {tuple(found[0].shape[1:])}. "
                 "This calibration holds them together; give samples of one shape."
             )
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        if not is_finite(x):
             raise DataError(f"Batch {index} of the calibration data has NaN or infinite values. Give finite samples.")
         found.append(x if count is None else x[: count - sum(map(len, found))])
         if count is not None and sum(map(len, found)) >= count:

@@ -27,6 +27,7 @@ class AnnealedDelta(DeltaCoding):
 
         C(t) = C(t-1) + x(t)                                  (the input and the biases come once, at t = 1)
         q(t) = (relu(C(t)) - r(t-1)) / theta(t) + offset(t)
+        s(1) = 2 if q(1) >= 1 + fire(1), 1 if q(1) >= fire(1), else 0      (``doubled``)
         s(t) = 1 if q(t) >= fire(t), -1 if q(t) <= -fire(t), else 0
         r(t) = r(t-1) + theta(t) s(t),    theta(t) = M f g^(t-1) to start from
 

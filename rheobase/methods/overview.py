@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import docstring_parser
 import torch
@@ -99,6 +100,7 @@ def overview(method: Method | type[Method]) -> Overview:
     )
 
 
+@cache
 def _parsed(kind: type) -> Docstring:
     """The documentation of a class, without that of the classes that it derives from."""
     return docstring_parser.parse(inspect.cleandoc(vars(kind).get("__doc__") or ""), DocstringStyle.GOOGLE)

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rheobase.batches import batches_for
+from rheobase.batches import batches_for, is_finite
 from rheobase.distributed import World
 from rheobase.errors import ConversionWarning, DataError
 from rheobase.observers._base import Observer, by_channel
@@ -155,7 +155,7 @@ class _Watch:
     def see(self, module: nn.Module, inputs: Tensor) -> None:
         """Run a batch through the network."""
         self.images += len(inputs)
-        if _is_finite(inputs):
+        if is_finite(inputs):
             self.run(module, inputs)
         else:
             self.bad_inputs.append(self.batch)
@@ -184,7 +184,7 @@ class _Watch:
 
     def look(self, site: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         z = args[0].detach()
-        if not _is_finite(z):
+        if not is_finite(z):
             self.bad_sites.setdefault(site, self.batch)
             return
         try:
@@ -211,9 +211,3 @@ class _Watch:
                 f"The network never called {len(missed)} of its {len(self.observers)} sites: "
                 f"{', '.join(missed)}. Accepted: sites that every forward pass calls once. Trace it again."
             )
-
-
-def _is_finite(x: Tensor) -> bool:
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):
-        return True  # a sum is finite only if all its terms are, and far quicker than the full test
-    return bool(torch.isfinite(x).all())
