@@ -102,7 +102,7 @@ def tuning_memory() -> str:
     note = (
         f"{'One run' if count == 1 else f'Medians of {count} runs'} each, in a process of its own. T = "
         f"{result['steps']}, batches of {result['batch_size']} images; peak memory above the converted network. "
-        f"resnet34-imagenet is of 224 pixels, with random weights and images. `{result['command']}`."
+        f"`{result['command']}`."
     )
     return "\n".join([*lines, "", note])
 

@@ -46,6 +46,12 @@ def provenance(seed: int) -> dict[str, Any]:
     }
 
 
+def peak_mib() -> float:
+    """The largest resident memory of this process so far, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would be at least the parent's
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def write(name: str, content: dict[str, Any]) -> Path:
     """Write a result; an interrupted write leaves the old one whole."""
     RESULTS.mkdir(exist_ok=True)

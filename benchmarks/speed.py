@@ -235,8 +235,7 @@ def peak(steps: int) -> None:
     model = models.resnet20().eval()
     model.load_state_dict(weights)
     rb.simulate(rb.load(folder / "memory.rheobase", model), x, steps)
-    lines = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would be at least the parent's
-    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+    print(record.peak_mib())
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

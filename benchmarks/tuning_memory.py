@@ -43,23 +43,16 @@ def network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     return on.model, on.calibration
 
 
-def peak() -> float:
-    """The largest resident memory of this process, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
 def measure(name: str, which: str) -> dict[str, Any]:
     """One pass in this process."""
     model, x = network(name)
     graph = rb.trace(model, x[:2])
     snn = rb.convert(model, x[:32], AnnealedDelta(steps=STEPS, iterations=0))
     rb.simulate(snn, x[:2], STEPS)
-    before = peak()
-
+    before = record.peak_mib()
     PASSES[which](snn, graph, x, STEPS, Tuning(ITERATIONS, BATCH))
     used = len(samples(graph, x, STEPS, IMAGES)) if which == "layer by layer" else len(x)
-    return {"mib": peak() - before, "images": used}
+    return {"mib": record.peak_mib() - before, "images": used}
 
 
 def row(name: str, which: str, rounds: int, threads: int) -> dict[str, Any]:
@@ -67,7 +60,8 @@ def row(name: str, which: str, rounds: int, threads: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.tuning_memory", "--threads", str(threads), "--one", name, which]
     done = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True) for _ in range(rounds)]
     runs = [json.loads(one.stdout.splitlines()[-1]) for one in done]
-    return {"network": name, "pass": which, "images": runs[0]["images"], "mib": [run["mib"] for run in runs]}
+    commit, mib = record.provenance(0)["commit"], [run["mib"] for run in runs]
+    return {"commit": commit, "network": name, "pass": which, "images": runs[0]["images"], "mib": mib}
 
 
 def main() -> None:
