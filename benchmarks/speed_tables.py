@@ -181,8 +181,6 @@ def speeds(parts: Parts, result: dict[str, Any]) -> str:
 
 def _layers(parts: Parts, result: dict[str, Any]) -> str:
     """The dense layer's time over the events' time."""
-    if "layers" not in parts:
-        return _none("layers", result)
     rows = parts["layers"]["rows"]
     densities = sorted({row["density"] for row in rows})
     lines = [
@@ -207,17 +205,11 @@ def _layers(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-layers = stored(_layers)
-
-
-def _none(part: str, result: dict[str, Any]) -> str:
-    return f"Not measured on {processor(result)}: `python -m benchmarks.speed --part {part} --result ...`."
+layers, layers_amx = stored(_layers), stored(_layers, "speed-amx")
 
 
 def _where(parts: Parts, result: dict[str, Any]) -> str:
     """Where the time of a step goes."""
-    if "where" not in parts:
-        return _none("where", result)
     kinds = ["lists of events", "sums of events", "the rest of layers", "neurons", "max pooling", "sums", "all else"]
     lines = heads(["", "ms a step", *kinds])
     for row in parts["where"]["rows"]:
@@ -235,7 +227,7 @@ def _where(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-where = stored(_where)
+where_amx = stored(_where, "speed-amx")
 
 
 @stored
@@ -260,8 +252,6 @@ def calibration(parts: Parts, result: dict[str, Any]) -> str:
 
 def _floors(parts: Parts, result: dict[str, Any]) -> str:
     """What a step must cost at least, and what it costs."""
-    if "machine" not in parts:
-        return _none("machine", result)
     machine = parts["machine"]
     gflops, gbytes = median(machine["gflops"]), median(machine["gbytes"])
     titles = [
@@ -296,7 +286,7 @@ def _floors(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-floors = stored(_floors)
+floors, floors_amx = stored(_floors), stored(_floors, "speed-amx")
 
 
 def ann_batches(parts: Parts) -> str:
@@ -310,7 +300,7 @@ def ann_batches(parts: Parts) -> str:
 def _early_exit(parts: Parts, result: dict[str, Any]) -> str:
     """What an exit rule saves, and what it costs."""
     if "exit" not in parts:
-        return _none("exit", result)
+        return f"Not measured on {processor(result)}: `python -m benchmarks.speed --part exit --result ...`."
     part = parts["exit"]
     lines = ["| | accuracy | mean steps | ms an image | times faster |", "|---|---|---|---|---|"]
     for name, run in part["rounds"].items():
@@ -326,7 +316,7 @@ def _early_exit(parts: Parts, result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-early_exit = stored(_early_exit)
+early_exit, early_exit_amx = stored(_early_exit), stored(_early_exit, "speed-amx")
 
 
 def processor(about: dict[str, Any]) -> str:

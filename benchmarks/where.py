@@ -41,7 +41,7 @@ def where(arguments: argparse.Namespace) -> dict[str, Any]:
                     rb.simulate(snn, given.images, steps)
                     clock["all"] = time.perf_counter() - start
                 clocks.append(clock)
-            seconds = {what: median(clock.get(what, 0.0) for clock in clocks) for what in clocks[0]}
+            seconds = {what: median(clock[what] for clock in clocks) for what in clocks[0]}
             rows.append({"network": name, "method": method, "images": len(given.images), "steps": steps, **seconds})
     return {"rows": rows}
 
