@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, fx
 
 from rheobase.coding import ConstantCurrent, Encoder
-from rheobase.kernels import Arithmetic, Events, KnownInput, count_by_sample
+from rheobase.kernels import Arithmetic, Events, KnownInput, chained, count_by_sample
+from rheobase.kernels.chained import Waiting
 from rheobase.kernels.layout import added, hooked
 from rheobase.neurons import Neuron, Temporal
 from rheobase.operations import SAMPLES, evaluate
@@ -27,6 +28,11 @@ __all__ = ["Emit", "Execution"]
 
 Emit: TypeAlias = Callable[[fx.Node, Temporal, Tensor], Tensor]
 """What a layer with a memory sends for its currents. Shape: (K, N, ...) -> (K, N, ...)."""
+
+
+_Layer: TypeAlias = Callable[
+    [Tensor, Events, Arithmetic, KnownInput, Tensor | None, list[Waiting] | None], Tensor
+]  # see `EventLayer`
 
 
 class Execution:
@@ -60,7 +66,7 @@ class Execution:
         self._biased = True
         self._coded = False
         self._counts: dict[fx.Node, Tensor] = {}  # of this chunk's spikes
-        self._layers: Mapping[fx.Node, Callable[[Tensor, Events, Arithmetic, KnownInput, Tensor | None], Tensor]] = {}
+        self._layers: Mapping[fx.Node, _Layer] = {}
         self._input, self._generator = x, generator
         self._rows: Tensor | slice = slice(None)  # of the input's samples, those that are left
         self._folded: dict[fx.Node, Any] = {}
@@ -129,6 +135,7 @@ class Execution:
         self._layers = self.program.event_layers if self._biased else self.program.bare_layers()
         moving: dict[fx.Node, Any] = {}
         done: dict[fx.Node, fx.Node] = {}  # the sums that a layer has done, and that layer
+        waiting: dict[fx.Node, Waiting] = {}  # neurons, and the layer that they are computed with
 
         def value_of(node: fx.Node) -> Any:
             return moving[node] if node in moving else self._fold(node)
@@ -138,7 +145,9 @@ class Execution:
             for node in self.program.moving:
                 layer = self.program.layers.get(node)
                 if layer is not None:
-                    moving[node] = emit(node, layer, self._received(node, moving)).flatten(0, 1)  # -> (K*N, ...)
+                    with chained.before(waiting.pop(node, None)):
+                        moving[node] = emit(node, layer, self._received(node, moving)).flatten(0, 1)  # -> (K*N, ...)
+                        assert chained.waiting() is None, node
                 elif node is self.program.input:
                     sent = self.encoder.encode(self._input, steps, self._generator)  # draws for all, also who has left
                     moving[node] = sent[:, self._rows].flatten(0, 1)
@@ -153,7 +162,10 @@ class Execution:
                     plus = self._summand(node, moving)
                     if plus is not None:
                         done[self.program.joined[node][0]] = node
-                    moving[node] = self._call(node, value_of, plus)
+                    together: list[Waiting] | None = [] if self._goes_with_neurons(node, plus) else None
+                    moving[node] = self._call(node, value_of, plus, together)
+                    if together:
+                        waiting[self.program.fed[node]] = together[0]
                 for source in self.program.released[node]:
                     moving.pop(source, None)
         analog = self.program.analog
@@ -239,15 +251,31 @@ class Execution:
         other: Tensor = moving[joined[1]]
         return other
 
-    def _call(self, node: fx.Node, value_of: Callable[[fx.Node], Any], plus: Tensor | None = None) -> Any:
-        """The value of a node; ``plus`` is for a weighted layer to add."""
+    def _goes_with_neurons(self, node: fx.Node, plus: Tensor | None) -> bool:
+        """Whether a weighted layer may be computed together with the neurons that alone read what it gives."""
+        fed = self.program.fed.get(node) if self._coded and node in self._layers else None
+        if fed is None or self.encoder.changes or (plus is None) == (node in self.program.joined):
+            return False
+        layer, program = self.program.layers[fed], self.program
+        assert isinstance(layer, Neuron)
+        enough = self.samples >= 2 * torch.get_num_threads()  # a thread takes a sample at a time
+        return enough and layer.chains and program.may_overwrite(node) and not hooked(layer)
+
+    def _call(
+        self,
+        node: fx.Node,
+        value_of: Callable[[fx.Node], Any],
+        plus: Tensor | None = None,
+        waits: list[Waiting] | None = None,
+    ) -> Any:
+        """The value of a node; ``plus`` is for a weighted layer to add, ``waits`` for one that is computed later."""
         if node in self._layers:
             program, source = self.program, self.program.inputs[node][0]
             counts = self._counts.get(source)
             known = KnownInput(
                 program.code(node) if self._coded else None, None if counts is None else counts.flatten()
             )
-            return self._layers[node](value_of(source), program.events, program.arithmetic, known, plus)
+            return self._layers[node](value_of(source), program.events, program.arithmetic, known, plus, waits)
         if node in self.program.sums:
             return self._sum(node, value_of)
         return evaluate(self.program.module, node, value_of)

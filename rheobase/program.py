@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from rheobase.kernels import Arithmetic, Code, EventLayer, Events, KnownInput, events
+from rheobase.kernels.chained import Waiting
 from rheobase.kernels.layout import hooked
 from rheobase.neurons import CumulativeMaxPool, MaxPoolGate, Neuron, Temporal
 from rheobase.operations import SAMPLES, SYNAPSES, depends_on_input, reached
@@ -36,6 +37,7 @@ class Program:
         paddings: values that are padded with zeros only to be a summand, and the sums; the rest alone may be added.
         joined: the weighted layers whose output is a summand alone, with the sum and its other summand; the layer may
             do the addition.
+        fed: the neurons that alone read the output of a weighted layer, or the sum that it does.
         inputs: what each moving node reads.
         largest: how many elements the largest moving value has for a sample.
         released: the values that nobody reads after a node of the moving part.
@@ -74,6 +76,7 @@ class Program:
         self.scratch = _scratch(module, [n for n in self.moving if n is not self.analog])
         self.sums = {n for n in self.moving if _is_sum(n)}
         self.joined = {n: (sum_, *_others(sum_, n)) for n in self.event_layers if (sum_ := _only_sum(n)) is not None}
+        self.fed = {n: fed for n in self.event_layers if (fed := self._fed(n)) is not None}
         self.paddings = {n: sum_ for n in self.moving if _is_padding(n) and (sum_ := _only_sum(n)) is not None}
         self.last_reader = {n: node for node in self.moving for n in [*node.all_input_nodes, *self._padded(node)]}
         self.inputs = {n: n.all_input_nodes for n in self.moving}
@@ -102,6 +105,12 @@ class Program:
             before = self._senders(node.all_input_nodes[0])
             return [*before, layer] if before else []
         return [layer] if isinstance(layer, Neuron) and layer.holds("code") else []
+
+    def _fed(self, node: fx.Node) -> fx.Node | None:
+        """The neurons that alone read the output of a weighted layer, or that of its sum."""
+        last = self.joined[node][0] if node in self.joined else node
+        readers = list(last.users)
+        return readers[0] if len(readers) == 1 and isinstance(self.layers.get(readers[0]), Neuron) else None
 
     def code(self, node: fx.Node) -> Code | None:
         """What a weighted layer receives in whole numbers, where it is that."""
@@ -149,11 +158,17 @@ class Bare:
         self._events = EventLayer(self._layer) if events.supported(self._layer) else None
 
     def __call__(
-        self, values: Tensor, when: Events, arithmetic: Arithmetic, known: KnownInput, plus: Tensor | None = None
+        self,
+        values: Tensor,
+        when: Events,
+        arithmetic: Arithmetic,
+        known: KnownInput,
+        plus: Tensor | None = None,
+        waits: list[Waiting] | None = None,
     ) -> Tensor:
         if self._events is None:
             return self._layer(values)  # type: ignore[no-any-return]
-        return self._events(values, when, arithmetic, known, plus)
+        return self._events(values, when, arithmetic, known, plus, waits)
 
 
 def _event_layers(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, EventLayer]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rheobase.errors import SettingError
-from rheobase.kernels import cpu, gpu, graded, gradient, reference, signed_msat, synchronous
+from rheobase.kernels import chained, cpu, gpu, graded, gradient, reference, signed_msat, synchronous
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
 from rheobase.kernels.layout import check_channels
@@ -203,13 +203,17 @@ def _counting(
     """The scan of this name, which counts its spikes itself where it can."""
     found: tuple[Tensor, ...]
     tensors = tuple(argument for argument in arguments if isinstance(argument, Tensor))
-    match _choose(backend, tensors, gradients=("cpu",)):
+    chosen = _choose(backend, tensors, gradients=("cpu",))
+    tuned = gradient.asked_for(arguments[0], arguments[1], arguments[-1])
+    if chosen != "cpu" or tuned or not chained.takes(arguments[0]):
+        cpu.settle()
+    match chosen:
         case "triton":
             own = counts if counts is not None and gpu.counts_in_a_scan(arguments[0]) else None
             found = getattr(gpu, name)(*arguments, **keywords, overwrite=overwrite, counts=own)
             if own is not None:
                 return found
-        case "cpu" if gradient.asked_for(arguments[0], arguments[1], arguments[-1]):
+        case "cpu" if tuned:
             found = gradient.scan(name, arguments, keywords)
         case "cpu":
             found = getattr(cpu, name)(*arguments, **keywords, overwrite=overwrite, counts=counts)

@@ -15,18 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rheobase.kernels import layout
+from rheobase.kernels import chained, layout
 from rheobase.kernels.layout import dense, ordered, values_for
 from rheobase.kernels.reference import LEAST
 
 __all__ = [
     "bdett_scan",
+    "compute",
     "count_nonzero",
     "counted",
     "exponent",
     "if_scan",
     "launch",
     "msat_scan",
+    "settle",
     "task_of",
     "unavailable",
     "unsuitable",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 # Slots as in `loops`, which is not imported before it is needed.
-_STATES, _DONE, _HARD, _COUNTS, _THRESHOLDS, _SLOTS = 8, 14, 14, 20, 22, 23
+_STATES, _DONE, _HARD, _COUNTS, _THRESHOLDS, _SCANNED, _SLOTS = 8, 14, 14, 20, 22, 23, 24
 _BLOCK = 256  # fewer neurons in a sample would make short blocks, so that their spikes are counted afterwards
 _SHARE = 32768  # neuron-steps that are worth a thread, as for the element-wise operations of PyTorch
 
@@ -249,13 +251,31 @@ def _count(name: str, task: Any) -> None:
 
 
 def _scan(name: str, task: Any, values: Tensor, counts: Tensor | None) -> None:
-    """Run a scan of `loops`, see `counted`."""
+    """Run a scan of `loops`, see `counted`, and the layer before it, where that waits."""
     from rheobase.kernels import loops
 
-    counted(loops.compiled(name), task, values, counts)
+    task[_SCANNED] = task[1]
+    counted(loops.compiled(name), task, values, counts, (1, False) if name == "if" else (3, True))
 
 
-def counted(kernel: Any, task: Any, values: Tensor, counts: Tensor | None) -> None:
+def settle() -> None:
+    """Compute the layer that waits for its neurons, if there is one; see `chained`."""
+    layer = chained.waiting()
+    if layer is not None:
+        compute(layer)
+
+
+def compute(layer: chained.Waiting) -> None:
+    """Compute a layer by itself."""
+    layer.done = True
+    for kernel, task, work in (layer.lists, layer.sums):
+        task[0] = 0
+        launch(kernel, task, work)
+
+
+def counted(
+    kernel: Any, task: Any, values: Tensor, counts: Tensor | None, chain: tuple[int, bool] | None = None
+) -> None:
     """Run a scan and, where asked for, count the values of each step and sample that are not zero.
 
     Args:
@@ -263,12 +283,16 @@ def counted(kernel: Any, task: Any, values: Tensor, counts: Tensor | None) -> No
         task: its argument.
         values: where it writes. Shape (K, N, ...).
         counts: to be filled. Shape (K, N), int64.
+        chain: of a scan of `loops`, how many states it has, and whether its task says how many steps were done.
     """
     apart = counts is None or not counts.is_contiguous() or values[0, 0].numel() < _BLOCK
     if counts is not None and not apart:
         counts.zero_()
         task[_COUNTS], task[_COUNTS + 1] = counts.data_ptr(), values[0, 0].numel()
-    launch(kernel, task, task[1] * task[2])
+    both = chained.together(kernel, task, *chain) if chain else None
+    if both is None:
+        settle()
+    launch(*(both or (kernel, task, task[1] * task[2])))
     if counts is not None and apart:
         counts.copy_(count_nonzero(values.flatten(0, 1).unsqueeze(1)).view(counts.shape))
 

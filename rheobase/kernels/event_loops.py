@@ -28,11 +28,14 @@ from rheobase.kernels.vector_loops import (
     _bytes_after,
     _clear,
     _compress,
+    _fetch,
     _move,
     _send,
 )
 
 __all__ = ["LANES", "SLOTS", "compiled"]
+
+AHEAD = 4096  # bytes that are fetched before their turn
 
 TICKET, IMAGES, HEIGHT, WIDTH, CHANNELS, INPUT = range(6)
 FIRST, POINTERS, PLACES, EVENTS, PITCH = range(6, 11)  # the lists; bytes of weights for one input channel
@@ -66,6 +69,7 @@ def _compressed(table: bool) -> Any:
                     source = (image * pixels + pixel) * channels
                     c = 0
                     while c < whole:
+                        _fetch(values + 4 * (source + c) + AHEAD)
                         n += _compress(
                             _floats(values, source + c), place + c * pitch, pitch,
                             _words(places, n), _floats(events, n), table,

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from rheobase.kernels import cpu, integer
+from rheobase.kernels import chained, cpu, integer
+from rheobase.kernels.chained import Waiting
 from rheobase.kernels.integer import Arithmetic, Code, IntegerLayer
 from rheobase.kernels.layout import added, hooked
 from rheobase.kernels.processor import supports
@@ -165,6 +166,7 @@ class EventLayer:
         arithmetic: Arithmetic = "auto",
         known: KnownInput = _NOTHING,
         plus: Tensor | None = None,
+        waits: list[Waiting] | None = None,
     ) -> Tensor:
         """The layer's output, to float32 rounding, or with "rounded" to that of its weights; and ``plus``, if given.
 
@@ -174,6 +176,8 @@ class EventLayer:
             arithmetic: of the dense layer.
             known: what is known of the values.
             plus: what is added to the output in the same pass. Of the shape of the output.
+            waits: for the layer itself, where it is better computed together with the neurons that it feeds; nothing is
+                written to its output yet then. See `chained.before`.
 
         Returns:
             Shape (M, O, OH, OW), channels last in memory, or (..., O).
@@ -190,11 +194,13 @@ class EventLayer:
                 each = counts.numpy()
                 ends = (each + _LANES).cumsum()  # a vector is stored whole, so there is room for one more
                 if events == "always" or self.event_cost(number, size, int(ends[-1]) - _LANES * number) < cost:
-                    return self._of_events(values, images, ends - each - _LANES, int(ends[-1]), plus)
+                    return self._of_events(values, images, ends - each - _LANES, int(ends[-1]), plus, waits)
         output: Tensor = self.layer(values) if code is None else self._integer(values, code, arithmetic == "rounded")
         return output if plus is None else added(output, plus)
 
-    def _of_events(self, values: Tensor, images: Tensor, first: Any, room: int, plus: Tensor | None) -> Tensor:
+    def _of_events(
+        self, values: Tensor, images: Tensor, first: Any, room: int, plus: Tensor | None, waits: list[Waiting] | None
+    ) -> Tensor:
         """The output and ``plus``; the kernel adds it where it has the shape and the order of the output."""
         if isinstance(self.layer, nn.Linear):
             shape, order = (*values.shape[:-1], self.outputs), torch.contiguous_format
@@ -203,7 +209,13 @@ class EventLayer:
             shape, order = (len(images), self.outputs, rows, columns), torch.channels_last
         fits = plus is not None and plus.shape == shape and plus.is_contiguous(memory_format=order)
         within = plus if fits and not cpu.unsuitable(plus) else None  # type: ignore[arg-type]
-        output = self._gather(images, first, room, within)
+        layer = self._from_lists(images, first, room, within)
+        pays = chained.pays(self.layer.weight, layer.output[0])
+        if waits is not None and pays and (plus is None or within is not None):
+            waits.append(layer)
+        else:
+            cpu.compute(layer)
+        output = layer.output
         output = output.view(shape) if isinstance(self.layer, nn.Linear) else output.permute(0, 3, 1, 2)
         return output if plus is None or within is not None else added(output, plus)
 
@@ -300,17 +312,14 @@ class EventLayer:
             self._output_sizes[size] = integer.output_size(self.layer, size)
         return self._output_sizes[size]
 
-    def _gather(self, images: Tensor, first: Any, room: int, plus: Tensor | None) -> Tensor:
-        """The convolution from events.
+    def _from_lists(self, images: Tensor, first: Any, room: int, plus: Tensor | None) -> Waiting:
+        """The convolution from events, to be computed; its output has the shape (M, OH, OW, O).
 
         Args:
             images: Shape (M, H, W, C).
             first: where the events of each image begin in their list. Shape (M,), an int64 array.
             room: the length of this list.
             plus: what is added, or None. In memory as the output.
-
-        Returns:
-            Shape (M, OH, OW, O).
         """
         from rheobase.kernels import event_loops
 
@@ -336,16 +345,16 @@ class EventLayer:
         task[24:27] = [0 if self.scatters else channels * task[10], workers.data_ptr(), scratch.data_ptr()]
         task[27] = 0 if plus is None else plus.data_ptr()
         table = supports("avx2") and not _many_registers()
-        cpu.launch(event_loops.compiled("compressed", table), task, images.numel() // 4)
-        task[0] = 0
+        made = event_loops.compiled("compressed", table), task, images.numel() // 4
         work = self.blocks * (room * self.filter[0] * self.filter[1] + number * rows * columns)
         if self.scatters:
             kernel = event_loops.compiled("scattered", self.vectors, _many_registers())
         else:
             ways = 4 if _many_registers() else 4 // self.vectors
             kernel = event_loops.compiled("gathered", self.vectors, ways)
-        cpu.launch(kernel, task, work)
-        return output
+        needed = (first, lists, weight, bias, plus, workers, scratch)
+        rows_of_sums = 3 * (width + 2) * 16 * self.vectors if self.scatters else 0
+        return Waiting(made, (kernel, task, work), images, output, rows_of_sums, needed)
 
     def _weights(self) -> tuple[Tensor, Tensor]:
         """Weights (blocks, filter, C, block), or (C, filter, block) to scatter, and biases (blocks * block).

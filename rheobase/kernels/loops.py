@@ -59,7 +59,8 @@ M / MOST_POWER.
 """
 COUNTS, SAMPLE = 20, 21  # where spikes are counted, by step and sample, or 0; neurons of a sample
 THRESHOLDS = 22  # where the thresholds of each step are written down, or 0
-SLOTS = 23
+SCANNED = 23  # how many neurons are scanned, the first ones
+SLOTS = 24
 """The int64 slots of a task: sizes, addresses and switches."""
 
 
@@ -186,13 +187,13 @@ def _first_row(w: Any, x: Any, y: Any, size: int) -> Any:
 
 def _if_kernel(task: Any) -> None:
     """IF."""
-    neurons, hard = task[NEURONS], task[HARD] != 0
+    neurons, scanned, hard = task[NEURONS], task[SCANNED], task[HARD] != 0
     w = _workspace()
     while True:
         first = _fetch_add(task, 1) * SPAN
-        if first >= neurons:
+        if first >= scanned:
             break
-        start, limit = first, min(first + SPAN, neurons)
+        start, limit = first, min(first + SPAN, scanned)
         while start < limit:
             size = _block(task, start, limit)
             _load(w, TH, start, size, task[THRESHOLD], task[PERIOD])
@@ -207,15 +208,15 @@ def _if_kernel(task: Any) -> None:
 @njit(forceinline=True, error_model="numpy")
 def _adapt(task: Any, linear: bool, rounded: bool) -> None:
     """MSAT, whose payloads may be rounded, or BDETT (linear)."""
-    neurons, done = task[NEURONS], task[DONE]
+    neurons, scanned, done = task[NEURONS], task[SCANNED], task[DONE]
     use_dtt, use_det, instant, raw = task[USE_DTT] != 0, task[USE_DET] != 0, task[INSTANT] != 0, task[RAW] != 0
     p = _floats(task[PARAMETERS], 0)
     w = _workspace()
     while True:
         first = _fetch_add(task, 1) * SPAN
-        if first >= neurons:
+        if first >= scanned:
             break
-        start, limit = first, min(first + SPAN, neurons)
+        start, limit = first, min(first + SPAN, scanned)
         while start < limit:
             size = _block(task, start, limit)
             _load(w, TH, start, size, task[THRESHOLD], task[PERIOD])

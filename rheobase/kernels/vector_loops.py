@@ -47,6 +47,20 @@ def _bytes_after(typing: Any, address: Any, offset: Any) -> Any:
     return types.CPointer(types.float32)(types.int64, types.int64), generate
 
 
+@intrinsic
+def _fetch(typing: Any, address: Any) -> Any:
+    """Ask for the cache line of an address, to be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, word = builder.inttoptr(args[0], ir.IntType(8).as_pointer()), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), (pointer.type, word, word, word))
+        function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
+        builder.call(function, (pointer, word(0), word(3), word(1)))  # read, all caches, data
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
+
+
 @intrinsic(prefer_literal=True)
 def _accumulators(typing: Any, count: Any) -> Any:
     """So many vectors on the stack; LLVM keeps them in registers."""

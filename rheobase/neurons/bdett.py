@@ -67,7 +67,7 @@ class BDETT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
-    overwrites = counting = True
+    overwrites = counting = chains = True
     tunable = MappingProxyType({"threshold": "log"})
     threshold: Tensor
 

@@ -55,7 +55,7 @@ class IF(Neuron):
     """
 
     alphabet = Alphabet(Payload.BINARY)
-    overwrites = counting = True
+    overwrites = counting = chains = True
     tunable = MappingProxyType({"threshold": "log", "initial_potential": "current"})
     threshold: Tensor
     initial_potential: Tensor

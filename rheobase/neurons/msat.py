@@ -166,7 +166,7 @@ class MSAT(Neuron):
     """
 
     alphabet = Alphabet(Payload.REAL)
-    overwrites = counting = rounding = True
+    overwrites = counting = chains = rounding = True
     tunable = MappingProxyType({"threshold": "log"})
     threshold: Tensor
 
