@@ -31,6 +31,7 @@ import rheobase as rb
 from benchmarks import conversions, record
 from benchmarks.accuracy import shorten
 from benchmarks.contestants import NETWORKS, PEERS, ROOT, STEPS, Peers, ann, case, compiled_ann, race, simulation, timed
+from benchmarks.in_cache import in_cache
 from benchmarks.where import METHODS as NEURONS
 from benchmarks.where import where
 from rheobase import kernels, models
@@ -50,6 +51,7 @@ LAYERS = (  # channels, outputs, height and width
     (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 32), (128, 128, 16), (256, 256, 8), (512, 512, 4), (512, 512, 2),
 )  # fmt: skip
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+SOURCES = ("speed", "conversions", "contestants", "peers", "where", "in_cache")  # whose change makes a part anew
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
 
@@ -247,6 +249,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "exit": conversions.early_exit,
     "layers": layers,
     "where": where,
+    "in_cache": in_cache,
     "memory": memory,
     "machine": machine,
 }
@@ -256,7 +259,7 @@ def finished(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A part, from its file where there is one."""
     sources = [
         *sorted((ROOT / "rheobase").rglob("*.py")),
-        *(Path(__file__).with_name(f"{name}.py") for name in ("speed", "conversions", "contestants", "peers", "where")),
+        *(Path(__file__).with_name(f"{name}.py") for name in SOURCES),
     ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     origin = record.provenance(0)

@@ -210,17 +210,20 @@ layers, layers_amx = stored(_layers), stored(_layers, "speed-amx")
 
 def _where(parts: Parts, result: dict[str, Any]) -> str:
     """Where the time of a step goes."""
-    kinds = ["lists of events", "sums of events", "the rest of layers", "neurons", "max pooling", "sums", "all else"]
+    kinds = ["lists of events", "sums of events", "both, with neurons", "the rest of layers", "neurons", "max pooling"]
+    kinds += ["sums", "all else"]
     lines = heads(["", "ms a step", *kinds])
     for row in parts["where"]["rows"]:
         layers_left = row["layers"] - row["lists"] - row["events"]
-        shares = [row["lists"], row["events"], layers_left, row["neurons"], row["pools"], row["sums"]]
+        both = row.get("chained", 0.0)
+        shares = [row["lists"], row["events"], both, layers_left, row["neurons"] - both, row["pools"], row["sums"]]
         shares.append(row["all"] - sum(shares))
         each = 1e3 * row["all"] / (row["images"] * row["steps"])
         cells = " | ".join(f"{100 * share / row['all']:.0f} %" for share in shares)
         lines.append(f"| {TITLES[row['network']]}, {row['method']} | {each:.3f} | {cells} |")
     note = (
-        "Medians of each column. Milliseconds for one image and step, layers from events where that is faster. *The "
+        "Medians of each column. Milliseconds for one image and step, layers from events where that is faster. *Both, "
+        "with neurons*: layers that are computed from events in one pass with the neurons that they feed. *The "
         "rest of layers* is dense convolutions, in float32 or whole numbers, and what stands around the kernels; *all "
         f"else* is Python between the layers, the first layer, the read-out and counts. {origins(parts, ['where'])}"
     )
@@ -228,6 +231,29 @@ def _where(parts: Parts, result: dict[str, Any]) -> str:
 
 
 where_amx = stored(_where, "speed-amx")
+
+
+def _in_cache(parts: Parts, result: dict[str, Any]) -> str:
+    """What kernels take from memory, and with all their data in the second-level cache."""
+    part = parts["in_cache"]
+    found = {(tuple(row["layer"]), row["what"]): (row["whole"], row["in_cache"]) for row in part["rows"]}
+    lines = heads(["layer", "lists of events", "sums of events", "IF", "times"])
+    for layer in dict.fromkeys(layer for layer, _ in found):
+        each = [found[layer, what] for what in ("lists", "events", "neurons")]
+        cells = " | ".join(f"{whole:.2f}, {cached:.2f}" for whole, cached in each)
+        times = sum(whole for whole, _ in each) / sum(cached for _, cached in each)
+        channels, size = layer
+        lines.append(f"| {channels} to {channels} channels, {size} × {size} | {cells} | {times:.2f} |")
+    note = (
+        f"Nanoseconds an element of the input, the output and the neurons, on one thread: for {part['images']} images "
+        f"and {part['steps']} steps, and for so few that they take {part['mib']} MiB, again and again; *times* is all "
+        f"three of the first over all three of the second. 3 × 3 filters, "
+        f"{100 * part['density']:.0f} % of the input are spikes. {origins(parts, ['in_cache'])}"
+    )
+    return "\n".join([*lines, "", note])
+
+
+in_cache_amx = stored(_in_cache, "speed-amx")
 
 
 @stored

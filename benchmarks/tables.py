@@ -128,6 +128,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bars_amx": speed_tables.bars_amx,
     "speeds": speed_tables.speeds,
     "where_amx": speed_tables.where_amx,
+    "in_cache_amx": speed_tables.in_cache_amx,
     "layers": speed_tables.layers,
     "layers_amx": speed_tables.layers_amx,
     "calibration": speed_tables.calibration,

@@ -18,16 +18,18 @@ from rheobase.kernels.events import EventLayer
 from rheobase.neurons import CumulativeMaxPool, Neuron
 from rheobase.program import Bare
 
-__all__ = ["METHODS", "measured", "where"]
+__all__ = ["EVENTS", "LISTS", "METHODS", "NEURONS", "kind_of", "measured", "where"]
 
 METHODS = {"IF": rb.ConstantThreshold(), "MSAT": rb.MSAT(), "ternary": rb.DeltaCoding(steps=STEPS)}
 LISTS, EVENTS, LAYERS, NEURONS, POOLS, SUMS = "lists", "events", "layers", "neurons", "pools", "sums"
+CHAINED = "chained"  # a layer from events in one pass with its neurons
 Clock = dict[str, float]
 
 
 def where(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a simulation in the lists of events, in what is summed up from them, in all layers, neurons, max
-    poolings and sums, and in all; medians of the rounds. ``layers`` has the first two in it."""
+    """Seconds of a simulation in the lists of events, in what is summed up from them, in layers, neurons, max
+    poolings and sums, and in all; medians of the rounds. ``layers`` has the first two in it, and ``neurons`` the layers
+    that are computed together with them, ``chained``."""
     rows = []
     for name in NETWORKS:
         given, steps = case(name, arguments.quick), 4 if arguments.quick else STEPS
@@ -49,15 +51,10 @@ def where(arguments: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def measured() -> Iterator[Clock]:
     """The seconds that each kind of work takes while this is open."""
-    clock = dict.fromkeys((LISTS, EVENTS, LAYERS, NEURONS, POOLS, SUMS), 0.0)
-
-    def kernel(compiled: Any, *_: Any) -> str | None:
-        """The kind of a kernel; that of a neuron is in the neuron's time."""
-        name = compiled.native_name
-        return LISTS if "_compressed" in name else EVENTS if "_gathered" in name or "_scattered" in name else None
+    clock = dict.fromkeys((LISTS, EVENTS, CHAINED, LAYERS, NEURONS, POOLS, SUMS), 0.0)
 
     places: list[tuple[Any, str, Callable[..., str | None]]] = [
-        (cpu, "launch", kernel),
+        (cpu, "launch", lambda kernel, *_: kind_of(kernel)),
         (EventLayer, "__call__", lambda *_: LAYERS),
         (Bare, "__call__", lambda layer, *_: None if layer._events else LAYERS),
         (Neuron, "forward", lambda *_: NEURONS),
@@ -68,6 +65,13 @@ def measured() -> Iterator[Clock]:
         for owner, name, kind in places:
             stack.enter_context(mock.patch.object(owner, name, _timed(getattr(owner, name), kind, clock)))
         yield clock
+
+
+def kind_of(kernel: Any) -> str | None:
+    """What a compiled kernel of a layer does; None for any other, such as that of neurons alone."""
+    name = kernel.native_name
+    kinds = {"_compressed": LISTS, "_gathered": EVENTS, "_scattered": EVENTS, "chained": CHAINED}
+    return next((kind for part, kind in kinds.items() if part in name), None)
 
 
 def _timed(function: Callable[..., Any], kind: Callable[..., str | None], clock: Clock) -> Callable[..., Any]:

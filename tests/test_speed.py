@@ -12,8 +12,9 @@ from torch import nn
 
 import rheobase as rb
 from benchmarks import contestants, conversions, record, speed, speed_tables
+from benchmarks.in_cache import repeated
 from benchmarks.where import measured
-from rheobase.kernels.events import EventLayer
+from rheobase.kernels.events import EventLayer, KnownInput
 
 X = torch.rand(32, 3)
 
@@ -141,18 +142,19 @@ def test_a_table_says_of_each_part_where_it_comes_from(monkeypatch: pytest.Monke
 def test_the_shares_of_a_step_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     result = record.read("speed")
     monkeypatch.setattr(record, "read", lambda _name: result)
-    clock = {"lists": 0.1, "events": 0.4, "layers": 0.6, "neurons": 0.2, "pools": 0.0, "sums": 0.05, "all": 1.0}
+    clock = {"lists": 0.1, "events": 0.3, "layers": 0.5, "neurons": 0.3, "pools": 0.0, "sums": 0.05, "all": 1.0}
+    clock["chained"] = 0.1
     row = {"network": "vgg16", "method": "IF", "images": 10, "steps": 20, **clock}
     result["parts"]["where"] = result["parts"]["layers"] | {"rows": [row]}
     line = speed_tables.where_amx().splitlines()[2]
-    assert line == "| VGG16, IF | 5.000 | 10 % | 40 % | 10 % | 20 % | 0 % | 5 % | 15 % |"
+    assert line == "| VGG16, IF | 5.000 | 10 % | 30 % | 10 % | 10 % | 20 % | 0 % | 5 % | 15 % |"
 
 
 def test_the_clock_of_a_simulation_finds_its_parts_and_leaves_all_as_it_was() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4)
     )
-    x = torch.rand(4, 3, 8, 8)
+    x = torch.rand(2 * torch.get_num_threads(), 3, 8, 8)
     snn = rb.convert(net.eval(), x, rb.ConstantThreshold())
     snn.events = "always"
     before = EventLayer.__call__
@@ -161,7 +163,31 @@ def test_the_clock_of_a_simulation_finds_its_parts_and_leaves_all_as_it_was() ->
     assert EventLayer.__call__ is before
     assert clock["pools"] == clock["sums"] == 0
     assert 0 < clock["lists"] + clock["events"] < clock["layers"]
-    assert min(clock["lists"], clock["events"], clock["neurons"]) > 0
+    assert min(clock["lists"], clock["events"], clock["chained"]) > 0
+    assert clock["chained"] < clock["neurons"]  # the first neurons have a constant current
+
+
+def test_a_kernel_runs_as_often_as_is_said_and_is_timed_apart() -> None:
+    layer = EventLayer(nn.Conv2d(16, 16, 3, padding=1))
+    x = (torch.rand(2, 16, 5, 5) < 0.2).float().to(memory_format=torch.channels_last)
+    with torch.no_grad(), repeated(3) as clock:
+        found = layer(x, "always", known=KnownInput(counts=x.flatten(1).count_nonzero(1)))
+        expected = layer.layer(x)
+    assert set(clock) == {"lists", "events"}
+    assert min(clock.values()) > 0
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_a_cache_saves_has_a_row_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = record.read("speed")
+    monkeypatch.setattr(record, "read", lambda _name: result)
+    rows = [
+        {"layer": [16, 32], "what": what, "whole": 0.5, "in_cache": 0.25} for what in ("lists", "events", "neurons")
+    ]
+    part = result["parts"]["layers"] | {"rows": rows, "density": 0.1, "images": 4, "steps": 32, "mib": 0.5}
+    result["parts"]["in_cache"] = part
+    line = speed_tables.in_cache_amx().splitlines()[2]
+    assert line == "| 16 to 16 channels, 32 × 32 | 0.50, 0.25 | 0.50, 0.25 | 0.50, 0.25 | 2.00 |"
 
 
 def test_provenance_names_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
