@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 import rheobase as rb
 from rheobase.execution import Execution
 from rheobase.kernels import chained, cpu
-from rheobase.methods import BDETT
+from rheobase.methods import BDETT, RateCoding, SignedMemory, TemporalBias
 from rheobase.methods._base import Method
-from rheobase.neurons import IF
+from rheobase.neurons import IF, Biased, GradedIF
 from rheobase.neurons.integrate_fire import IFState
+from rheobase.spiking import SpikingModel
 
 METHODS = (
     rb.ConstantThreshold(),
@@ -22,6 +24,9 @@ METHODS = (
     rb.ConstantThreshold(reset="hard"),
     rb.MSAT(confidence=False),
     BDETT(),
+    TemporalBias(steps=8, calibration="temporal", passes=2),
+    SignedMemory(steps=8),
+    RateCoding(steps=4, levels=3, powers=True, signed=True, fire=0.75),
 )
 STEPS = 7
 
@@ -102,6 +107,26 @@ def test_together_they_give_the_same_bits(
     assert torch.equal(output, apart)
     assert all(torch.equal(spikes[site], spikes_apart[site]) for site in spikes_apart)
     assert sum(int(n.sum()) for n in spikes.values()) > 0
+
+
+def test_so_they_do_where_the_first_step_is_another_and_thresholds_change(
+    case: tuple[nn.Module, Tensor], launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = case
+    snn = rb.convert(model, x, rb.ConstantThreshold(fraction=0.3))
+    schedule = torch.linspace(1, 0.5, STEPS)[:, None]
+    neurons = {
+        site: Biased(GradedIF(neuron.threshold * schedule, levels=2, doubled=True), 0.01 * schedule)
+        for site, neuron in snn.neurons().items()
+    }
+    snn = SpikingModel(snn.graph, dataclasses.replace(snn.plan, neurons=neurons))
+    monkeypatch.setattr(chained, "_IN_CACHE", 2 * 16 * 10 * 9)
+    output, spikes = simulated(snn, x, chunk=5)
+    assert launched.count("together") == 8
+    snn.backend = "reference"
+    plain, plain_spikes = simulated(snn, x, chunk=5)
+    assert torch.equal(output, plain)
+    assert all(torch.equal(spikes[site], plain_spikes[site]) for site in spikes)
 
 
 def test_a_neuron_without_the_kernel_gets_its_currents_first(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scans import RULES, graded_problems, in_chunk
 from torch import Tensor
 
@@ -21,6 +22,44 @@ pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.un
 def test_graded_spikes_equal_the_reference_bit_for_bit(problem: list[Tensor], rule: dict[str, Any]) -> None:
     ours, plain = (kernels.graded_scan(*problem, **rule, backend=b) for b in ("cpu", "reference"))  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+@given(graded_problems(), RULES, st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_a_bias_counts_and_the_memory_of_the_current_change_no_bit(
+    problem: list[Tensor], rule: dict[str, Any], overwrite: bool
+) -> None:
+    current, *others = problem
+    steps, channels = len(current), current.shape[2] if current.ndim > 2 else 1
+    bias = torch.linspace(-0.5, 1, steps * channels).view(steps, channels)
+    ours, plain = [], []
+    for backend, found in (("cpu", ours), ("reference", plain)):
+        own = current if backend == "reference" or not overwrite or current.stride(0) == 0 else clone(current)
+        counts = torch.full(current.shape[:2], -1)
+        keywords: dict[str, Any] = {"overwrite": own is not current, "counts": counts, "bias": bias, "backend": backend}
+        found += [*kernels.graded_scan(own, *others, **rule, **keywords), counts]
+    assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+def clone(tensor: Tensor) -> Tensor:
+    """A copy with the same strides."""
+    return torch.empty_strided(tensor.shape, tensor.stride()).copy_(tensor)
+
+
+@pytest.mark.parametrize("channels", [1, 12, 16, 100, 300])
+@pytest.mark.parametrize("size", [7, 9, 16])
+def test_counts_are_right_where_a_block_is_of_two_samples(channels: int, size: int) -> None:
+    torch.manual_seed(0)
+    current = (
+        torch.randn(6, channels, size, size).to(memory_format=torch.channels_last).view(2, 3, channels, size, size)
+    )
+    zero = torch.zeros_like(current[0])
+    parameters = [torch.rand(2, channels) + 0.25, torch.full((1, 1), 0.5), torch.zeros(1, 1)]
+    counts = torch.full((2, 3), -1)
+    values = kernels.graded_scan(current, zero, zero, *parameters, levels=2, counts=counts, backend="cpu")[0]
+    plain = kernels.graded_scan(current, zero, zero, *parameters, levels=2, backend="reference")[0]
+    assert torch.equal(values, plain)
+    assert torch.equal(counts, (plain != 0).flatten(2).sum(2))
 
 
 @given(graded_problems(), RULES)

@@ -11,13 +11,15 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from rheobase.errors import SettingError
 from rheobase.kernels import chained, cpu, gpu, graded, gradient, reference, signed_msat, synchronous
+from rheobase.kernels.cpu import settle
 from rheobase.kernels.events import EventLayer, Events, KnownInput
 from rheobase.kernels.integer import Arithmetic, Code
-from rheobase.kernels.layout import check_channels
+from rheobase.kernels.layout import along_steps, check_channels
 from rheobase.kernels.synchronous import Rule, offset_rule, parallel_rule, radix_rule
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "offset_rule",
     "parallel_rule",
     "radix_rule",
+    "settle",
     "signed_msat_scan",
     "synchronous_scan",
     "weigh",
@@ -271,24 +274,35 @@ def graded_scan(
     signed: bool = True,
     memory: bool = True,
     first_levels: int = 0,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+    bias: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Graded integrate and fire, K steps: equations and arguments are in `reference.graded_scan`.
 
-    All backends give the same bits, and the same gradients up to rounding; Triton has no gradient.
+    All backends give the same bits, and the same gradients up to rounding; Triton has no gradient. ``overwrite`` and
+    ``counts`` are as for `if_scan`; ``bias``, (K or 1, C or 1), is added to the current.
 
     Raises:
         SettingError: the backend asked for cannot take these tensors, or a parameter is for other channels.
     """
-    tensors = (current, potential, sent, threshold, fire, offset)
-    check_channels(current, threshold, fire, offset)
-    match _choose(backend, tensors, gradients=("cpu",)):
-        case "triton":
-            return gpu.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
-        case "cpu":
-            return graded.scan(*tensors, levels, powers, signed, memory, first_levels)
-        case _:
-            return reference.graded_scan(*tensors, levels, powers, signed, memory, first_levels)
+    tensors, rule = (current, potential, sent, threshold, fire, offset), (levels, powers, signed, memory, first_levels)
+    check_channels(current, threshold, fire, offset, *([] if bias is None else [bias]))
+    given = tensors if bias is None else (*tensors, bias)
+    chosen = _choose(backend, given, gradients=("cpu",))
+    tuned = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    if chosen == "cpu" and not tuned:
+        if not chained.takes(current):
+            cpu.settle()
+        return graded.scan(*tensors, *rule, overwrite=overwrite, counts=counts, bias=bias)
+    cpu.settle()
+    current = current if bias is None else current + along_steps(bias, current)
+    scan = {"triton": gpu.graded_scan, "cpu": graded.scan}.get(chosen, reference.graded_scan)
+    found = scan(current, *tensors[1:], *rule)
+    if counts is not None:
+        counts.copy_(count_by_sample(found[0].detach(), backend=backend))
+    return found
 
 
 def synchronous_scan(

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rheobase.kernels.layout import dense
 
-__all__ = ["Launch", "Waiting", "before", "pays", "takes", "together", "waiting"]
+__all__ = ["Launch", "Scan", "Waiting", "before", "pays", "takes", "together", "waiting"]
 
 Launch = tuple[Any, Any, int]
 """A compiled kernel, its task, and how much there is to do."""
@@ -50,6 +50,22 @@ class Waiting:
     scratch: int
     needed: tuple[Any, ...]
     done: bool = False
+
+
+class Scan(NamedTuple):
+    """What the task of a scan has besides the first slots of `loops`.
+
+    Args:
+        states: how many tensors its state has.
+        moving: a slot that grows with the steps done.
+        by: how much it grows each step.
+        opening: a slot that is for the first of all steps, and 0 later; -1 for none.
+    """
+
+    states: int
+    moving: int
+    by: int
+    opening: int = -1
 
 
 def pays(weight: Tensor, image: Tensor) -> bool:
@@ -84,14 +100,13 @@ def takes(current: Tensor) -> bool:
     return (current.data_ptr(), current.numel()) == (layer.output.data_ptr(), layer.output.numel())
 
 
-def together(kernel: Any, task: Any, states: int, counts_steps: bool) -> Launch | None:
+def together(kernel: Any, task: Any, scan: Scan) -> Launch | None:
     """The launch of the layer that waits and the scan of its neurons; None where that cannot be.
 
     Args:
-        kernel: of `loops`.
-        task: of the scan.
-        states: how many tensors its state has.
-        counts_steps: whether the task says how many steps were done before.
+        kernel: of the scan.
+        task: whose first slots are those of `loops`.
+        scan: what else its task has.
     """
     layer = waiting()
     if layer is None:
@@ -110,10 +125,10 @@ def together(kernel: Any, task: Any, states: int, counts_steps: bool) -> Launch 
     room = -(-(chained_loops.OWN + summed + pointed + 2 * listed) // _LINE) * _LINE
     area = torch.empty(torch.get_num_threads(), room, dtype=torch.uint8, device="cpu")
     callers = ctypes.c_int64(0)
-    chain = (ctypes.c_int64 * chained_loops.SLOTS)(0, samples, _IN_CACHE // each, each, states, counts_steps)
-    chain[6:11] = [lists.address, sums.address, kernel.address, ctypes.addressof(of_layer), ctypes.addressof(task)]
-    chain[11:13] = [4 * height * width * channels, 4 * each]
-    chain[13:16] = [ctypes.addressof(callers), area.data_ptr(), room]
-    chain[16:19] = [summed, listed, pointed]
+    chain = (ctypes.c_int64 * chained_loops.SLOTS)(0, samples, _IN_CACHE // each, each, *scan)
+    chain[8:13] = [lists.address, sums.address, kernel.address, ctypes.addressof(of_layer), ctypes.addressof(task)]
+    chain[13:15] = [4 * height * width * channels, 4 * each]
+    chain[15:18] = [ctypes.addressof(callers), area.data_ptr(), room]
+    chain[18:21] = [summed, listed, pointed]
     layer.needed += (area, callers)
     return chained_loops.compiled(), chain, work + neurons * steps

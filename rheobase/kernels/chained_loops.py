@@ -23,7 +23,6 @@ from rheobase.kernels.event_loops import EVENTS, FIRST, IMAGES, INPUT, OUTPUT, P
 from rheobase.kernels.loops import (
     COUNTS,
     CURRENT,
-    DONE,
     NEURONS,
     POTENTIAL,
     POTENTIAL_AFTER,
@@ -35,12 +34,13 @@ from rheobase.kernels.loops import (
 
 __all__ = ["OWN", "SLOTS", "compiled"]
 
-TICKET, SAMPLES, PART, EACH, STATES, COUNTS_STEPS = range(6)  # steps in a part; neurons of a sample; their states
-LISTS, SUMS, SCAN, LAYER, SCANNING = range(6, 11)  # addresses of the kernels and of their tasks
-FROM, TO = 11, 12  # bytes of an image that goes into the layer, and of one that comes out
-CALLERS, AREA, ROOM = 13, 14, 15  # threads so far; where the first thread's own memory begins; bytes of each
-SUMMED, LISTED, POINTED = 16, 17, 18  # bytes of its rows of sums, of places (and of events), and of pointers
-SLOTS = 19
+TICKET, SAMPLES, PART, EACH = range(4)  # steps in a part; neurons of a sample
+STATES, MOVING, BY, OPENING = range(4, 8)  # see `chained.Scan`
+LISTS, SUMS, SCAN, LAYER, SCANNING = range(8, 13)  # addresses of the kernels and of their tasks
+FROM, TO = 13, 14  # bytes of an image that goes into the layer, and of one that comes out
+CALLERS, AREA, ROOM = 15, 16, 17  # threads so far; where the first thread's own memory begins; bytes of each
+SUMMED, LISTED, POINTED = 18, 19, 20  # bytes of its rows of sums, of places (and of events), and of pointers
+SLOTS = 21
 """The int64 slots of a task: sizes and addresses."""
 
 OWN = 8 * (event_loops.SLOTS + loops.SLOTS + 2)
@@ -100,8 +100,9 @@ def _kernel(task: Any) -> None:
                 before, after = whole[POTENTIAL + state], whole[POTENTIAL_AFTER + state]
                 neuron[POTENTIAL + state] = (after if start else before) + begin
                 neuron[POTENTIAL_AFTER + state] = after + begin
-            if task[COUNTS_STEPS]:
-                neuron[DONE] = whole[DONE] + start
+            neuron[task[MOVING]] = whole[task[MOVING]] + start * task[BY]
+            if task[OPENING] >= 0:
+                neuron[task[OPENING]] = 0 if start else whole[task[OPENING]]
             neuron[COUNTS] = whole[COUNTS] + 8 * (start * samples + sample) if whole[COUNTS] else 0
             _call(task[SCAN], neuron)
 

@@ -255,7 +255,8 @@ def _scan(name: str, task: Any, values: Tensor, counts: Tensor | None) -> None:
     from rheobase.kernels import loops
 
     task[_SCANNED] = task[1]
-    counted(loops.compiled(name), task, values, counts, (1, False) if name == "if" else (3, True))
+    own = chained.Scan(1, _DONE, 0) if name == "if" else chained.Scan(3, _DONE, 1)
+    counted(loops.compiled(name), task, values, counts, own)
 
 
 def settle() -> None:
@@ -273,9 +274,7 @@ def compute(layer: chained.Waiting) -> None:
         launch(kernel, task, work)
 
 
-def counted(
-    kernel: Any, task: Any, values: Tensor, counts: Tensor | None, chain: tuple[int, bool] | None = None
-) -> None:
+def counted(kernel: Any, task: Any, values: Tensor, counts: Tensor | None, scan: chained.Scan | None = None) -> None:
     """Run a scan and, where asked for, count the values of each step and sample that are not zero.
 
     Args:
@@ -283,13 +282,13 @@ def counted(
         task: its argument.
         values: where it writes. Shape (K, N, ...).
         counts: to be filled. Shape (K, N), int64.
-        chain: of a scan of `loops`, how many states it has, and whether its task says how many steps were done.
+        scan: what its task has, where it may compute the layer before it in the same pass.
     """
     apart = counts is None or not counts.is_contiguous() or values[0, 0].numel() < _BLOCK
     if counts is not None and not apart:
         counts.zero_()
         task[_COUNTS], task[_COUNTS + 1] = counts.data_ptr(), values[0, 0].numel()
-    both = chained.together(kernel, task, *chain) if chain else None
+    both = chained.together(kernel, task, scan) if scan else None
     if both is None:
         settle()
     launch(*(both or (kernel, task, task[1] * task[2])))

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rheobase.kernels.cpu import launch
+from rheobase.kernels.chained import Scan
+from rheobase.kernels.cpu import counted, launch
 from rheobase.kernels.layout import dense, ordered, values_for
 
 __all__ = ["SUMS", "scan", "task_of", "to_rows"]
 
-_PIECE = 448  # neurons that a thread takes at a time, at most a row of its workspace
+_PIECE = 448  # neurons that a thread takes at a time for the gradient, at most a row of its workspace
 _TASK = 23  # int64 slots, as in `graded_loops`, which is not imported before it is needed
+_BLOCK, _SCAN = 256, 24  # the same of the scan, as in `graded_scan_loops`
+_FIRST_LEVELS, _TABLE, _TABLE_STRIDE, _BIASED, _SCANNED = 18, 6, 19, 22, 23
 
 SUMS = 16
 """Partial sums of a gradient: their number must not depend on the threads."""
@@ -33,17 +36,19 @@ def scan(
     signed: bool,
     memory: bool,
     first_levels: int = 0,
+    *,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`reference.graded_scan`; differentiable with respect to the current and the three parameters."""
-    wide = (threshold + fire + offset).detach()
-    parameters = (threshold, 1 / threshold, fire, offset)
-    rows = torch.stack([p.expand(wide.shape) for p in parameters], 1)
+    """`reference.graded_scan`; differentiable, without the last three, by the current and the three parameters."""
+    parameters = [threshold, 1 / threshold, fire, offset, *([] if bias is None else [bias])]
+    rows = torch.stack(torch.broadcast_tensors(*parameters), 1)  # type: ignore[no-untyped-call]
+    rule = (levels, powers, signed, memory, first_levels)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (current, potential, sent, rows)):
-        y, v, r = _Scan.apply(  # type: ignore[no-untyped-call]
-            current, potential, sent, rows, levels, powers, signed, memory, first_levels
-        )
+        y, v, r = _Scan.apply(current, potential, sent, rows, *rule)  # type: ignore[no-untyped-call]
         return y, v, r
-    return _forward(current, potential, sent, rows, levels, powers, signed, memory, first_levels)
+    return _forward(current, potential, sent, rows, *rule, overwrite=overwrite, counts=counts)
 
 
 class _Scan(torch.autograd.Function):
@@ -71,23 +76,39 @@ class _Scan(torch.autograd.Function):
         sums = y.new_zeros(SUMS, current.shape[0], 3, width)
         task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*states, *undone))
         task[18], task[19], task[20], task[21] = gradient.data_ptr(), result.data_ptr(), sums.data_ptr(), SUMS
-        _launch("gradient", task)
+        from rheobase.kernels import graded_loops
+
+        launch(graded_loops.compiled(), task, task[1] * task[2])
         found = to_rows(sums.sum(0), rows, shape, strides)
         zero = torch.zeros_like(found[:, :1])  # that of the reciprocal
         return result, *states, torch.cat([found[:, :1], zero, found[:, 1:]], 1), *[None] * 5
 
 
 def _forward(
-    current: Tensor, potential: Tensor, sent: Tensor, rows: Tensor, *rule: Any
+    current: Tensor,
+    potential: Tensor,
+    sent: Tensor,
+    rows: Tensor,
+    *rule: Any,
+    overwrite: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The values and the states after the scan; rows of five have a bias."""
+    from rheobase.kernels import graded_scan_loops
+
     current, strides = dense(current)
-    shape, y = current.shape[1:], values_for(current, strides)
-    _, task, _keep = task_of(current, y, rows)
-    *task[14:18], task[22] = rule
+    shape, y = current.shape[1:], values_for(current, strides, overwrite)
     before = [ordered(state, tuple(shape), strides) for state in (potential, sent)]
     v, r = (y.new_empty_strided(shape, strides) for _ in range(2))
-    task[10], task[11], task[12], task[13] = (t.data_ptr() for t in (*before, v, r))
-    _launch("scan", task)
+    table = _table(rows, current, _BLOCK, of_samples=True)
+    stride = 0 if len(table) == 1 else table.shape[1] * table.shape[2]
+    neurons = current[0].numel()
+    task = (ctypes.c_int64 * _SCAN)(0, neurons, len(current), current.stride(0), table.shape[2])
+    task[5:8] = [current.data_ptr(), table.data_ptr(), y.data_ptr()]
+    task[8:12] = [before[0].data_ptr(), v.data_ptr(), before[1].data_ptr(), r.data_ptr()]
+    task[14:20] = [*rule, stride]
+    task[_BIASED], task[_SCANNED] = rows.shape[1] == 5, neurons
+    counted(graded_scan_loops.compiled(), task, y, counts, Scan(2, _TABLE, 4 * stride, _FIRST_LEVELS))
     return y, v, r
 
 
@@ -113,12 +134,18 @@ def task_of(
     return width, task, [table, current]
 
 
-def _table(rows: Tensor, current: Tensor, piece: int) -> Tensor:
-    """The parameters of neurons in memory order, repeated up to ``piece`` neurons. (R, P, C or 1) -> (R, P, width)."""
+def _table(rows: Tensor, current: Tensor, piece: int, of_samples: bool = False) -> Tensor:
+    """The parameters of neurons in memory order, repeated up to ``piece`` neurons. (R, P, C or 1) -> (R, P, width).
+
+    With ``of_samples``, a sample is a whole number of these rows, where that does not make them shorter than half.
+    """
     rows = rows.detach()
     if rows.shape[2] > 1 and not (current.ndim > 2 and current.stride(2) == 1):  # channels are not the innermost
         rows = _as_map(rows, current.shape[1:], current.stride()[1:])
     tile = max(1, piece // rows.shape[2])
+    if of_samples:
+        repeats = current[0, 0].numel() // rows.shape[2]
+        tile = next((n for n in range(tile, tile // 2, -1) if repeats % n == 0), tile)
     return rows.repeat(1, 1, tile).contiguous() if tile > 1 else rows.contiguous()
 
 
@@ -140,10 +167,3 @@ def to_rows(sums: Tensor, rows: Tensor, shape: torch.Size, strides: tuple[int, .
     else:
         sums = sums.view(*sums.shape[:2], -1, channels).sum(2)
     return sums.sum(0, keepdim=True) if rows.shape[0] == 1 else sums
-
-
-def _launch(name: str, task: Any) -> None:
-    """Run a kernel; it works on slot 1 times slot 2 neuron-steps."""
-    from rheobase.kernels import graded_loops
-
-    launch(graded_loops.compiled(name), task, task[1] * task[2])

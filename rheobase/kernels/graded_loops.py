@@ -1,4 +1,4 @@
-"""The compiled loops (Numba) of the graded integrate-and-fire neuron: the scan, and its gradient.
+"""The compiled loop (Numba) of the gradient of the graded neuron, whose scan is in `graded_scan_loops`.
 
 As in `loops`, a kernel is a C function ``void kernel(int64 *task)``, and threads draw blocks of neurons from
 its counter. The parameters of a step lie in a table whose rows repeat every ``width`` neurons; a block never
@@ -32,52 +32,6 @@ MARGIN = np.float32(0.2)
 
 
 @njit(forceinline=True, error_model="numpy")
-def _error_row(x: Any, v: Any, r: Any, p: Any, w: Any, width: int, size: int, memory: bool) -> None:
-    """v += x; q = e / threshold + offset, e = max(v, -r) with memory, else v."""
-    _wide()
-    for j in range(size):
-        pre = v[j] + x[j]
-        e = max(pre, -r[j]) if memory else pre
-        w[Q + j] = e * p[width + j] + p[3 * width + j]
-        v[j] = pre
-
-
-@njit(forceinline=True, error_model="numpy")
-def _level_row(p: Any, w: Any, width: int, size: int, levels: int) -> None:
-    """k = min(floor(|q| + 1 - fire), levels)."""
-    _wide()
-    top = np.float32(levels)
-    for j in range(size):
-        w[K + j] = min(max(np.floor(abs(w[Q + j]) + (ONE - p[2 * width + j])), ZERO), top)
-
-
-@njit(forceinline=True, error_model="numpy")
-def _power_row(p: Any, w: Any, width: int, size: int, levels: int) -> None:
-    """k = the largest 2^-i with |q| >= fire 2^-i, i < levels, or 0."""
-    _wide()
-    for j in range(size):
-        w[K + j] = ZERO
-    unit = np.float32(0.5 ** (levels - 1))
-    for _ in range(levels):
-        for j in range(size):
-            w[K + j] = unit if abs(w[Q + j]) >= p[2 * width + j] * unit else w[K + j]
-        unit = np.float32(2.0) * unit
-
-
-@njit(forceinline=True, error_model="numpy")
-def _send_row(y: Any, v: Any, r: Any, p: Any, w: Any, size: int, signed: bool) -> None:
-    """y = k sign(q) threshold, 0 where q < 0 and not signed; v -= y; r += y."""
-    _wide()
-    for j in range(size):
-        k = w[K + j]
-        k = k if w[Q + j] > ZERO else (-k if signed else ZERO)
-        out = k * p[j]
-        v[j] -= out
-        r[j] += out
-        y[j] = out
-
-
-@njit(forceinline=True, error_model="numpy")
 def _span(task: Any, block: int) -> Any:
     """Where a block starts, where in the table, and how long it is."""
     width, piece = task[WIDTH], task[PIECE]
@@ -85,33 +39,6 @@ def _span(task: Any, block: int) -> Any:
     offset = block % pieces * piece
     start = block // pieces * width + offset
     return start, offset, min(piece, min(width - offset, task[NEURONS] - start))
-
-
-def _scan_kernel(task: Any) -> None:
-    """K steps."""
-    neurons, width = task[NEURONS], task[WIDTH]
-    levels, powers, signed, memory = task[LEVELS], task[POWERS] != 0, task[SIGNED] != 0, task[MEMORY] != 0
-    first_levels = task[FIRST_LEVELS]
-    w = _workspace()
-    while True:
-        start, offset, size = _span(task, _fetch_add(task, 1))
-        if start >= neurons:
-            break
-        v, r = _floats(task[POTENTIAL_AFTER], start), _floats(task[SENT_AFTER], start)
-        v_0, r_0 = _floats(task[POTENTIAL], start), _floats(task[SENT], start)
-        for j in range(size):
-            v[j], r[j] = v_0[j], r_0[j]
-        for k in range(task[STEPS]):
-            x = _floats(task[CURRENT], k * task[STRIDE] + start)
-            y = _floats(task[VALUES], k * neurons + start)
-            p = _floats(task[TABLE], k * task[TABLE_STRIDE] + offset)
-            opening = (k == 0) & (first_levels > 0)  # all its levels are positive
-            _error_row(x, v, r, p, w, width, size, memory)
-            if powers:
-                _power_row(p, w, width, size, levels)
-            else:
-                _level_row(p, w, width, size, first_levels if opening else levels)
-            _send_row(y, v, r, p, w, size, signed & (not opening))
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -206,10 +133,7 @@ def _gradient_kernel(task: Any) -> None:
                 _pass_row(p, gx, gv, gr, w, width, size)
 
 
-_KERNELS = {"scan": _scan_kernel, "gradient": _gradient_kernel}
-
-
 @cache
-def compiled(name: str) -> Any:
-    """The C function of kernel ``name``, compiled on first use, or loaded from Numba's cache."""
-    return compile_kernel(_KERNELS[name])
+def compiled() -> Any:
+    """The C function, compiled on first use, or loaded from Numba's cache."""
+    return compile_kernel(_gradient_kernel)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import SettingError
 
-__all__ = ["added", "check_channels", "dense", "hooked", "ordered", "unsuitable", "values_for"]
+__all__ = ["added", "along_steps", "check_channels", "dense", "hooked", "ordered", "unsuitable", "values_for"]
 
 
 def check_channels(current: Tensor, *parameters: Tensor) -> None:
@@ -19,6 +19,11 @@ def check_channels(current: Tensor, *parameters: Tensor) -> None:
     found = next((p.shape[-1] for p in parameters if p.shape[-1] not in (1, channels)), None)
     if found is not None:
         raise SettingError(f"The neuron has parameters for {found} channels; its current has {channels}.")
+
+
+def along_steps(rows: Tensor, current: Tensor) -> Tensor:
+    """Rows (K or 1, C or 1), shaped so that they broadcast over a current (K, N, C, ...); (N,) is one channel."""
+    return rows.reshape(len(rows), *((1, -1, *[1] * (current.ndim - 3)) if current.ndim > 2 else (1,)))
 
 
 def unsuitable(device: str, *tensors: Tensor) -> str | None:

@@ -38,6 +38,7 @@ class Temporal(nn.Module, ABC):
             current was.
         counting: whether `scan` takes ``counts``, (K, N) int64, and fills it with the number of values of each step
             and sample that are not zero.
+        biases: whether `scan` takes ``bias``, (K or 1, C or 1), which is added to its current.
         chains: whether all that reads the numbers of a current is a scan of `rheobase.kernels` that may compute the
             layer before it in the same pass; see `rheobase.kernels.chained`.
         rounding: whether `scan` takes ``payload``, how many powers of two of ``threshold`` there are to send.
@@ -47,6 +48,7 @@ class Temporal(nn.Module, ABC):
     random: bool = False
     overwrites: bool = False
     counting: bool = False
+    biases: bool = False
     chains: bool = False
     rounding: bool = False
     backend: Backend = "auto"
@@ -66,6 +68,7 @@ class Temporal(nn.Module, ABC):
         if "scan" in cls.__dict__:
             cls.overwrites = cls.__dict__.get("overwrites", False)
             cls.counting = cls.__dict__.get("counting", False)
+            cls.biases = cls.__dict__.get("biases", False)
             cls.rounding = cls.__dict__.get("rounding", False)
         if {"scan", "initial_state", "forward"} & set(cls.__dict__):
             cls.chains = cls.__dict__.get("chains", False)

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rheobase import kernels
 from rheobase.errors import SettingError
 from rheobase.kernels import Code
+from rheobase.kernels.layout import along_steps
 from rheobase.neurons._base import Neuron, Wrapper, along_channels
 from rheobase.neurons.alphabet import Alphabet
 from rheobase.neurons.graded import at_steps
@@ -59,7 +61,9 @@ class Biased(Wrapper):
     ) -> None:
         super().__init__(neuron)
         self.lasting = lasting
-        self.counting = neuron.counting and type(self).scan is Biased.scan
+        as_here = type(self).scan is Biased.scan and type(self)._add is Biased._add
+        self.overwrites, self.counting = as_here and neuron.overwrites, as_here and neuron.counting
+        self.chains = as_here and neuron.chains and neuron.biases
         dtype = next((b.dtype for b in neuron.buffers() if b.is_floating_point()), torch.get_default_dtype())
         self.register_buffer("bias", torch.as_tensor(bias, dtype=dtype))
         self.register_buffer("potential", torch.as_tensor(potential, dtype=dtype))
@@ -87,19 +91,26 @@ class Biased(Wrapper):
         return y, BiasedState(inner, state.steps + 1)
 
     def scan(self, current: Tensor, state: BiasedState, **options: Any) -> tuple[Tensor, BiasedState]:
-        total = self._add(current, state.steps)  # a tensor of our own, which may be overwritten
-        options |= {"overwrite": True} if self.neuron.overwrites else {}
-        y, inner = self.neuron.scan(total, state.inner, **options)
-        return y, BiasedState(inner, state.steps + current.shape[0])
+        done = state.steps
+        if self.neuron.biases and (done > 0 or not bool(self.potential.any())):
+            options["bias"] = self._rows(done, len(current))
+        else:
+            kernels.settle()
+            current = self._add(current, done)  # a tensor of our own, which may be overwritten
+            options |= {"overwrite": True} if self.neuron.overwrites else {}
+        y, inner = self.neuron.scan(current, state.inner, **options)
+        return y, BiasedState(inner, done + len(current))
 
-    def _add(self, current: Tensor, done: int) -> Tensor:
+    def _rows(self, done: int, k: int) -> Tensor:
+        """The bias of K steps. Shape (K or 1, C or 1)."""
         rows = self.bias
         if rows.ndim == 2:
             mean = rows.mean(0, keepdim=True)
             rows = torch.cat([rows, mean if self.lasting else torch.zeros_like(mean)])
-        bias = at_steps(rows, done, current.shape[0])  # (K or 1, C or 1)
-        shape = (1, -1, *[1] * (current.ndim - 3)) if current.ndim > 2 else (1,)  # (N,) is one neuron
-        total = current + bias.reshape(len(bias), *shape)
+        return at_steps(rows, done, k)
+
+    def _add(self, current: Tensor, done: int) -> Tensor:
+        total = current + along_steps(self._rows(done, len(current)), current)
         if done == 0:
             total[0] += along_channels(self.potential, current[0])  # a tensor of our own, whose order stays
         return total

@@ -89,6 +89,7 @@ class GradedIF(Neuron):
         tensor([ 1.,  1., -1., -1.])
     """
 
+    overwrites = counting = chains = biases = True
     tunable = MappingProxyType({"threshold": "log", "fire": "log", "offset": "linear"})
     threshold: Tensor
     fire: Tensor
@@ -156,7 +157,14 @@ class GradedIF(Neuron):
         y, new = self.scan(current.unsqueeze(0), state)
         return y.squeeze(0), new
 
-    def scan(self, current: Tensor, state: GradedState) -> tuple[Tensor, GradedState]:
+    def scan(
+        self,
+        current: Tensor,
+        state: GradedState,
+        overwrite: bool = False,
+        counts: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> tuple[Tensor, GradedState]:
         k = current.shape[0]
         y, v, r = kernels.graded_scan(
             current,
@@ -168,6 +176,9 @@ class GradedIF(Neuron):
             signed=self.signed,
             memory=self.memory,
             first_levels=2 * self.levels if self.doubled and state.steps == 0 else 0,
+            overwrite=overwrite,
+            counts=counts,
+            bias=bias,
             backend=self.backend,
         )
         return y, GradedState(v, r, state.steps + k)
