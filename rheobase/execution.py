@@ -259,7 +259,8 @@ class Execution:
         layer, program = self.program.layers[fed], self.program
         assert isinstance(layer, Neuron)
         enough = self.samples >= 2 * torch.get_num_threads()  # a thread takes a sample at a time
-        return enough and layer.chains and program.may_overwrite(node) and not hooked(layer)
+        replaced = not layer.__dict__.keys().isdisjoint(("scan", "forward")) or layer._compiled_call_impl is not None
+        return enough and layer.chains and program.may_overwrite(node) and not hooked(layer) and not replaced
 
     def _call(
         self,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import rheobase as rb
+from rheobase import kernels
 from rheobase.execution import Execution
-from rheobase.kernels import chained, cpu
-from rheobase.methods import BDETT, RateCoding, SignedMemory, TemporalBias
+from rheobase.kernels import EventLayer, chained, cpu
+from rheobase.methods import BDETT, RateCoding, SignedMemory, TemporalBias, ThresholdBalancing
 from rheobase.methods._base import Method
 from rheobase.neurons import IF, Biased, GradedIF
+from rheobase.neurons.biased import BiasedState
 from rheobase.neurons.integrate_fire import IFState
 from rheobase.spiking import SpikingModel
 
@@ -29,6 +32,7 @@ METHODS = (
     RateCoding(steps=4, levels=3, powers=True, signed=True, fire=0.75),
 )
 STEPS = 7
+ONE = torch.tensor(1.0)
 
 
 class Block(nn.Module):
@@ -76,7 +80,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def simulated(snn: rb.SpikingModel, x: Tensor, **settings: int) -> tuple[Tensor, dict[str, Tensor]]:
+def simulated(snn: rb.SpikingModel, x: Tensor, **settings: Any) -> tuple[Tensor, dict[str, Tensor]]:
     snn.events = "always"
     with torch.no_grad():
         run = rb.simulate(snn, x, STEPS, **settings)
@@ -167,6 +171,56 @@ def test_few_samples_are_not_worth_it(case: tuple[nn.Module, Tensor], launched: 
     assert "together" not in launched
 
 
+def test_layers_that_are_no_convolutions_count_right() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 4)
+    )
+    x = torch.rand(2 * torch.get_num_threads() + 1, 8, 64)
+    snn = rb.convert(model.eval(), x, rb.ConstantThreshold())
+    output, spikes = simulated(snn, x)
+    snn.backend = "reference"
+    plain, plain_spikes = simulated(snn, x)
+    assert torch.equal(output, plain)
+    assert all(torch.equal(spikes[site], plain_spikes[site]) for site in spikes)
+
+
+def test_a_kernel_that_counts_rows_of_other_samples_has_its_layer_first() -> None:
+    layer = EventLayer(nn.Conv2d(16, 16, 3, padding=1))
+    x = (torch.rand(12, 16, 9, 9) < 0.2).float().to(memory_format=torch.channels_last)  # three rows of two samples
+    waits: list[chained.Waiting] = []
+    counts = torch.full((2, 2), -1)
+    with torch.no_grad():
+        expected = kernels.if_scan(layer(x, "always").view(2, 2, 3, 16, 9, 9), torch.zeros(2, 3, 16, 9, 9), ONE)[0]
+        current = layer(x, "always", waits=waits).view(2, 2, 3, 16, 9, 9)
+        with chained.before(waits[0]):
+            values, _ = kernels.if_scan(current, torch.zeros(2, 3, 16, 9, 9), ONE, counts=counts)
+    assert torch.equal(values, expected)
+    assert torch.equal(counts, (expected != 0).flatten(2).sum(2))
+
+
+@pytest.mark.parametrize("settings", [{"until": rb.Exit(on="margin", threshold=0.05, first_step=2)}, {}])
+def test_samples_may_leave_and_the_input_may_move(
+    settings: dict[str, Any], case: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = case
+    snn = rb.convert(model, x, rb.ConstantThreshold(percentile=99.0) if settings else ThresholdBalancing(poisson=True))
+    output, spikes = simulated(snn, x, **settings, chunk=2)
+    monkeypatch.setattr(Execution, "_goes_with_neurons", lambda *_: False)
+    apart, spikes_apart = simulated(snn, x, **settings, chunk=2)
+    assert torch.equal(output, apart)
+    assert all(torch.equal(spikes[site], spikes_apart[site]) for site in spikes)
+
+
+def test_a_potential_that_is_tuned_keeps_its_gradient() -> None:
+    neuron = Biased(GradedIF(1.0), torch.zeros(3))
+    potential = torch.zeros((), requires_grad=True)
+    neuron.potential = potential
+    neuron(torch.rand(4, 2, 3)).sum().backward()
+    assert potential.grad is not None
+    assert float(potential.grad) != 0
+
+
 class HalfOfTheFirst(IF):
     """Begins with half of what it receives first."""
 
@@ -183,6 +237,26 @@ class Twice(IF):
         return super().scan(2 * current, state)
 
 
+class Doubling:
+    """A mixin whose scan reads its current."""
+
+    def scan(self, current: Tensor, state: IFState, **options: object) -> tuple[Tensor, IFState]:
+        values, after = super().scan(2 * current, state, **options)  # type: ignore[misc]
+        return values, after
+
+
+class Double(Doubling, IF):  # type: ignore[misc]
+    """Has the scan of the mixin."""
+
+
+class FromHalf(Biased):
+    """Begins with half of what it receives first."""
+
+    def initial_state(self, current: Tensor) -> BiasedState:
+        state = super().initial_state(current)
+        return state._replace(inner=state.inner._replace(potential=0.5 * current))
+
+
 class Same(IF):
     """Has nothing of its own."""
 
@@ -192,3 +266,9 @@ def test_a_neuron_that_reads_its_current_itself_is_not_chained() -> None:
     assert Same.chains
     assert not HalfOfTheFirst.chains
     assert not Twice.chains
+    assert not Double.chains
+    assert not Double.overwrites
+    assert not Double.counting
+    assert Biased(GradedIF(1.0)).chains
+    assert not Biased(IF(1.0)).chains  # which takes no bias
+    assert not FromHalf(GradedIF(1.0)).chains

@@ -252,6 +252,7 @@ def signed_msat_scan(
     tensors = (threshold, fire, offset)
     states = (potential, sent, mean, last)
     check_channels(current, *tensors)
+    cpu.settle()
     match _choose(backend, (current, *states, *tensors), gradients=("cpu",)):
         case "triton":
             return gpu.signed_msat_scan(current, *states, steps_done, *tensors, **adaptation)
@@ -326,6 +327,7 @@ def synchronous_scan(
     Raises:
         SettingError: the CPU backend is asked for and cannot take these tensors.
     """
+    cpu.settle()
     if backend == "triton" or _choose(backend, (current, *rule.parameters)) != "cpu":
         return None
     return synchronous.scan(current, rule, overwrite=overwrite, counts=counts)

@@ -26,7 +26,7 @@ Launch = tuple[Any, Any, int]
 _IN_CACHE = 2**17  # float32 of the currents of one part, half a MiB
 _WEIGHTS = 2**16  # those of a layer, which a thread reads for each image anew
 _LANES, _LINE = 16, 64  # of a vector, stored whole, as in `event_loops`; bytes of a line of the cache
-_NEURONS, _STEPS, _STRIDE, _PERIOD, _CURRENT = 1, 2, 3, 4, 5  # slots of a scan's task, as in `loops`
+_NEURONS, _STEPS, _STRIDE, _PERIOD, _CURRENT, _COUNTS, _SAMPLE = 1, 2, 3, 4, 5, 20, 21  # of a scan, as in `loops`
 
 
 @dataclass(eq=False)
@@ -88,6 +88,8 @@ def before(layer: Waiting | None) -> Iterator[None]:
 
 def waiting() -> Waiting | None:
     """The layer that is not computed yet, if there is one."""
+    if torch.compiler.is_compiling():  # such a layer is not waited for
+        return None
     layer = _WAITING.get()
     return None if layer is None or layer.done else layer
 
@@ -115,7 +117,8 @@ def together(kernel: Any, task: Any, scan: Scan) -> Launch | None:
     neurons, steps, period = task[_NEURONS], task[_STEPS], task[_PERIOD]
     samples = number // steps
     each = neurons // samples
-    if task[_CURRENT] != layer.output.data_ptr() or task[_STRIDE] != neurons or each % period:
+    counted_apart = task[_COUNTS] and task[_SAMPLE] != each
+    if task[_CURRENT] != layer.output.data_ptr() or task[_STRIDE] != neurons or each % period or counted_apart:
         return None
     from rheobase.kernels import chained_loops
 

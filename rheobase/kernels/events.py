@@ -210,7 +210,7 @@ class EventLayer:
         fits = plus is not None and plus.shape == shape and plus.is_contiguous(memory_format=order)
         within = plus if fits and not cpu.unsuitable(plus) else None  # type: ignore[arg-type]
         layer = self._from_lists(images, first, room, within)
-        pays = chained.pays(self.layer.weight, layer.output[0])
+        pays = isinstance(self.layer, nn.Conv2d) and chained.pays(self.layer.weight, layer.output[0])
         if waits is not None and pays and (plus is None or within is not None):
             waits.append(layer)
         else:

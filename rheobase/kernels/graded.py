@@ -144,7 +144,8 @@ def _table(rows: Tensor, current: Tensor, piece: int, of_samples: bool = False) 
         rows = _as_map(rows, current.shape[1:], current.stride()[1:])
     tile = max(1, piece // rows.shape[2])
     if of_samples:
-        repeats = current[0, 0].numel() // rows.shape[2]
+        samples = current.shape[1] if current.ndim > 1 else 1
+        repeats = current[0].numel() // samples // rows.shape[2]
         tile = next((n for n in range(tile, tile // 2, -1) if repeats % n == 0), tile)
     return rows.repeat(1, 1, tile).contiguous() if tile > 1 else rows.contiguous()
 

@@ -11,7 +11,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,13 @@ from rheobase.kernels import Backend, Code, count_by_sample
 from rheobase.neurons.alphabet import Alphabet
 
 __all__ = ["Neuron", "Temporal", "Wrapper", "along_channels", "filled", "select"]
+
+_SCAN = frozenset({"scan"})
+_FLAGS = {
+    "overwrites": _SCAN, "counting": _SCAN, "biases": _SCAN, "rounding": _SCAN,
+    "chains": _SCAN | {"initial_state", "forward"},
+}  # fmt: skip
+"""What a class says of itself, and the methods of which it is true: a class with others must say it anew."""
 
 
 class Temporal(nn.Module, ABC):
@@ -39,12 +46,14 @@ class Temporal(nn.Module, ABC):
         counting: whether `scan` takes ``counts``, (K, N) int64, and fills it with the number of values of each step
             and sample that are not zero.
         biases: whether `scan` takes ``bias``, (K or 1, C or 1), which is added to its current.
-        chains: whether all that reads the numbers of a current is a scan of `rheobase.kernels` that may compute the
-            layer before it in the same pass; see `rheobase.kernels.chained`.
+        chains: whether nothing reads the numbers of a current but a scan of `rheobase.kernels`: neither `scan`, nor
+            `initial_state`, nor `forward`. The layer before may then be computed in the same pass (see
+            `rheobase.kernels.chained`), and until then its output is memory that nobody has written.
         rounding: whether `scan` takes ``payload``, how many powers of two of ``threshold`` there are to send.
         backend: what computes the scan, where there are fused kernels for it.
     """
 
+    _declared: ClassVar[dict[str, bool]] = {}
     random: bool = False
     overwrites: bool = False
     counting: bool = False
@@ -65,13 +74,20 @@ class Temporal(nn.Module, ABC):
                 f"{cls.__name__} has its own step, which the scan that it inherits would not use. Give it a scan too: "
                 "`scan = Temporal.scan` goes step by step."
             )
-        if "scan" in cls.__dict__:
-            cls.overwrites = cls.__dict__.get("overwrites", False)
-            cls.counting = cls.__dict__.get("counting", False)
-            cls.biases = cls.__dict__.get("biases", False)
-            cls.rounding = cls.__dict__.get("rounding", False)
-        if {"scan", "initial_state", "forward"} & set(cls.__dict__):
-            cls.chains = cls.__dict__.get("chains", False)
+        cls._declared = {flag: cls.__dict__[flag] for flag in _FLAGS if flag in cls.__dict__}
+        for flag, methods in _FLAGS.items():
+            setattr(cls, flag, cls._holds_of_class(flag, methods))
+
+    @classmethod
+    def _holds_of_class(cls, flag: str, methods: frozenset[str]) -> bool:
+        """Whether the class that has the first of these methods says so, or one before it."""
+        for owner in cls.__mro__:
+            declared: dict[str, bool] = owner.__dict__.get("_declared", {})
+            if flag in declared:
+                return declared[flag]
+            if methods & owner.__dict__.keys():
+                return False
+        return False
 
     def __init__(self) -> None:
         super().__init__()

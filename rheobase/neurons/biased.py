@@ -52,6 +52,7 @@ class Biased(Wrapper):
         SettingError: a value is not finite.
     """
 
+    chains = True  # where the neuron inside does, and takes the bias too
     tunable = MappingProxyType({"bias": "current", "potential": "current"})
     bias: Tensor
     potential: Tensor
@@ -63,7 +64,7 @@ class Biased(Wrapper):
         self.lasting = lasting
         as_here = type(self).scan is Biased.scan and type(self)._add is Biased._add
         self.overwrites, self.counting = as_here and neuron.overwrites, as_here and neuron.counting
-        self.chains = as_here and neuron.chains and neuron.biases
+        self.chains = as_here and type(self).chains and neuron.chains and neuron.biases
         dtype = next((b.dtype for b in neuron.buffers() if b.is_floating_point()), torch.get_default_dtype())
         self.register_buffer("bias", torch.as_tensor(bias, dtype=dtype))
         self.register_buffer("potential", torch.as_tensor(potential, dtype=dtype))
@@ -92,7 +93,8 @@ class Biased(Wrapper):
 
     def scan(self, current: Tensor, state: BiasedState, **options: Any) -> tuple[Tensor, BiasedState]:
         done = state.steps
-        if self.neuron.biases and (done > 0 or not bool(self.potential.any())):
+        still = not self.potential.requires_grad and not bool(self.potential.any())
+        if self.neuron.biases and (done > 0 or still):
             options["bias"] = self._rows(done, len(current))
         else:
             kernels.settle()
