@@ -142,7 +142,7 @@ def test_each_layer_sees_what_the_adjusted_layers_before_it_send() -> None:
     assert int(run.spikes[graph.sites[0]].sum()) == 0
 
     def remember(layer: Layer) -> Neuron:
-        currents[layer.site] = layer.currents
+        currents[layer.site] = layer.currents.clone()
         return layer.neuron
 
     currents: dict[str, Tensor] = {}

@@ -37,7 +37,8 @@ class Layer:
     Attributes:
         site: its name.
         neuron: its neuron in the plan.
-        currents: what it receives from the layers before it, as they are by now. Shape (T, N, ...).
+        currents: what it receives from the layers before it, as they are by now; what the neuron sends may take their
+            memory afterwards, so that a copy is to be kept and not they. Shape (T, N, ...).
         activation: what the ANN sends there. Shape (N, ...).
         pre_activation: what the ANN's activation function receives there. Shape (N, ...).
     """
