@@ -1,8 +1,8 @@
 """What kernels would save were their data in the second-level cache: a part of `benchmarks.speed`.
 
-A neuron that is fused into the layer before it finds its currents there (`rheobase.kernels.chained`), and a layer that
-got its spikes while they are there would make its list of events from there. What a kernel takes for a small chunk,
-which it is given again and again, is the most that this could be worth.
+Neurons that are computed in one pass with the layer before them find their currents there (`rheobase.kernels.chained`);
+a layer that got its spikes while they are there would make its list of events from there. What a kernel takes for a
+small chunk, which it is given again and again, says how much this can be worth at most.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 As in `loops`, a kernel is a C function ``void kernel(int64 *task)``, and threads draw blocks of neurons from
 its counter. The parameters of a step lie in a table whose rows repeat every ``width`` neurons; a block never
-crosses the end of a row, so that row and block are read side by side.
+crosses the end of a row, so that row and block are read side by side. A step has four rows: threshold, its reciprocal,
+lowest level that fires, offset.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-any-return"
@@ -23,8 +24,6 @@ __all__ = ["compiled"]
 TICKET, NEURONS, STEPS, WIDTH, PIECE, STRIDE, TABLE, TABLE_STRIDE = range(8)
 CURRENT, VALUES, POTENTIAL, SENT, POTENTIAL_AFTER, SENT_AFTER = range(8, 14)
 LEVELS, POWERS, SIGNED, MEMORY, GRADIENT, CURRENT_GRADIENT, SUMS, SLOTS, FIRST_LEVELS = range(14, 23)
-ROWS = 4
-"""Rows of a table for each step: threshold, its reciprocal, lowest level that fires, offset."""
 Q, K, TOTAL, SLOPE = (row * 464 for row in range(4))
 """Where the rows of a piece lie in a thread's workspace."""
 HALF = np.float32(0.5)

@@ -93,8 +93,7 @@ class Biased(Wrapper):
 
     def scan(self, current: Tensor, state: BiasedState, **options: Any) -> tuple[Tensor, BiasedState]:
         done = state.steps
-        still = not self.potential.requires_grad and not bool(self.potential.any())
-        if self.neuron.biases and (done > 0 or still):
+        if self.neuron.biases and (done > 0 or not (self.potential.requires_grad or bool(self.potential.any()))):
             options["bias"] = self._rows(done, len(current))
         else:
             kernels.settle()
